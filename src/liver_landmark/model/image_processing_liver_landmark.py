@@ -1,0 +1,382 @@
+"""Image processor: frames and masks in, model inputs out, and logits back to masks at native size.
+
+One implementation, in torch without torchvision. Upstream's processors come in a torchvision and a PIL
+flavour that differ by up to 1/255 before normalisation; here every kind of input meets the same code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from transformers import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+
+from .image_inputs_liver_landmark import as_batch, describe_input, read_image, read_map, size_text
+from .landmarks_liver_landmark import ID2LABEL
+
+# ImageNet statistics: SAM 2.1 and Depth Anything V2 were both trained with them.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# 8192 × 8192: twice an 8K frame. Pillow itself only warns at 89 Mpx and refuses at twice that.
+MAX_PIXELS = 2**26
+
+_RESAMPLE_MODES = {
+    int(Image.Resampling.BILINEAR): "bilinear",
+    int(Image.Resampling.BICUBIC): "bicubic",
+}
+_TO_8_BIT_RANGE = {torch.uint8: 1.0, torch.uint16: 255 / 65535, torch.float32: 255.0}
+# Floats may leave 0..1 by this much, so that the rounding of an augmentation is no error.
+_FLOAT_SLACK = 1e-3
+
+
+class LiverLandmarkImageProcessorKwargs(TypedDict, total=False):
+    """The fields of `preprocessor_config.json`; each one can also be overridden in a call."""
+
+    do_resize: bool
+    size: dict[str, int]
+    label_size: dict[str, int] | None
+    resample: int
+    do_rescale: bool
+    rescale_factor: float
+    do_normalize: bool
+    image_mean: list[float]
+    image_std: list[float]
+    max_pixels: int
+
+
+class LiverLandmarkImageProcessor(BaseImageProcessor):
+    """Prepares laparoscopic frames for the model, and turns its logits into masks.
+
+    What you will actually change is `size`. The resize is to exactly that height and width, without
+    keeping the aspect: a square, as in the paper, by default.
+
+    What is accepted as an image:
+
+    - PIL images of any mode. Alpha is dropped, grey becomes three equal channels, a palette is looked
+      up, 16-bit grey (`I;16`, or `I` within 0..65535) keeps its depth. EXIF orientation is applied, so
+      a segmentation map and `target_sizes` have to be in the upright orientation too.
+    - NumPy arrays and torch tensors of 2 or 3 axes, channels first or last (1 grey, 2 grey + alpha,
+      3 RGB, 4 RGBA). Where both ends could be channels, NumPy is read as channels last and torch as
+      channels first, unless `input_data_format` says otherwise. bool, uint8 (0..255), uint16
+      (0..65535) or floats within 0..1 (of any range with `do_rescale=False`). Tensors stay on their
+      device.
+    - A list or tuple of those, of different sizes where `do_resize` is on, or a 4-D array or tensor.
+
+    Anything else, and anything corrupt, empty, not finite or larger than `max_pixels`, is a ValueError
+    that says which image it was (the pixel count of a PIL file is checked before it is decoded).
+
+    Args:
+        do_resize: Resize to `size`. Without it, all images of a batch must have one size.
+        size: {"height", "width"} of `pixel_values`, px.
+        label_size: {"height", "width"} of `labels`, px; None: as `pixel_values`.
+        resample: PIL's number, 2 (bilinear) or 3 (bicubic, which may overshoot); antialiased. 8-bit
+            images on the CPU go through torch's 8-bit kernel, which rounds as Pillow does: the float
+            path that other types and devices take differs from it by up to 1/255.
+        do_rescale: Multiply the pixels, brought to the range 0..255 whatever their type, by
+            `rescale_factor`. Without it, values are taken as they are.
+        rescale_factor: See `do_rescale`.
+        do_normalize: Subtract `image_mean` and divide by `image_std`.
+        image_mean: Mean of the three channels, after rescaling.
+        image_std: Standard deviation of the three channels, after rescaling.
+        max_pixels: Larger images (height × width) are refused.
+    """
+
+    model_input_names = ["pixel_values"]  # noqa: RUF012 - transformers reads it as a list on the class
+    valid_kwargs = LiverLandmarkImageProcessorKwargs
+
+    def __init__(
+        self,
+        do_resize: bool = True,
+        size: dict[str, int] | None = None,
+        label_size: dict[str, int] | None = None,
+        resample: int = int(Image.Resampling.BILINEAR),
+        do_rescale: bool = True,
+        rescale_factor: float = 1 / 255,
+        do_normalize: bool = True,
+        image_mean: Sequence[float] = IMAGENET_MEAN,
+        image_std: Sequence[float] = IMAGENET_STD,
+        max_pixels: int = MAX_PIXELS,
+        auto_map: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # What transformers writes into preprocessor_config.json beside the fields.
+        for key in ("image_processor_type", "processor_class", "feature_extractor_type"):
+            kwargs.pop(key, None)
+        if kwargs:
+            raise TypeError(f"{type(self).__name__}: unknown field {next(iter(kwargs))!r}")
+        super().__init__()
+        if auto_map is not None:
+            self.auto_map = auto_map
+        settings = _validated_settings(
+            {
+                "do_resize": do_resize,
+                "size": {"height": 1024, "width": 1024} if size is None else size,
+                "label_size": label_size,
+                "resample": resample,
+                "do_rescale": do_rescale,
+                "rescale_factor": rescale_factor,
+                "do_normalize": do_normalize,
+                "image_mean": image_mean,
+                "image_std": image_std,
+                "max_pixels": max_pixels,
+            }
+        )
+        for name, value in settings.items():
+            setattr(self, name, value)
+
+    def __call__(
+        self,
+        images: Any,
+        segmentation_maps: Any = None,
+        return_tensors: str = "pt",
+        **overrides: Any,
+    ) -> BatchFeature:
+        """See `preprocess`."""
+        return self.preprocess(images, segmentation_maps, return_tensors, **overrides)
+
+    def preprocess(
+        self,
+        images: Any,
+        segmentation_maps: Any = None,
+        return_tensors: str = "pt",
+        input_data_format: str | None = None,
+        **overrides: Any,
+    ) -> BatchFeature:
+        """Images, and the maps paired with them, as model inputs.
+
+        Args:
+            images: One image or a batch; see the class.
+            segmentation_maps: None, or one (H, W) map of class ids for each image, of the image's
+                size: PIL in mode L, P (the indices are the ids), 1, I or I;16, or NumPy or torch
+                integers. Resized by nearest, so that no id is invented; 255 (ignored) stays 255.
+            return_tensors: "pt" or "np".
+            input_data_format: "channels_first" or "channels_last" of array images; None: found out.
+            **overrides: Any field of the configuration, for this call.
+
+        Returns:
+            `pixel_values` (B, 3, height, width) float32 and, with maps, `labels` (B, height, width)
+            int64 of ids 0..255, on the images' device.
+
+        Raises:
+            ValueError: an input that cannot be read, in one line that names it.
+            TypeError: an unknown keyword.
+        """
+        settings = {name: getattr(self, name) for name in LiverLandmarkImageProcessorKwargs.__annotations__}
+        unknown = [name for name in overrides if name not in settings]
+        if unknown:
+            raise TypeError(f"{type(self).__name__}: unknown keyword {unknown[0]!r}")
+        settings = _validated_settings(settings | overrides)
+        if return_tensors not in ("pt", "np"):
+            raise ValueError(f"return_tensors={return_tensors!r}: choose 'pt' or 'np'")
+        if input_data_format not in (None, "channels_first", "channels_last"):
+            raise ValueError(
+                f"input_data_format={input_data_format!r}: choose 'channels_first' or 'channels_last'"
+            )
+
+        images = as_batch(images, "images", batched_ndim=4)
+        pixel_values, native_sizes = [], []
+        for index, image in enumerate(images):
+            name = describe_input(image, "images", index)
+            pixels = read_image(image, name, input_data_format, settings["max_pixels"])
+            native_sizes.append(tuple(pixels.shape[-2:]))
+            pixel_values.append(_prepare_pixels(pixels, name, settings))
+        data = {"pixel_values": _stack(pixel_values, "images")}
+
+        if segmentation_maps is not None:
+            maps = as_batch(segmentation_maps, "segmentation_maps", batched_ndim=3)
+            if len(maps) != len(images):
+                raise ValueError(
+                    f"{len(images)} images, but {len(maps)} segmentation_maps: give one for each"
+                )
+            labels = []
+            for index, (mask, native_size) in enumerate(zip(maps, native_sizes, strict=True)):
+                name = describe_input(mask, "segmentation_maps", index)
+                ids = read_map(mask, name, settings["max_pixels"])
+                if tuple(ids.shape) != native_size:
+                    raise ValueError(
+                        f"{name}: {size_text(ids.shape)} px, but its image is {size_text(native_size)} px"
+                        " (upright, if it has an EXIF orientation)"
+                    )
+                labels.append(_resize_map(ids, settings).to(data["pixel_values"].device))
+            data["labels"] = _stack(labels, "segmentation_maps")
+
+        if return_tensors == "np":
+            data = {key: value.cpu().numpy() for key, value in data.items()}
+        return BatchFeature(data=data)
+
+    def post_process_semantic_segmentation(
+        self,
+        outputs: Any,
+        target_sizes: Sequence[tuple[int, int]] | torch.Tensor | None = None,
+        interpolation: str = "bilinear",
+        return_scores: bool = False,
+    ) -> list[torch.Tensor] | list[dict[str, Any]]:
+        """Class maps at each frame's native size.
+
+        The logits are upsampled, then the largest one is taken. One frame at a time, so that a batch
+        of 4K frames needs the memory of one.
+
+        Args:
+            outputs: What the model returned: `outputs.logits` (B, C, h, w).
+            target_sizes: B pairs (height, width), px; None: the logits' own size.
+            interpolation: "bilinear" (half-pixel centres, align_corners=False) or "nearest".
+            return_scores: Give, for each frame, {"segmentation": map, "scores": {class name: float}}.
+                A class's score is the mean softmax probability of that class over the pixels that it
+                was given, 0.0 where it was given none: a measure of how sure the model is of what it
+                drew, not of whether it drew everything.
+
+        Returns:
+            B maps (height, width) int64 on the logits' device, or B dicts.
+
+        Raises:
+            ValueError: logits that are not (B, C, h, w) or not finite, or sizes that do not fit them.
+        """
+        logits = outputs.logits.detach()
+        if logits.ndim != 4:
+            raise ValueError(f"logits: expected (B, C, h, w), got {tuple(logits.shape)}")
+        if interpolation not in ("bilinear", "nearest"):
+            raise ValueError(f"interpolation={interpolation!r}: choose 'bilinear' or 'nearest'")
+        if return_scores and logits.shape[1] != len(ID2LABEL):
+            raise ValueError(f"scores: {logits.shape[1]} channels of logits for {len(ID2LABEL)} classes")
+        sizes = _target_sizes(target_sizes, logits)
+
+        results = []
+        for index, (frame_logits, size) in enumerate(zip(logits, sizes, strict=True)):
+            frame_logits = frame_logits.float()
+            if not torch.isfinite(frame_logits).all():
+                raise ValueError(f"logits[{index}]: not all values are finite")
+            upsampled = frame_logits
+            if size != tuple(frame_logits.shape[-2:]):
+                mode = {"mode": "nearest-exact"}
+                if interpolation == "bilinear":
+                    mode = {"mode": "bilinear", "align_corners": False}
+                upsampled = F.interpolate(frame_logits[None], size=size, **mode)[0]
+            top_logits, segmentation = upsampled.max(dim=0)
+            if not return_scores:
+                results.append(segmentation)
+                continue
+            # softmax of the winner = exp(top - top) / sum exp(logit - top).
+            winner_probability = upsampled.sub(top_logits).exp_().sum(dim=0).reciprocal_()
+            scores = {}
+            for class_id, class_name in ID2LABEL.items():
+                given = segmentation == class_id
+                total = (winner_probability * given).sum(dtype=torch.float64).item()
+                scores[class_name] = total / max(int(given.sum()), 1)
+            results.append({"segmentation": segmentation, "scores": scores})
+        return results
+
+
+def _validated_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """The fields in the types that JSON gives them back in; a ValueError names the wrong one."""
+    settings = dict(settings)
+    for name in ("do_resize", "do_rescale", "do_normalize"):
+        if not isinstance(settings[name], bool):
+            raise ValueError(f"{name}={settings[name]!r}: expected true or false")
+    settings["size"] = _size_dict(settings["size"], "size")
+    if settings["label_size"] is not None:
+        settings["label_size"] = _size_dict(settings["label_size"], "label_size")
+    if settings["resample"] not in _RESAMPLE_MODES:
+        raise ValueError(f"resample={settings['resample']!r}: choose 2 (bilinear) or 3 (bicubic)")
+    settings["resample"] = int(settings["resample"])
+    for name in ("image_mean", "image_std"):
+        values = [float(value) for value in settings[name]]
+        if len(values) != 3 or not all(map(math.isfinite, values)):
+            raise ValueError(f"{name}={settings[name]!r}: expected three finite numbers")
+        settings[name] = values
+    if min(settings["image_std"]) <= 0:
+        raise ValueError(f"image_std={settings['image_std']!r}: must be positive")
+    if settings["max_pixels"] < 1:
+        raise ValueError(f"max_pixels={settings['max_pixels']!r}: must be positive")
+    return settings
+
+
+def _size_dict(size: Any, name: str) -> dict[str, int]:
+    if isinstance(size, int) and not isinstance(size, bool):
+        size = {"height": size, "width": size}
+    if not isinstance(size, Mapping) or set(size) != {"height", "width"}:
+        raise ValueError(f"{name}={size!r}: expected {{'height': …, 'width': …}} in px")
+    if not all(isinstance(value, Integral) and value > 0 for value in size.values()):
+        raise ValueError(f"{name}={size!r}: height and width must be positive integers")
+    return {"height": int(size["height"]), "width": int(size["width"])}
+
+
+def _prepare_pixels(pixels: torch.Tensor, name: str, settings: dict[str, Any]) -> torch.Tensor:
+    """(1 or 3, H, W) in its own range -> (3, height, width) float32, resized, rescaled, normalised."""
+    scale = 1.0
+    if settings["do_rescale"]:
+        scale = settings["rescale_factor"] * _TO_8_BIT_RANGE[pixels.dtype]
+        if pixels.dtype == torch.float32:
+            low, high = (value.item() for value in pixels.aminmax())
+            if low < -_FLOAT_SLACK or high > 1 + _FLOAT_SLACK:
+                raise ValueError(
+                    f"{name}: float values {low:.4g}..{high:.4g}: expected 0..1; "
+                    "convert 0..255 to uint8, or pass do_rescale=False"
+                )
+    # Only the CPU has an 8-bit antialiased kernel; it is four times faster there than the float one.
+    if pixels.dtype != torch.uint8 or pixels.device.type != "cpu":
+        pixels = pixels.to(torch.float32)
+    size = (settings["size"]["height"], settings["size"]["width"])
+    if settings["do_resize"] and tuple(pixels.shape[-2:]) != size:
+        mode = _RESAMPLE_MODES[settings["resample"]]
+        pixels = F.interpolate(pixels[None], size=size, mode=mode, align_corners=False, antialias=True)[0]
+    # One multiplication and one addition instead of rescale, subtract and divide.
+    mean, std = np.zeros(3), np.ones(3)
+    if settings["do_normalize"]:
+        mean, std = np.asarray(settings["image_mean"]), np.asarray(settings["image_std"])
+    gain, bias = (
+        torch.tensor(values, dtype=torch.float32, device=pixels.device).view(3, 1, 1)
+        for values in (scale / std, -mean / std)
+    )
+    return torch.addcmul(bias, pixels.to(torch.float32), gain).contiguous()
+
+
+def _resize_map(ids: torch.Tensor, settings: dict[str, Any]) -> torch.Tensor:
+    """(H, W) uint8 ids -> int64 at the labels' size: a pixel takes the id of the one its centre falls into."""
+    size = settings["label_size"] or (settings["size"] if settings["do_resize"] else None)
+    if size is None:
+        return ids.to(torch.int64)
+    # In integers: exact at any size, where a float factor may fall to the wrong side of an edge.
+    rows, columns = (
+        ((2 * torch.arange(new, device=ids.device) + 1) * old) // (2 * new)
+        for new, old in zip((size["height"], size["width"]), ids.shape, strict=True)
+    )
+    return ids[rows[:, None], columns].to(torch.int64)
+
+
+def _stack(tensors: list[torch.Tensor], argument: str) -> torch.Tensor:
+    for index, tensor in enumerate(tensors):
+        if tensor.shape != tensors[0].shape:
+            raise ValueError(
+                f"{argument}[{index}]: {size_text(tensor.shape[-2:])} px beside "
+                f"{size_text(tensors[0].shape[-2:])} px: a batch has one size; turn do_resize on"
+            )
+        if tensor.device != tensors[0].device:
+            raise ValueError(f"{argument}[{index}]: on {tensor.device}, the first one on {tensors[0].device}")
+    return torch.stack(tensors)
+
+
+def _target_sizes(target_sizes: Any, logits: torch.Tensor) -> list[tuple[int, int]]:
+    """One (height, width) for each frame of the logits."""
+    if target_sizes is None:
+        return [tuple(logits.shape[-2:])] * len(logits)
+    if isinstance(target_sizes, torch.Tensor):
+        target_sizes = target_sizes.tolist()
+    if len(target_sizes) != len(logits):
+        raise ValueError(f"target_sizes: {len(target_sizes)} sizes for {len(logits)} frames of logits")
+    sizes = []
+    for index, size in enumerate(target_sizes):
+        if len(size) != 2 or not all(int(value) == value and value > 0 for value in size):
+            raise ValueError(f"target_sizes[{index}]={size!r}: expected (height, width) in px")
+        sizes.append((int(size[0]), int(size[1])))
+    return sizes
+
+
+__all__ = ["LiverLandmarkImageProcessor"]
