@@ -1,0 +1,127 @@
+"""The rasteriser against plain OpenCV calls, protocol by protocol."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from liver_landmark.curves import PROTOCOLS, get_protocol, landmark_id, rasterize_landmarks, resize_mask
+
+LANDMARKS = [
+    {"category": "silhouette", "points": [(100.9, 200.2), (900.5, 180.7), (1500.1, 400.0)]},
+    {"category": "ridge", "points": [(80.0, 700.0), (700.99, 820.4), (1700.3, 640.6)]},
+    {"category": "ligament", "points": [(800.2, 120.9), (860.6, 500.5), (820.0, 900.3)]},
+]
+IDS = {"ridge": 1, "silhouette": 2, "ligament": 3}
+
+
+def drawn_with_lines(landmarks, size, stroke_px, scale=1.0):
+    """A mask from one cv2.line per segment, in file order."""
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    for landmark in landmarks:
+        points = [(int((x + 0.5) * scale - 0.5), int((y + 0.5) * scale - 0.5)) for x, y in landmark["points"]]
+        for start, end in zip(points, points[1:], strict=False):
+            cv2.line(mask, start, end, IDS[landmark["category"]], stroke_px)
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("name", "stroke_px", "interpolation"),
+    [
+        ("d2gpland", 30, cv2.INTER_LINEAR),
+        ("d2gpland_plus", 35, cv2.INTER_NEAREST),
+        ("toponet", 35, cv2.INTER_NEAREST),
+        ("srft_galore", 30, cv2.INTER_LINEAR),
+        ("slippa", 12, cv2.INTER_NEAREST),
+        ("p2ilf", 12, cv2.INTER_NEAREST),
+        ("synthetic", 30, cv2.INTER_NEAREST),
+    ],
+)
+def test_bit_equal_to_opencv_at_1080p(name, stroke_px, interpolation):
+    native = drawn_with_lines(LANDMARKS, (1920, 1080), stroke_px)
+    protocol = get_protocol(name)
+    np.testing.assert_array_equal(rasterize_landmarks(LANDMARKS, 1920, 1080, protocol), native)
+    scored = rasterize_landmarks(LANDMARKS, 1920, 1080, protocol, (1024, 1024))
+    expected = cv2.resize(native, (1024, 1024), interpolation=interpolation)
+    np.testing.assert_array_equal(scored, expected)
+    assert scored.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("name", "stroke_px"), [("d2gpland", 30), ("d2gpland_plus", 70), ("toponet", 35)])
+def test_bit_equal_to_opencv_on_4k(name, stroke_px):
+    landmarks = [{**mark, "points": [(2 * x, 2 * y) for x, y in mark["points"]]} for mark in LANDMARKS]
+    expected = drawn_with_lines(landmarks, (3840, 2160), stroke_px)
+    np.testing.assert_array_equal(
+        rasterize_landmarks(landmarks, 3840, 2160, get_protocol(name)),
+        expected,
+    )
+
+
+def test_synthetic_strokes_are_drawn_on_a_1920_px_canvas():
+    landmarks = [{**mark, "points": [(x / 4, y / 4) for x, y in mark["points"]]} for mark in LANDMARKS]
+    canvas = drawn_with_lines(landmarks, (1920, 1080), 30, scale=4.0)
+    mask = rasterize_landmarks(landmarks, 480, 270, get_protocol("synthetic"), (1024, 1024))
+    np.testing.assert_array_equal(mask, cv2.resize(canvas, (1024, 1024), interpolation=cv2.INTER_NEAREST))
+
+
+def test_bilinear_protocols_invent_ids_and_nearest_ones_do_not():
+    only_ligament = [LANDMARKS[2]]
+    bilinear = rasterize_landmarks(only_ligament, 1920, 1080, get_protocol("d2gpland"), (1024, 1024))
+    nearest = rasterize_landmarks(only_ligament, 1920, 1080, get_protocol("toponet"), (1024, 1024))
+    assert set(np.unique(bilinear)) == {0, 1, 2, 3}
+    assert set(np.unique(nearest)) == {0, 3}
+
+
+@pytest.mark.parametrize("order", [("ridge", "ligament"), ("ligament", "ridge")])
+def test_later_strokes_lie_over_earlier_ones(order):
+    across = {"points": [(10, 50), (90, 50)]}
+    down = {"points": [(50, 10), (50, 90)]}
+    landmarks = [{"category": order[0], **across}, {"category": order[1], **down}]
+    mask = rasterize_landmarks(landmarks, 100, 100, get_protocol("slippa"))
+    assert mask[50, 50] == IDS[order[1]]
+    assert mask[50, 15] == IDS[order[0]]
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-30, 229, width=32), st.floats(-30, 149, width=32)), min_size=2, max_size=6
+    ),
+    st.sampled_from(["d2gpland", "p2ilf"]),
+)
+@settings(max_examples=50, deadline=None)
+def test_fractions_are_cut_off_not_rounded(points, name):
+    cut = [(float(int(x)), float(int(y))) for x, y in points]
+    protocol = get_protocol(name)
+    given_mask, cut_mask = (
+        rasterize_landmarks([{"category": "ridge", "points": line}], 200, 120, protocol)
+        for line in (points, cut)
+    )
+    np.testing.assert_array_equal(given_mask, cut_mask)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_frame_without_landmarks_is_background(name):
+    mask = rasterize_landmarks([], 64, 36, get_protocol(name), (32, 32))
+    assert mask.shape == (32, 32)
+    assert not mask.any()
+    assert not rasterize_landmarks([{"category": "ridge", "points": []}], 64, 36, get_protocol(name)).any()
+
+
+def test_categories_by_name_and_by_the_schemas_index():
+    assert [landmark_id(name) for name in ("ridge", "silhouette", "ligament")] == [1, 2, 3]
+    assert [landmark_id(index) for index in range(3)] == [1, 2, 3]
+    with pytest.raises(ValueError, match="'rigde' is unknown"):
+        landmark_id("rigde")
+    with pytest.raises(ValueError, match=r"out of range 0\.\.2"):
+        landmark_id(3)
+
+
+def test_resize_keeps_ids_and_size_order():
+    mask = np.zeros((20, 40), np.uint8)
+    mask[:, 30:] = 3
+    resized = resize_mask(mask, (80, 10))
+    assert resized.shape == (10, 80)
+    assert set(np.unique(resized)) == {0, 3}
+    np.testing.assert_array_equal(resized[0] == 3, np.arange(80) >= 60)
+    assert resize_mask(mask, (40, 20)) is mask
