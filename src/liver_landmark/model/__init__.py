@@ -1,0 +1,7 @@
+"""All that travels to the Hub as custom code: flat siblings on torch, numpy, PIL and transformers."""
+
+from .configuration_liver_landmark import LiverLandmarkConfig
+from .image_processing_liver_landmark import LiverLandmarkImageProcessor
+from .modeling_liver_landmark import LiverLandmarkForSemanticSegmentation
+
+__all__ = ["LiverLandmarkConfig", "LiverLandmarkForSemanticSegmentation", "LiverLandmarkImageProcessor"]

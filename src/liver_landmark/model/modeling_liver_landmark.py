@@ -1,0 +1,184 @@
+"""The liver landmark model: vision branch, depth branch, fusion, decoder."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import SemanticSegmenterOutput
+
+from .branches_liver_landmark import DepthBranch, VisionBranch
+from .configuration_liver_landmark import LiverLandmarkConfig
+from .decoder_liver_landmark import build_decoder
+from .fusion_liver_landmark import CrossAttentionFusion
+from .loss_liver_landmark import landmark_loss
+from .pretrained_liver_landmark import load_branches, read_branch_configs
+
+# `register_for_auto_class` keeps one name a class; both Auto classes are to give this model.
+_AUTO_MAP = {
+    "AutoConfig": "configuration_liver_landmark.LiverLandmarkConfig",
+    "AutoModel": "modeling_liver_landmark.LiverLandmarkForSemanticSegmentation",
+    "AutoModelForSemanticSegmentation": "modeling_liver_landmark.LiverLandmarkForSemanticSegmentation",
+}
+
+
+class LiverLandmarkPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initialisation."""
+
+    config_class = LiverLandmarkConfig
+    base_model_prefix = "liver_landmark"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ("Sam2MultiScaleBlock", "Dinov2Layer", "FusionLayer")
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """New weights of what is ours; the encoders initialise themselves."""
+        if isinstance(module, nn.Conv2d):
+            init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, CrossAttentionFusion):
+            if module.gate is not None:
+                init.zeros_(module.gate)
+        else:
+            super()._init_weights(module)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Saves weights, configuration and this code, so that the folder loads without the package."""
+        self.config.auto_map = dict(_AUTO_MAP)
+        super().save_pretrained(save_directory, **kwargs)
+
+
+class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
+    """One frame in, a class per pixel out: 0 background, 1 ridge, 2 silhouette, 3 ligament.
+
+    The vision branch gives a pyramid at strides 4, 8, 16; the depth branch one map, which the fusion
+    joins with the pyramid's coarsest level; the decoder refines the fused map with the pyramid's
+    levels. Source: arXiv 2511.03163.
+    """
+
+    def __init__(self, config: LiverLandmarkConfig) -> None:
+        super().__init__(config)
+        self.vision_branch = VisionBranch(config)
+        if config.use_depth:
+            self.depth_branch = DepthBranch(config)
+            self.fusion = CrossAttentionFusion(config)
+        self.decoder = build_decoder(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.vision_branch.encoder.get_input_embeddings()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> SemanticSegmenterOutput | tuple:
+        """Computes logits and, with labels, the loss.
+
+        Args:
+            pixel_values: (B, 3, H, W), normalised as the image processor does. Any H and W that the
+                vision encoder admits (for SAM 2.1: multiples of 32), square or not.
+            labels: (B, h, w) class ids, 255 ignored; the loss is computed at their size.
+            output_attentions: Also return the fusion's attention weights, which are otherwise never
+                materialised; a tuple of (B, heads, N, N) with N = H/16 · W/16, one a fusion layer.
+            output_hidden_states: Also return the maps on the way: the pyramid at strides 4, 8, 16,
+                then (with depth) the projected depth map and the fused map at stride 16, then the
+                outputs of the decoder's stages; each (B, C, h, w).
+            return_dict: False returns a plain tuple of what is not None.
+
+        Returns:
+            `SemanticSegmenterOutput` with `loss`, `logits` (B, 4, H/4, W/4), `hidden_states`,
+            `attentions`.
+
+        Raises:
+            ValueError: The size does not fit (the message names the nearest that does) or the labels
+                are out of range.
+        """
+        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = (
+            self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        )
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != 3:
+            raise ValueError(f"pixel_values must be (B, 3, H, W), got {tuple(pixel_values.shape)}")
+        self.vision_branch.check_size(*pixel_values.shape[-2:])
+
+        skips = self.vision_branch(pixel_values)
+        fused, attentions, maps = skips[-1], None, skips
+        if self.config.use_depth:
+            depth = self.depth_branch(pixel_values, size=fused.shape[-2:])
+            fused, attentions = self.fusion(fused, depth, output_attentions)
+            maps += (depth, fused)
+        logits, stage_outputs = self.decoder(fused, skips)
+        maps += stage_outputs
+
+        loss = None
+        if labels is not None:
+            loss = landmark_loss(
+                logits,
+                labels,
+                dice_weight=self.config.dice_weight,
+                bce_weight=self.config.bce_weight,
+                foreground_weight=self.config.foreground_weight,
+            )
+        output = SemanticSegmenterOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=maps if output_hidden_states else None,
+            attentions=attentions,
+        )
+        return output if return_dict else output.to_tuple()
+
+    @classmethod
+    def from_vision_depth_pretrained(
+        cls, vision: str | os.PathLike, depth: str | os.PathLike | None, **kwargs: Any
+    ) -> LiverLandmarkForSemanticSegmentation | tuple[LiverLandmarkForSemanticSegmentation, dict[str, Any]]:
+        """Builds the model from a SAM 2.1 and a Depth Anything V2 checkpoint; the rest starts anew.
+
+        Only the encoders' weights are read. What was loaded and what was left out is logged, one line
+        a checkpoint, and returned with `output_loading_info=True`.
+
+        Args:
+            vision: Hub id (`facebook/sam2.1-hiera-large`) or folder of a SAM 2 checkpoint in the
+                transformers layout, of type `sam2`, `sam2_video` or `sam2_vision_model`.
+            depth: Hub id (`depth-anything/Depth-Anything-V2-Small-hf`) or folder of a Depth Anything
+                checkpoint, or of a plain DINOv2; None builds the RGB-only model.
+            **kwargs: Fields of [`LiverLandmarkConfig`], and `output_loading_info`, `revision`-like
+                options for the Hub under `hub_kwargs`.
+
+        Returns:
+            The model in float32, or (model, info) where info maps "vision" and "depth" to the names
+            of loaded and left-out tensors.
+
+        Raises:
+            ValueError: A checkpoint of another architecture, one that lacks weights of its encoder,
+                or an unknown configuration field.
+        """
+        output_loading_info = kwargs.pop("output_loading_info", False)
+        hub_kwargs = kwargs.pop("hub_kwargs", {})
+        unknown = sorted(set(kwargs) - set(LiverLandmarkConfig.default_config_fields()))
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is no field of LiverLandmarkConfig")
+        kwargs.update(read_branch_configs(vision, depth, hub_kwargs))
+        model = cls(LiverLandmarkConfig(use_depth=kwargs.pop("use_depth", depth is not None), **kwargs))
+        info = load_branches(model, vision, depth, hub_kwargs)
+        return (model, info) if output_loading_info else model
+
+
+LiverLandmarkConfig.register_for_auto_class()
+LiverLandmarkForSemanticSegmentation.register_for_auto_class("AutoModel")
+
+__all__ = ["LiverLandmarkForSemanticSegmentation", "LiverLandmarkPreTrainedModel"]
