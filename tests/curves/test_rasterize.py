@@ -1,5 +1,7 @@
 """The rasteriser against plain OpenCV calls, protocol by protocol."""
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ def drawn_with_lines(landmarks, size, stroke_px, scale=1.0):
     mask = np.zeros((size[1], size[0]), np.uint8)
     for landmark in landmarks:
         points = [(int((x + 0.5) * scale - 0.5), int((y + 0.5) * scale - 0.5)) for x, y in landmark["points"]]
-        for start, end in zip(points, points[1:], strict=False):
+        for start, end in pairwise(points):
             cv2.line(mask, start, end, IDS[landmark["category"]], stroke_px)
     return mask
 
@@ -84,9 +86,7 @@ def test_later_strokes_lie_over_earlier_ones(order):
 
 
 @given(
-    st.lists(
-        st.tuples(st.floats(-30, 229, width=32), st.floats(-30, 149, width=32)), min_size=2, max_size=6
-    ),
+    st.lists(st.tuples(st.floats(-30, 229, width=32), st.floats(-30, 149, width=32)), min_size=2, max_size=6),
     st.sampled_from(["d2gpland", "p2ilf"]),
 )
 @settings(max_examples=50, deadline=None)

@@ -1,0 +1,186 @@
+"""A model over a dataset of the schema: frames in, metrics.json and frames.csv out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from ..curves import Protocol, get_protocol
+from ..model.landmarks_liver_landmark import LANDMARK_NAMES
+from .masks import MaskPair
+from .registry import build_metrics
+from .truth import dataset_protocol, truth_mask
+
+# The size at which every L3D paper scores.
+DEFAULT_RESOLUTION = 1024
+
+_COLUMNS = ["image", "label", "landmarks", "width", "height", "frame_id", "patient_id"]
+
+FrameCallback = Callable[[int, Mapping[str, Any], MaskPair], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        metrics: The content of metrics.json: pooled values, `per_class`, `protocol`, `resolution`, `frames`
+            (their number), `frames_without_polylines`, `patients` and `definitions` (what each number is, in words).
+        frames: One dict for each frame, the rows of frames.csv; None where a value is not defined.
+    """
+
+    metrics: dict[str, Any]
+    frames: list[dict[str, Any]]
+
+
+def evaluate_model(
+    model: nn.Module,
+    processor: Any,
+    dataset: datasets.Dataset,
+    *,
+    protocol: str | None = None,
+    resolution: int = DEFAULT_RESOLUTION,
+    batch_size: int = 8,
+    distances: bool = True,
+    progress: bool = False,
+    on_frame: FrameCallback | None = None,
+) -> Evaluation:
+    """Scores a model on every frame of a dataset.
+
+    The truth is drawn from the polylines by the protocol; the logits are upsampled to the scored size by
+    the protocol's rule, and the largest one is the prediction. The model is put in evaluation mode and
+    every module is put back into the mode it was in.
+
+    Args:
+        model: Gives `.logits` (B, 4, h, w) for `pixel_values`.
+        processor: The model's image processor.
+        dataset: Rows of the schema.
+        protocol: Name of the protocol; None takes the one that the dataset's `protocol` column names.
+        resolution: Width and height in px at which masks are compared.
+        batch_size: Frames in one forward pass.
+        distances: Compute ASSD and HD95 too.
+        progress: Show a progress bar.
+        on_frame: Called with the frame's index, its row of frames.csv and its masks.
+
+    Raises:
+        ValueError: an empty dataset, a protocol that is unknown or not one, a frame whose truth or image
+            does not fit its row.
+    """
+    if len(dataset) == 0:
+        raise ValueError("the dataset has no frames to score")
+    if resolution < 1 or batch_size < 1:
+        raise ValueError(f"resolution ({resolution}) and batch_size ({batch_size}) must be at least 1")
+    scoring = get_protocol(protocol or dataset_protocol(dataset))
+    names = ("overlap", "presence", "distances") if distances else ("overlap", "presence")
+    metrics = build_metrics(names)
+    frames = []
+    predictions = _predictions(model, processor, dataset.with_format(None), scoring, resolution, batch_size)
+    with _evaluation_mode(model), tqdm(total=len(dataset), unit="frame", disable=not progress) as bar:
+        for index, (row, prediction) in enumerate(predictions):
+            try:
+                pair = MaskPair(truth_mask(row, scoring, resolution), prediction)
+            except ValueError as error:
+                raise ValueError(f"frame {row['frame_id']} (row {index}): {error}") from error
+            frame: dict[str, Any] = {
+                "frame_id": row["frame_id"],
+                "patient_id": row["patient_id"],
+                "truth": "polylines" if row["landmarks"] else "label",
+            }
+            for metric in metrics.values():
+                frame |= metric.score(pair)
+            frame |= pair.pixel_counts()
+            frames.append(frame)
+            if on_frame is not None:
+                on_frame(index, frame, pair)
+            bar.update()
+    return summarize_frames(frames, protocol=scoring.name, resolution=resolution, metric_names=names)
+
+
+def summarize_frames(
+    frames: Sequence[dict[str, Any]], *, protocol: str, resolution: int, metric_names: tuple[str, ...]
+) -> Evaluation:
+    """The evaluation that follows from rows of frames.csv, scored by one process or gathered from several."""
+    scoring = get_protocol(protocol)
+    pooled: dict[str, Any] = {}
+    per_class: dict[str, dict[str, Any]] = {name: {} for name in LANDMARK_NAMES}
+    definitions = {
+        "protocol": (
+            f"strokes of {scoring.native_stroke_width_px(1920, 1080):g} px in a 1920x1080 frame, "
+            f"labels resized by {scoring.label_resize}, logits by {scoring.prediction_resize} "
+            f"({scoring.source}); frames without polylines are scored by their stored label"
+        ),
+        "resolution": "width and height in px at which truth and prediction are compared",
+    }
+    for metric in build_metrics(metric_names).values():
+        summary = metric.summarize(frames)
+        pooled |= summary.pooled
+        for name, values in summary.per_class.items():
+            per_class[name] |= values
+        definitions |= metric.definitions
+    metrics = {
+        **pooled,
+        "protocol": scoring.name,
+        "resolution": resolution,
+        "frames": len(frames),
+        "frames_without_polylines": sum(frame["truth"] == "label" for frame in frames),
+        "patients": len({frame["patient_id"] for frame in frames}),
+        "per_class": per_class,
+        "definitions": definitions,
+    }
+    return Evaluation(metrics=metrics, frames=list(frames))
+
+
+def _predictions(
+    model: nn.Module,
+    processor: Any,
+    dataset: datasets.Dataset,
+    protocol: Protocol,
+    resolution: int,
+    batch_size: int,
+) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """(row, (resolution, resolution) uint8 prediction) of every frame, in order."""
+    rows = dataset.select_columns(_COLUMNS)
+    parameter = next(model.parameters())
+    for start in range(0, len(rows), batch_size):
+        batch = [rows[index] for index in range(start, min(start + batch_size, len(rows)))]
+        for row in batch:
+            _check_size(row)
+        inputs = processor(images=[row["image"] for row in batch], return_tensors="pt")
+        with torch.no_grad():
+            outputs = model(pixel_values=inputs["pixel_values"].to(parameter.device, parameter.dtype))
+            masks = processor.post_process_semantic_segmentation(
+                outputs,
+                target_sizes=[(resolution, resolution)] * len(batch),
+                interpolation=protocol.prediction_resize,
+            )
+        for row, mask in zip(batch, masks, strict=True):
+            yield row, mask.to(torch.uint8).cpu().numpy()
+
+
+def _check_size(row: Mapping[str, Any]) -> None:
+    """Polylines are in px of the native frame: on an image of another size they would be shifted."""
+    if row["image"].size != (row["width"], row["height"]):
+        raise ValueError(
+            f"frame {row['frame_id']}: its image is {row['image'].width}x{row['image'].height} px, "
+            f"its row says {row['width']}x{row['height']}"
+        )
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, and afterwards each module's own mode: frozen parts may be kept in eval."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode

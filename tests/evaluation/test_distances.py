@@ -1,0 +1,159 @@
+"""Surface distances against brute force, scipy's distance transform and closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from liver_landmark.evaluation.distances import (
+    DistanceMetric,
+    assd_px,
+    hd95_px,
+    surface_distances,
+    surface_points,
+)
+from liver_landmark.evaluation.masks import MaskPair
+
+MASKS = hnp.arrays(np.bool_, (11, 14), elements=st.booleans())
+
+
+def scipy_surface(mask):
+    return mask & ~ndimage.binary_erosion(mask, ndimage.generate_binary_structure(2, 1), border_value=0)
+
+
+def all_pairs(truth, prediction):
+    """Every surface pixel against every other, O(n²)."""
+    a, b = np.argwhere(scipy_surface(truth)), np.argwhere(scipy_surface(prediction))
+    lengths = np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1))
+    return lengths.min(1), lengths.min(0)
+
+
+@given(MASKS, MASKS)
+@settings(max_examples=80, deadline=None)
+def test_equal_to_brute_force(truth, prediction):
+    assume(truth.any() and prediction.any())
+    distances = surface_distances(truth, prediction)
+    expected = all_pairs(truth, prediction)
+    for got, want in zip(distances, expected, strict=True):
+        np.testing.assert_allclose(np.sort(got), np.sort(want), atol=1e-12)
+    assert assd_px(distances) == pytest.approx(np.concatenate(expected).mean(), abs=1e-12)
+    assert hd95_px(distances) == pytest.approx(max(np.percentile(d, 95) for d in expected), abs=1e-12)
+
+
+@given(MASKS, MASKS)
+@settings(max_examples=40, deadline=None)
+def test_symmetric_in_truth_and_prediction(truth, prediction):
+    assume(truth.any() and prediction.any())
+    there, back = surface_distances(truth, prediction), surface_distances(prediction, truth)
+    assert assd_px(there) == pytest.approx(assd_px(back), abs=1e-12)
+    assert hd95_px(there) == hd95_px(back)
+
+
+@given(MASKS)
+@settings(max_examples=40, deadline=None)
+def test_surface_is_the_mask_without_its_erosion(mask):
+    points = surface_points(mask)
+    drawn = np.zeros(mask.shape, bool)
+    drawn[points[:, 1], points[:, 0]] = True
+    np.testing.assert_array_equal(drawn, scipy_surface(mask))
+    assert len(points) == drawn.sum()
+
+
+def test_equal_to_distance_transforms_at_full_size():
+    rng = np.random.default_rng(3)
+    blobs = ndimage.gaussian_filter(rng.normal(size=(2, 300, 400)), (0, 9, 9))
+    truth, prediction = blobs > np.quantile(blobs, 0.8)
+    to_prediction, to_truth = surface_distances(truth, prediction)
+    transform = ndimage.distance_transform_edt(~scipy_surface(prediction))[scipy_surface(truth)]
+    np.testing.assert_allclose(np.sort(to_prediction), np.sort(transform), atol=1e-9)
+    transform = ndimage.distance_transform_edt(~scipy_surface(truth))[scipy_surface(prediction)]
+    np.testing.assert_allclose(np.sort(to_truth), np.sort(transform), atol=1e-9)
+
+
+def test_shifted_line_is_as_far_as_the_shift():
+    truth, prediction = np.zeros((2, 60, 80), bool)
+    truth[10, :] = True
+    prediction[17, :] = True
+    distances = surface_distances(truth, prediction)
+    assert assd_px(distances) == 7
+    assert hd95_px(distances) == 7
+
+
+def test_concentric_squares_by_closed_form():
+    outer, inner = np.zeros((2, 41, 41), bool)
+    outer[5:36, 5:36] = True
+    inner[10:31, 10:31] = True
+    to_inner, to_outer = surface_distances(outer, inner)
+    # Inner edge to outer edge: 5 px everywhere. Outer edge to inner: 5 px along the inner square's 21 px
+    # of each side; beyond its corners, at offsets 1 to 5, the distance to the corner.
+    assert set(to_outer) == {5.0}
+    corners = [math.hypot(5, k) for k in range(1, 5) for _ in range(8)] + 4 * [math.hypot(5, 5)]
+    assert to_inner.sum() == pytest.approx(4 * 21 * 5 + sum(corners))
+    assert len(to_inner) == 4 * 30
+
+
+def test_a_swap_of_two_far_classes_costs_their_distance():
+    truth = np.zeros((1024, 1024), np.uint8)
+    truth[300], truth[628] = 1, 2
+    swapped = np.choose(truth, [0, 2, 1, 3]).astype(np.uint8)
+    columns = DistanceMetric().score(MaskPair(truth, swapped))
+    assert columns["assd_px_ridge"] == columns["assd_px_silhouette"] == 328
+
+
+def with_class(shape, row, class_id):
+    mask = np.zeros(shape, np.uint8)
+    if row is not None:
+        mask[row] = class_id
+    return mask
+
+
+def test_rule_for_empty_masks():
+    metric = DistanceMetric()
+    rows = [(3, 5), (3, None), (None, 5), (None, None)]
+    frames = []
+    for truth_row, predicted_row in rows:
+        pair = MaskPair(with_class((30, 40), truth_row, 3), with_class((30, 40), predicted_row, 3))
+        frames.append(pair.pixel_counts() | metric.score(pair))
+    assert [frame["assd_px_ligament"] for frame in frames] == [2, 50, 50, None]
+    assert [frame["hd95_px_ligament"] for frame in frames] == [2, 50, 50, None]
+    summary = metric.summarize(frames)
+    assert summary.per_class["ligament"] == {
+        "assd_px": 34,
+        "hd95_px": 34,
+        "assd_px_both": 2,
+        "hd95_px_both": 2,
+        "frames_one_empty": 2,
+        "frames_both_empty": 1,
+    }
+    assert summary.per_class["ridge"]["assd_px"] is None
+    assert summary.per_class["ridge"]["frames_both_empty"] == 4
+    assert summary.pooled["assd_px"] == 34
+
+
+def test_pooled_mean_runs_over_pairs_of_frame_and_landmark():
+    metric = DistanceMetric()
+    truth, prediction = np.zeros((2, 30, 40), np.uint8)
+    truth[2], prediction[4] = 1, 1
+    truth[20], prediction[28] = 2, 2
+    frames = [MaskPair(truth, prediction), MaskPair(with_class((30, 40), 7, 1), with_class((30, 40), 8, 1))]
+    summary = metric.summarize([pair.pixel_counts() | metric.score(pair) for pair in frames])
+    assert summary.pooled["assd_px"] == pytest.approx((2 + 8 + 1) / 3)
+
+
+def test_ignored_pixels_belong_to_no_mask():
+    truth, prediction = np.zeros((2, 30, 40), np.uint8)
+    truth[5], prediction[5] = 1, 1
+    prediction[25] = 1
+    truth[20:] = 255
+    assert DistanceMetric().score(MaskPair(truth, prediction))["assd_px_ridge"] == 0
+
+
+def test_no_distance_to_an_empty_mask():
+    line = np.zeros((5, 5), bool)
+    line[2] = True
+    with pytest.raises(ValueError, match="not empty"):
+        surface_distances(line, np.zeros((5, 5), bool))
