@@ -339,7 +339,7 @@ def _prepare_pixels(pixels: torch.Tensor, name: str, settings: dict[str, Any]) -
 
 
 def _resize_map(ids: torch.Tensor, settings: dict[str, Any]) -> torch.Tensor:
-    """(H, W) uint8 ids -> int64 at the labels' size: a pixel takes the id of the one its centre falls into."""
+    """(H, W) uint8 ids -> int64 at the labels' size; a pixel takes the id of the one its centre falls in."""
     size = settings["label_size"] or (settings["size"] if settings["do_resize"] else None)
     if size is None:
         return ids.to(torch.int64)
@@ -348,7 +348,7 @@ def _resize_map(ids: torch.Tensor, settings: dict[str, Any]) -> torch.Tensor:
         ((2 * torch.arange(new, device=ids.device) + 1) * old) // (2 * new)
         for new, old in zip((size["height"], size["width"]), ids.shape, strict=True)
     )
-    return ids[rows[:, None], columns].to(torch.int64)
+    return ids.index_select(0, rows).index_select(1, columns).to(torch.int64)
 
 
 def _stack(tensors: list[torch.Tensor], argument: str) -> torch.Tensor:
