@@ -303,8 +303,9 @@ def _size_dict(size: Any, name: str) -> dict[str, int]:
         size = {"height": size, "width": size}
     if not isinstance(size, Mapping) or set(size) != {"height", "width"}:
         raise ValueError(f"{name}={size!r}: expected {{'height': …, 'width': …}} in px")
-    if not all(isinstance(value, Integral) and value > 0 for value in size.values()):
-        raise ValueError(f"{name}={size!r}: height and width must be positive integers")
+    # torch 2.13's antialiased resize to a width of 1 is silently wrong, or asserts.
+    if not all(isinstance(value, Integral) and value >= 2 for value in size.values()):
+        raise ValueError(f"{name}={size!r}: height and width must be integers of at least 2")
     return {"height": int(size["height"]), "width": int(size["width"])}
 
 
@@ -378,5 +379,7 @@ def _target_sizes(target_sizes: Any, logits: torch.Tensor) -> list[tuple[int, in
         sizes.append((int(size[0]), int(size[1])))
     return sizes
 
+
+LiverLandmarkImageProcessor.register_for_auto_class()
 
 __all__ = ["LiverLandmarkImageProcessor"]
