@@ -32,8 +32,9 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
-        metrics: The content of metrics.json: pooled values, `per_class`, `protocol`, `resolution`, `frames`
-            (their number), `frames_without_polylines`, `patients` and `definitions` (what each number is, in words).
+        metrics: The content of metrics.json: pooled values, `per_class`, `protocol`, `resolution`,
+            `frames` (their number), `frames_without_polylines`, `patients` and `definitions` (what each
+            number is, in words).
         frames: One dict for each frame, the rows of frames.csv; None where a value is not defined.
     """
 

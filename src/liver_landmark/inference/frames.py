@@ -1,0 +1,144 @@
+"""Reading frames that a stranger made: checked before they are decoded, upright RGB afterwards."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# What Pillow may decode here. Its other formats are rare in this field, and some call other programs.
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+# What Pillow's decoders raise on broken files.
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    EOFError,
+    ValueError,
+    IndexError,
+    KeyError,
+    struct.error,
+    zlib.error,
+)
+# Alpha is dropped, as the image processor does; palettes with transparency get there by way of RGBA.
+_TO_RGB = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+
+
+@dataclass(frozen=True)
+class FrameLimits:
+    """What is refused before it is decoded.
+
+    Attributes:
+        max_file_bytes: Size of a file on disk.
+        max_pixels: Width × height; the default is twice an 8K frame.
+    """
+
+    max_file_bytes: int = 2**28
+    max_pixels: int = 2**26
+
+    def __post_init__(self) -> None:
+        if self.max_file_bytes < 1 or self.max_pixels < 1:
+            raise ValueError(f"limits must be positive, got {self}")
+
+
+class FrameError(ValueError):
+    """A frame that cannot be read; the message is one line that names the file and the reason."""
+
+
+def read_frame(path: Path | str, limits: FrameLimits | None = None) -> np.ndarray:
+    """Reads a picture file as an upright RGB frame.
+
+    The EXIF orientation is applied. Grey becomes three equal channels, a palette is looked up, alpha is
+    dropped, 16-bit grey is scaled to 8 bits, CMYK is converted.
+
+    Args:
+        path: A JPEG, PNG, BMP, TIFF or WebP file; its content decides, not its name.
+        limits: None takes the defaults.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        FrameError: missing, empty, truncated, corrupt, too large, of another format or pixel type, or a
+            file of several pictures.
+    """
+    path, limits = Path(path), limits or FrameLimits()
+    data = _read_bytes(path, limits)
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns at its own pixel count; ours is checked as soon as the header is read.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                _check_header(image, path, limits)
+                image.load()
+                return _as_rgb(ImageOps.exif_transpose(image), path)
+    except FrameError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise FrameError(f"{path}: not a readable picture of type {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError as error:
+        raise FrameError(f"{path}: {_one_line(error)}") from error
+    except _DECODING_ERRORS as error:
+        raise FrameError(f"{path}: truncated or corrupt: {_one_line(error)}") from error
+
+
+def _check_header(image: Image.Image, path: Path, limits: FrameLimits) -> None:
+    if image.width * image.height > limits.max_pixels:
+        raise FrameError(
+            f"{path}: {image.width}×{image.height} px, more than the limit of {limits.max_pixels} pixels"
+        )
+    # A stereo JPEG (MPO) is its first picture; of pages and animations none is meant more than another.
+    pictures = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if pictures > 1:
+        raise FrameError(f"{path}: holds {pictures} pictures, expected one frame")
+
+
+def _read_bytes(path: Path, limits: FrameLimits) -> bytes:
+    try:
+        if path.is_dir():
+            raise FrameError(f"{path}: a folder, expected a picture file")
+        if path.exists() and not path.is_file():
+            raise FrameError(f"{path}: not a regular file")
+        with path.open("rb") as file:
+            # One byte more than allowed tells a file that is too large, and one that is still growing.
+            data = file.read(limits.max_file_bytes + 1)
+    except FileNotFoundError:
+        raise FrameError(f"{path}: no such file") from None
+    except OSError as error:
+        raise FrameError(f"{path}: cannot be read: {error.strerror or _one_line(error)}") from error
+    if not data:
+        raise FrameError(f"{path}: empty file")
+    if len(data) > limits.max_file_bytes:
+        raise FrameError(f"{path}: larger than the limit of {limits.max_file_bytes} bytes")
+    return data
+
+
+def _as_rgb(image: Image.Image, path: Path) -> np.ndarray:
+    # Pillow reads some 16-bit files as 32-bit integers.
+    if image.mode.startswith("I;16") or (image.mode == "I" and _fits_16_bits(image)):
+        # 65535 / 257 = 255: white stays white, rounded to the nearest.
+        grey = ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode not in _TO_RGB:
+        raise FrameError(
+            f"{path}: pixels of type {image.mode}, expected 8-bit colour or grey, or 16-bit grey"
+        )
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")
+    return np.array(image.convert("RGB"))
+
+
+def _fits_16_bits(image: Image.Image) -> bool:
+    low, high = image.getextrema()
+    return low >= 0 and high <= 65535
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
