@@ -1,0 +1,24 @@
+"""The synthetic benchmark: a procedural renderer of laparoscopic liver frames with exact landmarks."""
+
+from .build import SyntheticRequest, build_synthetic, iterate_rows, render_row, split_of_patient
+from .domains import DOMAINS, Domain, get_domain
+from .frame import DEPTH_STEPS_PER_MM, Frame, render_frame
+from .patient import Patient, build_patient
+from .surfaces import Region
+
+__all__ = [
+    "DEPTH_STEPS_PER_MM",
+    "DOMAINS",
+    "Domain",
+    "Frame",
+    "Patient",
+    "Region",
+    "SyntheticRequest",
+    "build_patient",
+    "build_synthetic",
+    "get_domain",
+    "iterate_rows",
+    "render_frame",
+    "render_row",
+    "split_of_patient",
+]

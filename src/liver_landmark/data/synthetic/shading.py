@@ -1,0 +1,158 @@
+"""Light from the endoscope's tip: diffuse and specular reflection, shadows, ambient occlusion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .curves import Buffers, View
+from .noise import sample_tile
+from .surfaces import Region, Surface, unit
+from .tissue import mix, smoothstep
+
+_BLOOD = np.array([0.36, 0.05, 0.04])
+_NO_BLOOD = (Region.OUTSIDE, Region.INSTRUMENT)
+
+
+@dataclass(frozen=True)
+class Light:
+    """The lamp beside the lens and how the room answers.
+
+    Attributes:
+        offset_mm: (3,) place of the lamp in the camera's frame.
+        ambient: Share of light that comes from all sides.
+        spread: Exponent of the fall-off towards the border of the light cone.
+        shininess: Exponent of the specular lobe.
+    """
+
+    offset_mm: np.ndarray
+    ambient: float
+    spread: float
+    shininess: float
+
+
+def sample_light(rng: np.random.Generator) -> Light:
+    """Draws a lamp."""
+    angle = rng.uniform(0, 2 * np.pi)
+    offset = rng.uniform(4, 9) * np.array([np.cos(angle), np.sin(angle), 0.0])
+    return Light(offset, rng.uniform(0.05, 0.12), rng.uniform(1.0, 3.5), rng.uniform(40, 110))
+
+
+def shade(rng: np.random.Generator, view: View, buffers: Buffers, light: Light, blood: float) -> np.ndarray:
+    """(H, W, 3) float32 linear radiance, about 1 where a white patch faces the lamp at the median distance.
+
+    Args:
+        rng: Places the blood.
+        view: Camera and scenes.
+        buffers: What every pixel shows.
+        light: The lamp.
+        blood: Amount of blood, 0..1.
+    """
+    camera = view.camera
+    albedo, normals, gloss = _gather(view, buffers)
+    depth = np.where(np.isfinite(buffers.depth), buffers.depth, 0).astype(np.float32)
+    rays = camera.directions(camera.pixel_grid()).astype(np.float32)
+    points = rays * depth[..., None]
+    normals = normals @ camera.rotation.T.astype(np.float32)
+    to_eye = -unit(rays)
+    to_lamp = light.offset_mm.astype(np.float32) - points
+    distance2 = np.maximum((to_lamp**2).sum(axis=-1), 1.0)
+    to_lamp = to_lamp / np.sqrt(distance2)[..., None]
+    facing = np.sign((normals * to_eye).sum(axis=-1))
+    normals = normals * np.where(facing == 0, 1, facing)[..., None]
+
+    if blood > 0:
+        albedo, gloss = _bleed(rng, view, buffers, points, albedo, gloss, blood)
+    diffuse = np.clip((normals * to_lamp).sum(axis=-1), 0, 1)
+    half = unit(to_eye + to_lamp)
+    specular = np.clip((normals * half).sum(axis=-1), 0, 1) ** light.shininess
+
+    seen = buffers.region != Region.OUTSIDE
+    reference2 = float(np.median(distance2[seen])) if seen.any() else 1.0
+    intensity = (reference2 / distance2) * to_eye_cone(to_eye, light.spread) * _shadow(view, points, light)
+    open_sky = _ambient_occlusion(depth, camera.width)
+    red_room = np.array([1.0, 0.72, 0.65], dtype=np.float32) * light.ambient
+    ambient = (open_sky * np.clip(reference2 / distance2, 0.2, 1.5))[..., None] * red_room
+    linear_albedo = albedo**2.0
+    radiance = linear_albedo * ((0.9 * diffuse + 0.1) * intensity * (0.45 + 0.55 * open_sky))[..., None]
+    radiance = radiance + linear_albedo * ambient + (1.6 * gloss * specular * intensity)[..., None]
+    return (radiance * seen[..., None]).astype(np.float32)
+
+
+def to_eye_cone(to_eye: np.ndarray, spread: float) -> np.ndarray:
+    """(H, W) fall-off of the light cone, 1 on the optical axis."""
+    return np.clip(-to_eye[..., 2], 0, 1) ** spread
+
+
+def _gather(view: View, buffers: Buffers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Albedo (H, W, 3), world normals (H, W, 3) and gloss (H, W) of what each pixel shows."""
+    shape = buffers.region.shape
+    albedo, normals = np.zeros((*shape, 3), np.float32), np.zeros((*shape, 3), np.float32)
+    normals[..., 2] = -1
+    gloss = np.zeros(shape, np.float32)
+    for scene_index, scene in enumerate(view.scenes):
+        for surface_index, surface in enumerate(scene.surfaces):
+            here = (buffers.scene == scene_index) & (buffers.surface == surface_index)
+            if not here.any():
+                continue
+            rows, columns = np.flatnonzero(here.any(axis=1)), np.flatnonzero(here.any(axis=0))
+            box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+            mask = here[box]
+            atlas_column, atlas_row = _atlas_position(surface, buffers.row[box], buffers.column[box])
+            for target, atlas in ((albedo, surface.albedo), (normals, surface.normals)):
+                picked = cv2.remap(
+                    atlas, atlas_column, atlas_row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+                )
+                target[box][mask] = picked[mask]
+            gloss[box][mask] = surface.gloss
+    return albedo, normals, gloss
+
+
+def _atlas_position(surface: Surface, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows, columns = surface.points.shape[:2]
+    height, width = surface.albedo.shape[:2]
+    return column * np.float32((width - 1) / (columns - 1)), row * np.float32((height - 1) / (rows - 1))
+
+
+def _shadow(view: View, points: np.ndarray, light: Light) -> np.ndarray:
+    """(H, W) share of the lamp's light that arrives, by shadow rays on every second pixel."""
+    camera = view.camera
+    step = max(2, round(camera.width / 228))
+    coarse = points[::step, ::step].reshape(-1, 3).astype(np.float64)
+    world = coarse @ camera.rotation + camera.position
+    lamp = light.offset_mm @ camera.rotation + camera.position
+    lit = np.ones(len(world), dtype=bool)
+    for scene in view.scenes:
+        lit &= scene.reaches(lamp, world, tolerance_mm=1.5)
+    grid = lit.reshape(points[::step, ::step].shape[:2]).astype(np.float32)
+    grid = cv2.GaussianBlur(grid, (0, 0), 0.8)
+    return 0.12 + 0.88 * cv2.resize(grid, points.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _ambient_occlusion(depth: np.ndarray, width: int) -> np.ndarray:
+    """(H, W) in 0..1, low where the surroundings stand nearer than the point: furrows and contacts."""
+    scale = 228 / width
+    small = cv2.resize(depth, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    occlusion = np.zeros_like(small)
+    for sigma, range_mm in ((2.0, 5.0), (6.0, 14.0)):
+        occlusion += np.clip((small - cv2.GaussianBlur(small, (0, 0), sigma)) / range_mm, 0, 1)
+    return 1 - 0.75 * np.clip(cv2.resize(occlusion, depth.shape[::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
+
+
+def _bleed(
+    rng: np.random.Generator,
+    view: View,
+    buffers: Buffers,
+    points: np.ndarray,
+    albedo: np.ndarray,
+    gloss: np.ndarray,
+    blood: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Blood lies where a noise in space is high, on whatever tissue is there."""
+    world = points @ view.camera.rotation.astype(np.float32) + view.camera.position.astype(np.float32)
+    place = sample_tile("cloud", rng, world[..., 0], world[..., 2] - world[..., 1], 190.0)
+    amount = 0.85 * smoothstep(place, 2.3 - 1.3 * blood, 2.7 - 1.3 * blood)
+    amount[np.isin(buffers.region, _NO_BLOOD)] = 0
+    return mix(albedo, _BLOOD, amount), np.maximum(gloss, amount)

@@ -1,0 +1,124 @@
+"""Where the endoscope stands, so that landmarks are as often out of view as they are in L3D."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .camera import Camera, look_at
+from .curves import View, cast_view, extract_landmarks, visible_length
+from .liver import SECTIONS, UPPER_COLUMNS
+from .patient import Patient
+from .surfaces import Region, sample_grid
+
+# L3D's 1,152 frames by the landmark that they lack: none 1,056, ligament 74, ridge 19, silhouette 3.
+ABSENT_COUNTS: dict[str | None, int] = {None: 1056, "ligament": 74, "ridge": 19, "silhouette": 3}
+# Visible length, relative to the frame's width, that a landmark needs to count as shown by a view.
+_SHOWN = {"ridge": 0.15, "silhouette": 0.18, "ligament": 0.12}
+_TRIAL_WIDTH = 128
+_TRIALS = 60
+_NEAREST_MM = 22.0
+
+
+@dataclass(frozen=True)
+class Aim:
+    """The share of the frame (0..1) and the place on the liver that one kind of view looks at."""
+
+    lateral: tuple[float, float]
+    column: tuple[float, float]
+    distance: float
+    steeper_deg: float
+
+
+# What to look at so that a landmark is missing; the distance scales the domain's.
+_AIMS: dict[str | None, tuple[Aim, ...]] = {
+    None: (Aim((-0.25, 0.25), (0.1, 0.5), 1.0, 0.0),),
+    "ligament": (Aim((-0.85, -0.45), (0.05, 0.5), 0.75, 0.0), Aim((0.4, 0.75), (0.05, 0.5), 0.65, 0.0)),
+    "ridge": (Aim((-0.2, 0.2), (0.5, 0.8), 0.75, -6.0),),
+    "silhouette": (Aim((-0.2, 0.2), (0.08, 0.25), 0.62, 18.0),),
+}
+
+
+def sample_view(rng: np.random.Generator, patient: Patient, width: int, height: int) -> View:
+    """Draws the view of one frame, without instruments.
+
+    The landmark to be missing (or none) is drawn first, by L3D's counts; then cameras are drawn until
+    one shows just the others. What is left out is so by where the camera stands and what is in its way.
+    """
+    kinds = list(ABSENT_COUNTS)
+    weights = np.array([ABSENT_COUNTS[kind] for kind in kinds], dtype=float)
+    absent = kinds[rng.choice(len(kinds), p=weights / weights.sum())]
+    best: tuple[float, View] | None = None
+    for _ in range(_TRIALS):
+        aim = _AIMS[absent][rng.integers(len(_AIMS[absent]))]
+        view = _draw(rng, patient, aim, width, height)
+        shortfall = _shortfall(
+            _resized(view, _TRIAL_WIDTH, max(16, round(_TRIAL_WIDTH * height / width))), absent
+        )
+        if best is None or shortfall < best[0]:
+            best = shortfall, view
+        if shortfall == 0:
+            break
+    return best[1]
+
+
+def _shortfall(view: View, absent: str | None) -> float:
+    """How far a view is from showing every landmark but `absent`; 0 if it does."""
+    buffers = cast_view(view)
+    seen = buffers.region != Region.OUTSIDE
+    nearest = buffers.depth[seen].min()
+    if nearest < _NEAREST_MM:
+        return 10.0 + _NEAREST_MM - nearest
+    liver_share = (buffers.region[seen] == Region.LIVER).mean()
+    shortfall = max(0.0, 0.25 - liver_share) + max(0.0, liver_share - 0.92)
+    landmarks = extract_landmarks(view, buffers)
+    for category, needed in _SHOWN.items():
+        length = visible_length(landmarks, category, view.camera.width)
+        shortfall += length if category == absent else max(0.0, needed - length)
+    return shortfall
+
+
+def _draw(rng: np.random.Generator, patient: Patient, aim: Aim, width: int, height: int) -> View:
+    domain, liver = patient.domain, patient.liver
+    boundary_row = np.interp(
+        liver.shape.boundary + rng.uniform(*aim.lateral), liver.lateral, np.arange(SECTIONS, dtype=float)
+    )
+    column = rng.uniform(*aim.column) * UPPER_COLUMNS
+    target = sample_grid(liver.points, np.array([boundary_row]), np.array([column]))[0].astype(float)
+    distance = rng.uniform(*domain.distance_mm) * aim.distance
+    elevation = np.deg2rad(rng.uniform(*domain.elevation_deg) + aim.steeper_deg)
+    azimuth = np.deg2rad(rng.uniform(-domain.azimuth_deg, domain.azimuth_deg))
+    towards = np.array(
+        [np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), -np.cos(azimuth) * np.cos(elevation)]
+    )
+    roll = np.deg2rad(rng.normal(0, domain.roll_deg / 2))
+    position = target + distance * towards
+    focal = width / 2 / np.tan(np.deg2rad(rng.uniform(*domain.horizontal_fov_deg)) / 2)
+    center = np.array([(width - 1) / 2, (height - 1) / 2]) + rng.uniform(-0.012, 0.012, 2) * width
+    camera = Camera(
+        width,
+        height,
+        focal,
+        focal,
+        float(center[0]),
+        float(center[1]),
+        (float(rng.uniform(*domain.k1)), float(rng.uniform(0.0, 0.02))),
+        look_at(position, target, roll),
+        position,
+    )
+    border = tuple(
+        (np.array([(width - 1) / 2, (height - 1) / 2]) + rng.uniform(-0.02, 0.02, 2) * width).tolist()
+    )
+    radius = rng.uniform(*domain.round_border) * width / 2
+    return View(camera, liver, (patient.scene,), border, float(radius))
+
+
+def _resized(view: View, width: int, height: int) -> View:
+    camera = view.camera.resized(width, height)
+    scale = width / view.camera.width
+    center = tuple(
+        (c + 0.5) * s - 0.5
+        for c, s in zip(view.border_center, (scale, height / view.camera.height), strict=True)
+    )
+    return View(camera, view.liver, view.scenes, center, view.border_radius * scale)
