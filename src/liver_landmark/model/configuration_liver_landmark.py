@@ -145,6 +145,9 @@ class LiverLandmarkConfig(PreTrainedConfig):
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field} must be one of {', '.join(allowed)}, got {getattr(self, field)!r}")
+        for field in ("use_depth", "fusion_pre_norm"):
+            if not isinstance(getattr(self, field), bool):
+                raise ValueError(f"{field} must be true or false, got {getattr(self, field)!r}")
         positive = ("image_size", "depth_image_size", "fusion_num_heads", "fusion_num_layers")
         for field in positive:
             value = getattr(self, field)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -169,7 +170,7 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
         """
         output_loading_info = kwargs.pop("output_loading_info", False)
         hub_kwargs = kwargs.pop("hub_kwargs", {})
-        unknown = sorted(set(kwargs) - set(LiverLandmarkConfig.default_config_fields()))
+        unknown = sorted(set(kwargs) - {field.name for field in fields(LiverLandmarkConfig)})
         if unknown:
             raise ValueError(f"{unknown[0]!r} is no field of LiverLandmarkConfig")
         kwargs.update(read_branch_configs(vision, depth, hub_kwargs))

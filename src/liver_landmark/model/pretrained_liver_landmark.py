@@ -91,7 +91,7 @@ def _load_encoder(
 ) -> dict[str, list[str]]:
     layout, _ = _read_layout(kind, source, layouts, hub_kwargs)
     key_mapping = {f"^{layout.prefix.replace('.', '[.]')}": ""} if layout.prefix else None
-    with _without_load_report():
+    with _complete_and_quiet_report(type(encoder)):
         # transformers' own loader, because it knows the names on disk of every version.
         loaded, report = type(encoder).from_pretrained(
             source,
@@ -121,17 +121,24 @@ def _load_encoder(
 
 
 @contextmanager
-def _without_load_report() -> Iterator[None]:
-    """Holds back transformers' table of unexpected keys, a hundred lines long; ours is one line."""
+def _complete_and_quiet_report(encoder_class: type[PreTrainedModel]) -> Iterator[None]:
+    """Makes the loading info complete, and holds back its table, a hundred lines long; ours is one line."""
 
     def keep(record: python_logging.LogRecord) -> bool:
         return "LOAD REPORT" not in record.getMessage()
 
+    # SAM 2's base class keeps silent about the video model's tensors; what is left out is to be told.
+    # The attribute is changed where it is defined, because the encoder's children read it too.
+    field = "_keys_to_ignore_on_load_unexpected"
+    owner = next(ancestor for ancestor in encoder_class.__mro__ if field in vars(ancestor))
+    ignored = getattr(owner, field)
     upstream = logging.get_logger("transformers.modeling_utils")
     upstream.addFilter(keep)
+    setattr(owner, field, None)
     try:
         yield
     finally:
+        setattr(owner, field, ignored)
         upstream.removeFilter(keep)
 
 

@@ -1,0 +1,119 @@
+"""Configurations: defaults, validation at the border, and the folders of hub_configs/models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoImageProcessor, AutoModel
+
+from liver_landmark import LiverLandmarkConfig, LiverLandmarkImageProcessor
+from liver_landmark.model.landmarks_liver_landmark import ID2LABEL
+from tiny_models import tiny_config
+
+MODELS = Path(__file__).parents[2] / "hub_configs" / "models"
+NAMES = ["base-plus", "large", "paper", "small", "synthetic-tiny", "tiny"]
+# SAM 2.1's image encoders and Depth Anything V2 Small, in millions of parameters.
+VISION_PARAMETERS = {"tiny": 27.2, "small": 34.3, "base-plus": 69.1, "large": 212.7, "paper": 212.7}
+DEPTH_PARAMETERS = 22.1
+
+
+def test_every_configuration_is_tried_here() -> None:
+    assert sorted(folder.name for folder in MODELS.iterdir()) == NAMES
+
+
+def comparable(config: LiverLandmarkConfig) -> dict[str, Any]:
+    fields = config.to_dict()
+    for name in ("architectures", "transformers_version", "_name_or_path"):
+        fields.pop(name, None)
+    return fields
+
+
+def test_the_default_is_large() -> None:
+    assert comparable(LiverLandmarkConfig()) == comparable(AutoConfig.from_pretrained(MODELS / "large"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sizes_of_the_named_models(name: str) -> None:
+    config = AutoConfig.from_pretrained(MODELS / name)
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+
+    def millions(module: torch.nn.Module) -> float:
+        return sum(parameter.numel() for parameter in module.parameters()) / 1e6
+
+    if name == "synthetic-tiny":
+        assert millions(model) <= 5
+        return
+    assert millions(model.vision_branch.encoder) == pytest.approx(VISION_PARAMETERS[name], abs=0.06)
+    assert millions(model.depth_branch.encoder) == pytest.approx(DEPTH_PARAMETERS, abs=0.06)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_processor_and_model_of_a_folder_agree_on_the_size(name: str) -> None:
+    config = AutoConfig.from_pretrained(MODELS / name)
+    processor = AutoImageProcessor.from_pretrained(MODELS / name)
+    assert isinstance(processor, LiverLandmarkImageProcessor)
+    assert processor.size == {"height": config.image_size, "width": config.image_size}
+
+
+def test_the_paper_configuration_is_the_papers() -> None:
+    config = AutoConfig.from_pretrained(MODELS / "paper")
+    assert (config.decoder_type, config.norm_type, config.fusion_residual) == ("released", "batch", "none")
+    assert (config.fusion_query, config.fusion_num_heads, config.image_size) == ("depth", 2, 1024)
+    assert (config.depth_image_size, config.depth_taps, config.fusion_pre_norm) == (518, "last", False)
+
+
+def test_round_trip_through_json(tmp_path: Path) -> None:
+    config = tiny_config(fusion_query="rgb", fusion_dropout=0.25, decoder_channels=[8, 8, 8])
+    config.save_pretrained(tmp_path)
+    again = AutoConfig.from_pretrained(tmp_path)
+    assert comparable(again) | {"auto_map": 0} == comparable(config) | {"auto_map": 0}
+    assert again.id2label == ID2LABEL
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "liver_landmark"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("fusion_query", "sound"),
+        ("fusion_residual", "depth"),
+        ("norm_type", "layer"),
+        ("depth_taps", "first"),
+        ("fusion_num_heads", 0),
+        ("fusion_num_heads", 3),
+        ("fusion_num_layers", -1),
+        ("fusion_num_layers", True),
+        ("image_size", 128.5),
+        ("dice_weight", -1),
+        ("bce_weight", float("nan")),
+        ("foreground_weight", "2"),
+        ("fusion_dropout", 1.0),
+        ("decoder_channels", [32, 16]),
+        ("decoder_channels", [32, 16, 0]),
+        ("use_depth", "false"),
+    ],
+)
+def test_a_field_that_cannot_be_is_named(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=field) as error:
+        tiny_config(**{field: value})
+    assert "\n" not in str(error.value)
+
+
+def test_both_loss_weights_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="nothing would be learned"):
+        tiny_config(dice_weight=0, bce_weight=0.0)
+
+
+@pytest.mark.parametrize(("field", "kind"), [("vision_config", "vit"), ("depth_config", "vit")])
+def test_another_architecture_as_branch_is_refused(field: str, kind: str) -> None:
+    with pytest.raises(ValueError, match=f"{field}.model_type"):
+        tiny_config(**{field: {"model_type": kind}})
+
+
+def test_an_unknown_decoder_is_refused_with_the_choice() -> None:
+    with pytest.raises(ValueError, match="progressive, released"):
+        AutoModel.from_config(tiny_config(decoder_type="transformer"))
