@@ -1,0 +1,127 @@
+"""Training frames: in which order they come, and how rows of a dataset become batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cv2
+import datasets
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..data.augment import Augmentation
+
+# `depth`, `regions` and the rest would be decoded for nothing.
+_ROW_COLUMNS = ("image", "label", "landmarks", "width", "height", "protocol", "frame_id")
+
+# A frame of an epoch: the augmentation is drawn from both.
+EpochIndex = tuple[int, int]
+
+
+class FrameOrder(Sampler[list[EpochIndex]]):
+    """The endless order of frames: one permutation after another, cut into batches.
+
+    A batch may span two epochs, so that no frame is left out and every batch is full. The order is a
+    function of the seed alone: a run that starts at `first_batch` goes on as if it had never stopped.
+    Of each global batch, a process takes its own slice.
+    """
+
+    def __init__(
+        self,
+        num_frames: int,
+        batch_size: int,
+        seed: int,
+        first_batch: int = 0,
+        process_index: int = 0,
+        num_processes: int = 1,
+    ) -> None:
+        if num_frames < 1:
+            raise ValueError("the train split holds no frames")
+        self.num_frames = num_frames
+        self.batch_size = batch_size
+        self.seed = seed
+        self.first_batch = first_batch
+        self.process_index = process_index
+        self.num_processes = num_processes
+
+    def __iter__(self) -> Iterator[list[EpochIndex]]:
+        global_batch = self.batch_size * self.num_processes
+        position = self.first_batch * global_batch + self.process_index * self.batch_size
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        while True:
+            batch = []
+            for offset in range(position, position + self.batch_size):
+                if offset // self.num_frames != epoch:
+                    epoch = offset // self.num_frames
+                    order = np.random.default_rng([self.seed, epoch]).permutation(self.num_frames)
+                batch.append((epoch, int(order[offset % self.num_frames])))
+            yield batch
+            position += global_batch
+
+
+class TrainingFrames(Dataset):
+    """Rows of a dataset of the schema as augmented (image, mask) arrays.
+
+    Args:
+        rows: The train split, with labels.
+        augmentation: Applied to each frame by (epoch, index).
+        cache: Decode every frame now and keep it: H x W x 4 bytes a frame.
+    """
+
+    def __init__(self, rows: datasets.Dataset, augmentation: Augmentation, cache: bool = False) -> None:
+        self.rows = rows.select_columns(list(_ROW_COLUMNS))
+        self.augmentation = augmentation
+        self.cached = [self._decode(index) for index in range(len(rows))] if cache else None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        row = self.rows[index]
+        image = np.asarray(row["image"].convert("RGB"))
+        mask = np.asarray(row["label"])
+        if mask.dtype != np.uint8 or mask.shape != image.shape[:2]:
+            raise ValueError(
+                f"frame {row['frame_id']}: label {mask.shape} {mask.dtype} does not fit image "
+                f"{image.shape[:2]}: expected class ids in mode L at the image's size"
+            )
+        return image, mask
+
+    def __getitem__(self, key: EpochIndex) -> tuple[np.ndarray, np.ndarray]:
+        epoch, index = key
+        image, mask = self._decode(index) if self.cached is None else self.cached[index]
+        return self.augmentation(image, mask, epoch, index)
+
+
+class ProcessorCollate:
+    """Turns a list of (image, mask) into the model's inputs, by the processor that inference uses too."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+
+    def __call__(self, frames: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, torch.Tensor]:
+        images, masks = zip(*frames, strict=True)
+        return dict(self.processor(images=list(images), segmentation_maps=list(masks), return_tensors="pt"))
+
+
+def _use_one_thread(worker: int) -> None:
+    """Workers are parallel by themselves; OpenCV's threads would fight the training for the cores."""
+    cv2.setNumThreads(1)
+
+
+def build_loader(
+    frames: TrainingFrames, order: FrameOrder, processor: Any, workers: int, pin_memory: bool
+) -> DataLoader:
+    """An endless loader of {"pixel_values": (B, 3, H, W), "labels": (B, H, W)}."""
+    return DataLoader(
+        frames,
+        batch_sampler=order,
+        collate_fn=ProcessorCollate(processor),
+        num_workers=workers,
+        worker_init_fn=_use_one_thread,
+        pin_memory=pin_memory,
+        # Its own generator: the loader's draw of worker seeds must not shift the dropout's.
+        generator=torch.Generator().manual_seed(order.seed),
+    )

@@ -1,0 +1,182 @@
+"""The training loop: steps, validations, checkpoints, until the budget is used up."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import islice
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from ..evaluation import evaluate_model
+from .atomic_files import write_text
+from .checkpoints import RunState, gather_rng_states, save_checkpoint, save_model
+from .metrics_log import MetricsLog, plain_numbers
+from .parsing import recipe_to_yaml
+from .setup import Run
+from .step import StepResult, training_step
+
+
+def train(run: Run) -> dict[str, Any]:
+    """Runs what is left of the budget.
+
+    Returns:
+        The content of run.json.
+
+    Raises:
+        FloatingPointError: loss or gradients are no longer finite; the message names the step.
+    """
+    recipe, accelerator = run.recipe, run.accelerator
+    log = MetricsLog(run.folder.metrics)
+    batches = iter(run.loader)
+    run.wrapped_model.train()
+    # disable=None: a bar on a terminal, silence in a file.
+    bar = tqdm(
+        total=run.total_steps,
+        initial=run.step,
+        unit="step",
+        disable=None if accelerator.is_main_process else True,
+    )
+    clock = _Clock(run.seconds)
+    with bar:
+        while run.step < run.total_steps:
+            run.step += 1
+            result = training_step(
+                accelerator,
+                run.wrapped_model,
+                run.optimizer,
+                run.schedule,
+                (_to_device(run, batch) for batch in islice(batches, recipe.gradient_accumulation_steps)),
+                recipe.max_grad_norm,
+                run.step,
+            )
+            bar.update()
+            bar.set_postfix(loss=f"{result.loss:.3f}", refresh=False)
+            is_last = run.step == run.total_steps
+            if run.step % recipe.log_every_steps == 0 or is_last:
+                _log_step(run, log, result, clock.seconds_per_step(run.step))
+            if run.step % recipe.validation.every_steps == 0 or is_last:
+                _validate(run, log)
+                clock.restart(run.step)
+            run.seconds = clock.total_seconds()
+            if run.step % recipe.checkpoint.every_steps == 0 or is_last:
+                _save(run, log)
+                clock.restart(run.step)
+    if accelerator.is_main_process:
+        run.write_record("finished")
+    # Ends trackers and process group.
+    accelerator.end_training()
+    return run.record("finished")
+
+
+class _Clock:
+    """Time of the whole run, over resumptions, and of a step, without validations and checkpoints."""
+
+    def __init__(self, seconds_before: float) -> None:
+        self.run_start = time.monotonic() - seconds_before
+        self.step_start = time.monotonic()
+        self.first_step: int | None = None
+
+    def total_seconds(self) -> float:
+        return time.monotonic() - self.run_start
+
+    def restart(self, step: int) -> None:
+        """Starts to count steps after `step`."""
+        self.step_start, self.first_step = time.monotonic(), step
+
+    def seconds_per_step(self, step: int) -> float:
+        """Mean time of the steps since the last call or restart."""
+        steps = 1 if self.first_step is None else max(1, step - self.first_step)
+        seconds = (time.monotonic() - self.step_start) / steps
+        self.restart(step)
+        return seconds
+
+
+def _to_device(run: Run, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    moved = {name: tensor.to(run.accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+    if run.recipe.channels_last:
+        moved["pixel_values"] = moved["pixel_values"].to(memory_format=torch.channels_last)
+    return moved
+
+
+def _log_step(run: Run, log: MetricsLog, result: StepResult, seconds_per_step: float) -> None:
+    record = {
+        "epoch": round(run.step * run.frames_per_step / run.num_frames, 4),
+        "loss": result.loss,
+        "lr": result.lr,
+        "grad_norm": result.grad_norm,
+    }
+    if result.skipped:
+        record["skipped"] = True
+    record["seconds_per_step"] = round(seconds_per_step, 4)
+    if run.accelerator.is_main_process:
+        log.append({"step": run.step} | record)
+    # Trackers plot numbers; an fp16 overflow has none.
+    run.accelerator.log({f"train/{name}": value for name, value in record.items()}, step=run.step)
+
+
+def _validate(run: Run, log: MetricsLog) -> None:
+    """Scores the validation split on one process; a higher DSC than any before makes this model the best."""
+    if run.accelerator.is_main_process:
+        settings = run.recipe.validation
+        evaluation = evaluate_model(
+            run.model,
+            run.processor,
+            run.validation_rows,
+            protocol=run.recipe.data.protocol,
+            resolution=settings.resolution,
+            batch_size=settings.batch_size,
+            distances=False,
+        )
+        metrics = plain_numbers({k: v for k, v in evaluation.metrics.items() if k != "definitions"})
+        log.append({"step": run.step, "validation": metrics})
+        run.accelerator.log(_numbers(metrics, "validation/"), step=run.step)
+        if run.best is None or metrics["dsc"] > run.best["dsc"]:
+            run.best = {"step": run.step, "dsc": metrics["dsc"]}
+            _save_best(run, metrics)
+        tqdm.write(
+            f"step {run.step} of {run.total_steps}: validation DSC {metrics['dsc']:.4f} "
+            f"(best {run.best['dsc']:.4f} at step {run.best['step']})"
+        )
+    run.accelerator.wait_for_everyone()
+
+
+def _numbers(tree: dict[str, Any], prefix: str) -> dict[str, float]:
+    """The numbers in nested results, by path."""
+    flat: dict[str, float] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float):
+            flat[prefix + key] = value
+    return flat
+
+
+def _save_best(run: Run, metrics: dict[str, Any]) -> None:
+    with run.folder.new_best() as folder:
+        save_model(folder, run.model, run.processor)
+        (folder / "recipe.yaml").write_text(recipe_to_yaml(run.recipe), encoding="utf-8")
+        record = run.record("running") | {"status": "best", "validation": metrics}
+        write_text(folder / "run.json", json.dumps(record, indent=2) + "\n")
+
+
+def _save(run: Run, log: MetricsLog) -> None:
+    """Saves a checkpoint of the step that has just been done."""
+    accelerator = run.accelerator
+    rng_states = gather_rng_states(accelerator)
+    if accelerator.is_main_process:
+        log.flush_to_disk()
+        state = RunState(
+            step=run.step,
+            seconds=run.seconds,
+            schedule=run.schedule.state_dict(),
+            scaler=None if accelerator.scaler is None else accelerator.scaler.state_dict(),
+            best=run.best,
+            identity=run.identity,
+        )
+        with run.folder.new_checkpoint(run.step, run.recipe.checkpoint.keep_last) as folder:
+            save_checkpoint(folder, run.model, run.processor, run.optimizer, rng_states, state)
+        run.write_record("running")
+    accelerator.wait_for_everyone()

@@ -1,0 +1,100 @@
+"""A recipe's model section -> a model whose weights are where the recipe says, and its processor."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import LiverLandmarkConfig, LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProcessor
+from .recipe import ModelConfig
+
+logger = logging.getLogger(__name__)
+
+# In a checkout, two folders above the package. Elsewhere, recipes name folders instead.
+ARCHITECTURES_FOLDER = Path(__file__).resolve().parents[3] / "hub_configs" / "models"
+
+
+def build_model(
+    recipe: ModelConfig,
+) -> tuple[LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProcessor]:
+    """Builds model (float32) and image processor.
+
+    Random weights are drawn from torch's global generator: seed it first.
+
+    Raises:
+        ValueError: an architecture, field or combination that does not exist, or weights that do not
+            fit the architecture.
+        OSError: a folder or Hub id that cannot be read.
+    """
+    if recipe.architecture is None:
+        config = LiverLandmarkConfig.from_pretrained(recipe.init)
+        processor = LiverLandmarkImageProcessor.from_pretrained(recipe.init)
+    else:
+        folder = architecture_folder(recipe.architecture)
+        config = LiverLandmarkConfig.from_pretrained(folder)
+        processor = LiverLandmarkImageProcessor.from_pretrained(folder)
+    config = _with_overrides(config, recipe.overrides)
+    if recipe.init == "random":
+        model = LiverLandmarkForSemanticSegmentation(config)
+    elif recipe.init == "encoders":
+        model = _from_encoders(recipe, config)
+    else:
+        model = _from_whole_model(recipe.init, config)
+    # Training in half precision goes by autocast; the weights that the optimizer moves are float32.
+    return model.to(torch.float32), processor
+
+
+def architecture_folder(name_or_path: str) -> Path:
+    """The folder of a model configuration, given by its path or its name in hub_configs/models/."""
+    for folder in (Path(name_or_path), ARCHITECTURES_FOLDER / name_or_path):
+        if (folder / "config.json").is_file():
+            return folder
+    known = ", ".join(sorted(path.parent.name for path in ARCHITECTURES_FOLDER.glob("*/config.json")))
+    raise ValueError(
+        f"model.architecture: {name_or_path!r} is no folder with a config.json and no name in "
+        f"hub_configs/models (there are: {known or 'none'})"
+    )
+
+
+def _with_overrides(config: LiverLandmarkConfig, overrides: dict[str, Any]) -> LiverLandmarkConfig:
+    fields = LiverLandmarkConfig.default_config_fields()
+    for name in overrides:
+        if name not in fields:
+            raise ValueError(f"model.overrides.{name} is no field of the model's configuration")
+    # Built anew, not set one by one, so that the configuration checks its fields.
+    return LiverLandmarkConfig.from_dict(config.to_dict() | overrides) if overrides else config
+
+
+def _from_encoders(recipe: ModelConfig, config: LiverLandmarkConfig) -> LiverLandmarkForSemanticSegmentation:
+    if config.use_depth != (recipe.depth is not None):
+        needs = "needs" if config.use_depth else "takes no"
+        raise ValueError(f"model.depth: architecture {recipe.architecture!r} {needs} depth checkpoint")
+    # The encoders' shapes come from their checkpoints, everything else from the architecture.
+    written = json.loads(config.to_json_string(use_diff=False))
+    own = {
+        name: written[name]
+        for name in LiverLandmarkConfig.default_config_fields()
+        if name in written and name not in ("vision_config", "depth_config")
+    }
+    return LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained(
+        recipe.vision, recipe.depth, **own
+    )
+
+
+def _from_whole_model(init: str, config: LiverLandmarkConfig) -> LiverLandmarkForSemanticSegmentation:
+    model, info = LiverLandmarkForSemanticSegmentation.from_pretrained(
+        init, config=config, dtype=torch.float32, output_loading_info=True
+    )
+    # transformers would fill the gaps with random weights and go on with a warning.
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info[problem]:
+            name = sorted(map(str, info[problem]))[0]
+            raise ValueError(
+                f"model.init: {init} does not fit the architecture: {problem.removesuffix('_keys')} {name} "
+                f"({len(info[problem])} in all); set model.architecture to null to take the folder's own"
+            )
+    return model

@@ -1,0 +1,285 @@
+"""The recipe: everything that decides a training run, as typed dataclasses.
+
+One recipe is one YAML file in hub_configs/training/; `parsing.py` reads it. A field is checked here,
+at the border, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..curves import get_protocol
+from ..data.augment import AugmentationConfig
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network, and where its weights start.
+
+    Attributes:
+        architecture: Name of a folder in hub_configs/models/, or the path of a model folder: its
+            config.json and preprocessor_config.json are used. None: those of the folder `init`.
+        init: Where weights start: `random`, `encoders` (those of `vision` and `depth`, the rest
+            random), or the folder or Hub id of a whole model.
+        vision: With `encoders`: Hub id or folder of the SAM 2.1 checkpoint.
+        depth: With `encoders`: Hub id or folder of the Depth Anything V2 checkpoint; None where the
+            architecture has no depth branch.
+        overrides: Fields of the model's configuration to set otherwise, such as `dice_weight`.
+    """
+
+    architecture: str | None = None
+    init: str = "random"
+    vision: str | None = None
+    depth: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.init in ("random", "encoders"):
+            _require(
+                self.architecture is not None,
+                f"model.architecture must be set where model.init is {self.init}: a folder, or a name in "
+                "hub_configs/models",
+            )
+        if self.init == "encoders":
+            _require(self.vision is not None, "model.vision must be set where model.init is encoders")
+        else:
+            _require(
+                self.vision is None and self.depth is None,
+                f"model.vision and model.depth are only read where model.init is encoders, not {self.init}",
+            )
+
+
+@dataclass(frozen=True)
+class TrainableConfig:
+    """Which parts of the model train; everything else is frozen.
+
+    Attributes:
+        vision: The vision encoder: `all`, `attention` (the weights, not the biases, of the attentions'
+            qkv and output projections: what the paper adapts) or `none`.
+        depth: The depth encoder, likewise.
+        fusion: The projection of the depth features and the cross-attention.
+        decoder: The decoder.
+    """
+
+    vision: Literal["all", "attention", "none"] = "all"
+    depth: Literal["all", "attention", "none"] = "all"
+    fusion: bool = True
+    decoder: bool = True
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The frames to learn from. Training reads the splits `train` and `validation`, never `test`.
+
+    Attributes:
+        path: Folder or Hub id of a dataset of the schema.
+        protocol: The rasterising protocol of the labels; None: as they are stored.
+        workers: Processes that prepare frames beside the training; 0: none.
+        cache: Decode every training frame once, at the start, and keep it in memory.
+    """
+
+    path: str | None = None
+    protocol: str | None = None
+    workers: int = 0
+    cache: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.path is not None, "data.path must be set: a dataset folder or Hub id")
+        if self.protocol is not None:
+            get_protocol(self.protocol)
+        _require(self.workers >= 0, f"data.workers must be at least 0, got {self.workers}")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer, chosen by its name in `optimizers.OPTIMIZERS`.
+
+    Attributes:
+        name: Name of the optimizer.
+        lr: Learning rate at the peak of the schedule.
+        weight_decay: Decoupled weight decay of linear and convolution weights; nothing else decays.
+        betas: Decay rates of the first and second moment.
+        eps: Added to the root of the second moment.
+    """
+
+    name: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "eps"):
+            value = getattr(self, name)
+            _require(0 < value < math.inf, f"optimizer.{name} must be positive, got {value}")
+        _require(
+            0 <= self.weight_decay < math.inf,
+            f"optimizer.weight_decay must be at least 0, got {self.weight_decay}",
+        )
+        _require(
+            all(0 <= beta < 1 for beta in self.betas),
+            f"optimizer.betas must be at least 0 and below 1, got {self.betas}",
+        )
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate over the run.
+
+    Attributes:
+        name: `cosine` (half a period from the peak down to `min_lr`) or `constant`.
+        warmup_fraction: Part of the run over which the rate rises linearly to its peak, 0 to 1.
+        min_lr: Where the cosine ends, at the last step.
+    """
+
+    name: Literal["cosine", "constant"] = "cosine"
+    warmup_fraction: float = 0.0
+    min_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.warmup_fraction < 1,
+            f"schedule.warmup_fraction must be at least 0 and below 1, got {self.warmup_fraction}",
+        )
+        _require(self.min_lr >= 0, f"schedule.min_lr must be at least 0, got {self.min_lr}")
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How long to train; with both fields set, whichever ends first.
+
+    Attributes:
+        steps: Optimizer steps.
+        epochs: Passes over the training frames.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            self.steps is not None or self.epochs is not None, "budget.steps or budget.epochs must be set"
+        )
+        _require(self.steps is None or self.steps >= 1, f"budget.steps must be at least 1, got {self.steps}")
+        _require(
+            self.epochs is None or 0 < self.epochs < math.inf,
+            f"budget.epochs must be positive, got {self.epochs}",
+        )
+
+    def total_steps(self, num_frames: int, frames_per_step: int) -> int:
+        """Optimizer steps of the whole run over `num_frames` training frames."""
+        limits = [] if self.steps is None else [self.steps]
+        if self.epochs is not None:
+            limits.append(max(1, math.ceil(self.epochs * num_frames / frames_per_step)))
+        return min(limits)
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """How the validation split is scored; its DSC chooses `best`. It is also scored after the last step.
+
+    Attributes:
+        every_steps: Optimizer steps between two validations.
+        batch_size: Frames per forward pass.
+        resolution: Side in px of the square on which frames are scored.
+        max_frames: Score this many frames, spread evenly over the split; None: all.
+    """
+
+    every_steps: int = 200
+    batch_size: int = 8
+    resolution: int = 1024
+    max_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("every_steps", "batch_size", "resolution", "max_frames"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"validation.{name} must be at least 1, got {value}")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When the state of the run is saved. It is also saved after the last step.
+
+    Attributes:
+        every_steps: Optimizer steps between two checkpoints.
+        keep_last: How many checkpoints are kept.
+    """
+
+    every_steps: int = 200
+    keep_last: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("every_steps", "keep_last"):
+            value = getattr(self, name)
+            _require(value >= 1, f"checkpoint.{name} must be at least 1, got {value}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run. The fields you will actually change: `data.path`, `output_dir`, `budget`,
+    `optimizer.lr`, `batch_size` and `model`.
+
+    Attributes:
+        model: Which network, and where its weights start.
+        data: The frames to learn from.
+        budget: How long to train.
+        output_dir: The folder that the run writes.
+        trainable: Which parts train.
+        augmentation: How frames vary.
+        optimizer: The optimizer.
+        schedule: The learning rate over the run.
+        validation: How and when the validation split is scored.
+        checkpoint: When the state is saved.
+        batch_size: Frames per process and forward pass.
+        gradient_accumulation_steps: Forward passes per optimizer step. A step sees batch_size x this x
+            processes frames.
+        max_grad_norm: Gradients of a larger total norm are scaled down to it; None: never.
+        mixed_precision: `fp32`, `bf16`, `fp16`, or `launcher`: what `accelerate launch` was told, fp32
+            under plain python. Weights are float32 in every case.
+        channels_last: Keep images and filters in channels-last order, faster for some convolutions.
+        compile: Compile the model with `torch.compile`; worth its minutes in long runs on a GPU.
+        seed: Of weights, order of frames, augmentation and dropout.
+        log_every_steps: Optimizer steps between two training records.
+        trackers: Trackers beside metrics.jsonl, by accelerate's names: `tensorboard`, `wandb`, …
+    """
+
+    model: ModelConfig
+    data: DataConfig
+    budget: BudgetConfig
+    output_dir: str
+    trainable: TrainableConfig = field(default_factory=TrainableConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    batch_size: int = 4
+    gradient_accumulation_steps: int = 1
+    max_grad_norm: float | None = None
+    mixed_precision: Literal["launcher", "fp32", "bf16", "fp16"] = "launcher"
+    channels_last: bool = False
+    compile: bool = False
+    seed: int = 0
+    log_every_steps: int = 10
+    trackers: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "gradient_accumulation_steps", "log_every_steps"):
+            _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        _require(
+            self.max_grad_norm is None or self.max_grad_norm > 0,
+            f"max_grad_norm must be positive, or null for no clipping, got {self.max_grad_norm}",
+        )
+        # NumPy's generators, the global ones included, take no more.
+        _require(0 <= self.seed < 2**32, f"seed must be 0 to 2**32 - 1, got {self.seed}")
+        _require(
+            self.schedule.min_lr <= self.optimizer.lr,
+            f"schedule.min_lr ({self.schedule.min_lr}) must not exceed optimizer.lr ({self.optimizer.lr})",
+        )
