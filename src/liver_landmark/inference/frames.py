@@ -16,14 +16,18 @@ from PIL import Image, ImageOps
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
-# What Pillow's decoders raise on broken files.
+# What Pillow's decoders raise on broken files: its TIFF reader trusts the types of a header's values.
 _DECODING_ERRORS = (
     OSError,
     SyntaxError,
     EOFError,
     ValueError,
-    IndexError,
-    KeyError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
     struct.error,
     zlib.error,
 )
@@ -73,8 +77,8 @@ def read_frame(path: Path | str, limits: FrameLimits | None = None) -> np.ndarra
     data = _read_bytes(path, limits)
     try:
         with warnings.catch_warnings():
-            # Pillow warns at its own pixel count; ours is checked as soon as the header is read.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns at its own pixel count, where ours decides, and of damage that it can read past.
+            warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 _check_header(image, path, limits)
                 image.load()

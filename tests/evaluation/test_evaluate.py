@@ -1,0 +1,204 @@
+"""The evaluation over a dataset against the same steps written out with plain calls."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from liver_landmark.curves import get_protocol, rasterize_landmarks
+from liver_landmark.evaluation import evaluate_model, pooled_overlap, summarize_frames
+from tiny_datasets import HEIGHT, WIDTH, SeesColours, make_dataset, polylines, schema_row, tiny_processor
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return [
+        schema_row("f0", polylines(0)),
+        schema_row("f1", polylines(1, without=("ligament",))),
+        schema_row("f2", polylines(2)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def dataset(rows):
+    return make_dataset(rows)
+
+
+def evaluate(dataset, model=None, **options):
+    return evaluate_model(model or SeesColours(), tiny_processor(), dataset, resolution=256, **options)
+
+
+def test_metrics_have_what_the_public_surface_names(dataset):
+    evaluation = evaluate(dataset)
+    metrics = evaluation.metrics
+    assert {"dsc", "iou", "assd_px", "protocol", "frames", "per_class", "definitions"} <= set(metrics)
+    assert metrics["protocol"] == "synthetic"
+    assert (metrics["frames"], metrics["patients"], metrics["resolution"]) == (3, 3, 256)
+    assert set(metrics["per_class"]) == {"ridge", "silhouette", "ligament"}
+    for name in ("ridge", "silhouette", "ligament"):
+        assert metrics["per_class"][name]["dsc"] > 0.6
+        assert metrics["per_class"][name]["assd_px"] < 3
+    assert metrics["per_class"]["ligament"]["frames_shown"] == 2
+    assert evaluation.frames[1]["dsc_ligament"] is None
+    json.dumps(metrics, allow_nan=False)
+    numbers = set(metrics) - {"protocol", "resolution", "frames", "patients", "per_class", "definitions"}
+    assert numbers - {"frames_without_polylines"} <= set(metrics["definitions"])
+    for key in metrics["per_class"]["ridge"]:
+        assert f"per_class.{key}" in metrics["definitions"]
+
+
+@pytest.mark.parametrize("protocol", ["synthetic", "d2gpland", "srft_galore"])
+def test_masks_are_those_of_the_protocol(rows, dataset, protocol):
+    pairs = {}
+    evaluate(dataset, protocol=protocol, batch_size=2, on_frame=lambda i, frame, pair: pairs.update({i: pair}))
+    for index, row in enumerate(rows):
+        expected = rasterize_landmarks(row["landmarks"], WIDTH, HEIGHT, get_protocol(protocol), (256, 256))
+        np.testing.assert_array_equal(pairs[index].truth, expected)
+        pixel_values = tiny_processor()(images=[row["image"]])["pixel_values"]
+        logits = SeesColours()(pixel_values).logits
+        if protocol == "srft_galore":
+            expected = logits.argmax(1).repeat_interleave(2, 1).repeat_interleave(2, 2)[0]
+        else:
+            up = F.interpolate(logits, size=(256, 256), mode="bilinear", align_corners=False)
+            expected = up.argmax(1)[0]
+        np.testing.assert_array_equal(pairs[index].prediction, expected.numpy())
+
+
+def test_numbers_follow_from_the_masks(dataset):
+    overlaps, columns = [], []
+
+    def on_frame(index, frame, pair):
+        overlaps.append(pooled_overlap(pair.truth, pair.prediction))
+        columns.append((index, dict(frame)))
+
+    evaluation = evaluate(dataset, on_frame=on_frame)
+    assert [frame["dsc"] for frame in evaluation.frames] == [dsc for dsc, _ in overlaps]
+    assert evaluation.metrics["dsc"] == pytest.approx(np.mean([dsc for dsc, _ in overlaps]))
+    assert evaluation.metrics["iou"] == pytest.approx(np.mean([iou for _, iou in overlaps]))
+    assert columns == list(enumerate(evaluation.frames))
+    assert [frame["frame_id"] for frame in evaluation.frames] == ["f0", "f1", "f2"]
+
+
+def test_a_landmark_that_is_never_found_shows_in_every_number(dataset):
+    seen, blind = evaluate(dataset), evaluate(dataset, SeesColours(blind_to=("ligament",)))
+    ligament = blind.metrics["per_class"]["ligament"]
+    assert ligament["dsc"] < 1e-6
+    assert ligament["frames_missed"] == ligament["frames_one_empty"] == 2
+    assert ligament["assd_px"] == pytest.approx(256 * 2**0.5)
+    assert ligament["assd_px_both"] is None
+    assert ligament["presence_accuracy"] == pytest.approx(1 / 3)
+    assert blind.metrics["dsc"] < seen.metrics["dsc"]
+    assert blind.metrics["per_class"]["ridge"] == seen.metrics["per_class"]["ridge"]
+
+
+def test_batch_size_changes_nothing(dataset):
+    assert evaluate(dataset, batch_size=1) == evaluate(dataset, batch_size=3)
+
+
+def test_without_distances_the_rest_is_the_same(dataset):
+    full, quick = evaluate(dataset), evaluate(dataset, distances=False)
+    assert "assd_px" not in quick.metrics
+    for key in ("dsc", "iou", "macro_dsc", "presence_accuracy"):
+        assert quick.metrics[key] == full.metrics[key]
+
+
+def test_every_module_gets_its_mode_back(dataset):
+    model = SeesColours().train()
+    model.part.eval()
+    evaluate(dataset, model)
+    assert (model.training, model.part.training) == (True, False)
+    assert set(model.seen_modes) == {(False, False)}
+
+    def stop(index, frame, pair):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(dataset, model, on_frame=stop)
+    assert (model.training, model.part.training) == (True, False)
+
+
+def test_no_graph_is_kept_and_no_gradient_made(dataset):
+    model = SeesColours()
+    evaluate(dataset, model)
+    assert model.gain.grad is None
+    assert torch.is_grad_enabled()
+
+
+def test_ignored_pixels_of_the_label_count_nowhere(rows):
+    label = np.zeros((HEIGHT, WIDTH), np.uint8)
+    label[HEIGHT // 2 :] = 255
+    row = rows[0] | {"label": Image.fromarray(label)}
+    evaluation = evaluate(make_dataset([row]))
+    # The silhouette's lower part and the whole ligament lie below the middle.
+    assert evaluation.frames[0]["truth_px_ligament"] == 0
+    assert evaluation.frames[0]["predicted_px_ligament"] == 0
+    assert evaluation.frames[0]["truth_px_ridge"] > 0
+    assert evaluation.frames[0]["truth"] == "polylines"
+
+
+def test_a_set_of_masks_is_scored_by_its_labels():
+    landmarks = polylines(4)
+    mask = rasterize_landmarks(landmarks, WIDTH, HEIGHT, get_protocol("synthetic"))
+    mask[:5] = 255
+    row = schema_row("m0", landmarks) | {"landmarks": [], "label": Image.fromarray(mask)}
+    pairs = []
+    evaluation = evaluate(make_dataset([row]), on_frame=lambda i, frame, pair: pairs.append(pair))
+    expected = cv2.resize(mask, (256, 256), interpolation=cv2.INTER_NEAREST)
+    np.testing.assert_array_equal(pairs[0].truth, expected)
+    assert evaluation.metrics["frames_without_polylines"] == 1
+    assert evaluation.metrics["dsc"] > 0.7
+
+
+def test_summary_of_gathered_frames_is_the_evaluations_own(dataset):
+    evaluation = evaluate(dataset)
+    again = summarize_frames(
+        json.loads(json.dumps(evaluation.frames)),
+        protocol="synthetic",
+        resolution=256,
+        metric_names=("overlap", "presence", "distances"),
+    )
+    assert again == evaluation
+
+
+def test_a_view_of_the_dataset_with_a_format_is_scored_by_its_stored_rows(dataset):
+    changed = dataset.with_transform(lambda batch: {key: value[:1] for key, value in batch.items()})
+    assert evaluate(changed) == evaluate(dataset)
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "message"),
+    [
+        ({"protocol": "toponet"}, {}, "protocol column holds synthetic, toponet: name the protocol"),
+        ({"protocol": None}, {}, "protocol column holds None, synthetic: name the protocol"),
+        ({}, {"protocol": "l3d"}, "protocol 'l3d' is unknown"),
+        ({}, {"batch_size": 0}, "must be at least 1"),
+        ({"width": 97}, {}, r"frame f9: its image is 96x54 px, its row says 97x54"),
+        ({"landmarks": None}, {}, r"frame f9 \(row 1\): neither 'landmarks' nor 'label' is given"),
+        (
+            {"landmarks": [], "label": Image.new("L", (WIDTH, HEIGHT), 7)},
+            {},
+            r"frame f9 \(row 1\): truth holds 7",
+        ),
+        (
+            {"label": Image.new("RGB", (WIDTH, HEIGHT))},
+            {},
+            r"frame f9 \(row 1\): column 'label' is a picture of mode RGB",
+        ),
+    ],
+)
+def test_errors_name_the_frame_or_the_option(rows, row, options, message):
+    dataset = make_dataset([rows[0], schema_row("f9", polylines(3)) | row])
+    with pytest.raises(ValueError, match=message) as caught:
+        evaluate(dataset, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_frames_is_an_error(dataset):
+    with pytest.raises(ValueError, match="no frames to score"):
+        evaluate(dataset.select([]))
