@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import cv2
+import datasets
 import torch
 
 from liver_landmark.cli import CommandError, positive_int, quiet_libraries
@@ -63,6 +64,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     output = arguments.output.resolve()
     _check_output(output, arguments.overwrite)
     quiet_libraries()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     masks = MaskStore()
     try:
         dataset = load_landmark_dataset(arguments.dataset, split=arguments.split)

@@ -63,7 +63,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
         default="float32",
-        help="type of the model's weights (default: %(default)s)",
+        help="precision of the forward pass (default: %(default)s)",
     )
     parser.add_argument("--batch-size", type=positive_int, default=1, help="frames in one forward pass")
     parser.add_argument("--recursive", action="store_true", help="take the folders below a folder too")

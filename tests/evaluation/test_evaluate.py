@@ -56,7 +56,9 @@ def test_metrics_have_what_the_public_surface_names(dataset):
 @pytest.mark.parametrize("protocol", ["synthetic", "d2gpland", "srft_galore"])
 def test_masks_are_those_of_the_protocol(rows, dataset, protocol):
     pairs = {}
-    evaluate(dataset, protocol=protocol, batch_size=2, on_frame=lambda i, frame, pair: pairs.update({i: pair}))
+    evaluate(
+        dataset, protocol=protocol, batch_size=2, on_frame=lambda i, frame, pair: pairs.update({i: pair})
+    )
     for index, row in enumerate(rows):
         expected = rasterize_landmarks(row["landmarks"], WIDTH, HEIGHT, get_protocol(protocol), (256, 256))
         np.testing.assert_array_equal(pairs[index].truth, expected)

@@ -36,7 +36,9 @@ def test_few_frames_are_shown_once_each(count):
 def test_stored_masks_come_back_bit_for_bit():
     rng = np.random.default_rng(0)
     pairs = [
-        MaskPair(rng.choice([0, 1, 2, 3, 255], (40, 60)).astype(np.uint8), rng.integers(0, 4, (40, 60), np.uint8))
+        MaskPair(
+            rng.choice([0, 1, 2, 3, 255], (40, 60)).astype(np.uint8), rng.integers(0, 4, (40, 60), np.uint8)
+        )
         for _ in range(3)
     ]
     store = MaskStore()

@@ -35,7 +35,13 @@ def one_line_error(path, limits=None):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("a.png", {}), ("a.bmp", {}), ("a.tiff", {}), ("a.tif", {"compression": "tiff_lzw"}), ("a.webp", {"lossless": True})],
+    [
+        ("a.png", {}),
+        ("a.bmp", {}),
+        ("a.tiff", {}),
+        ("a.tif", {"compression": "tiff_lzw"}),
+        ("a.webp", {"lossless": True}),
+    ],
 )
 def test_lossless_formats_come_back_exactly(tmp_path, name, options):
     frame = read_frame(saved(tmp_path, Image.fromarray(RGB), name, **options))
@@ -120,7 +126,9 @@ def test_other_pixel_types_are_refused(tmp_path, mode):
     assert f"pixels of type {mode}" in one_line_error(saved(tmp_path, Image.fromarray(pixels), "a.tiff"))
 
 
-@pytest.mark.parametrize(("name", "quality"), [("a.jpg", 90), ("a.png", None), ("a.webp", 90), ("a.tiff", None)])
+@pytest.mark.parametrize(
+    ("name", "quality"), [("a.jpg", 90), ("a.png", None), ("a.webp", 90), ("a.tiff", None)]
+)
 def test_truncated_files_fail_at_any_length(tmp_path, name, quality):
     image = Image.fromarray(np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     data = saved(tmp_path, image, name, **({"quality": quality} if quality else {})).read_bytes()
@@ -199,11 +207,14 @@ def test_damaged_files_give_a_frame_or_one_line(tmp_path, data, draw):
         damaged[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
     path = tmp_path / "damaged"
     path.write_bytes(bytes(damaged))
+    message, frame = None, None
     try:
         frame = read_frame(path, FrameLimits(max_pixels=10_000))
     except FrameError as error:
-        assert "\n" not in str(error)
-        assert str(error).startswith(f"{path}: ")
+        message = str(error)
+    if message is not None:
+        assert "\n" not in message
+        assert message.startswith(f"{path}: ")
     else:
         assert frame.ndim == 3
         assert frame.shape[2] == 3

@@ -37,15 +37,16 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes indented JSON; a NaN or an infinity is a ValueError, since JSON has none."""
-    _write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    _write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object a line."""
-    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
+    lines = [json.dumps(row, allow_nan=False) + "\n" for row in rows]
     _write_text(path, "".join(lines))
 
 
+# json escapes what is not ASCII: file names that are no UTF-8 get through.
 def _write_text(path: Path, text: str) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -53,14 +53,13 @@ class FramePrediction:
 
 
 def load_model_and_processor(
-    model_id: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
+    model_id: str | Path, *, device: str | torch.device | None = None
 ) -> tuple[LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProcessor]:
-    """A trained model in evaluation mode and its image processor.
+    """A trained model, float32 and in evaluation mode, and its image processor.
 
     Args:
         model_id: A folder that `save_pretrained` wrote, or a Hub id.
         device: Where the model goes; None takes an accelerator where there is one.
-        dtype: Type of its weights.
 
     Raises:
         ModelLoadError: not found, of another type, with weights missing or of other shapes, or a device
@@ -74,7 +73,7 @@ def load_model_and_processor(
             raise ModelLoadError(
                 f"model {name}: its type is {model_type}, expected {LiverLandmarkConfig.model_type}"
             )
-        model, info = AutoModel.from_pretrained(name, dtype=dtype, output_loading_info=True)
+        model, info = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
         for problem in ("missing_keys", "mismatched_keys"):
             if info[problem]:
                 raise ModelLoadError(
@@ -117,11 +116,20 @@ class LandmarkPredictor:
     """
 
     def __init__(
-        self, model: LiverLandmarkForSemanticSegmentation, processor: LiverLandmarkImageProcessor
+        self,
+        model: LiverLandmarkForSemanticSegmentation,
+        processor: LiverLandmarkImageProcessor,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Takes a model in evaluation mode, where it lies, and the processor that it was trained with."""
+        """Takes a float32 model in evaluation mode, where it lies, and the processor it was trained with.
+
+        `dtype` bfloat16 or float16 runs the forward pass under autocast: the weights stay float32.
+        """
+        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype}")
         self.model = model
         self.processor = processor
+        self.dtype = dtype
 
     @classmethod
     def from_pretrained(
@@ -132,7 +140,7 @@ class LandmarkPredictor:
         dtype: torch.dtype = torch.float32,
     ) -> LandmarkPredictor:
         """The predictor of a saved model; arguments and errors are `load_model_and_processor`'s."""
-        return cls(*load_model_and_processor(model_id, device=device, dtype=dtype))
+        return cls(*load_model_and_processor(model_id, device=device), dtype)
 
     @property
     def device(self) -> torch.device:
@@ -166,9 +174,10 @@ class LandmarkPredictor:
         milliseconds: dict[str, float] = {}
         with self._timed("preprocess", milliseconds):
             inputs = self.processor(images=list(frames), return_tensors="pt")
-            pixel_values = inputs["pixel_values"].to(self.device, self.model.dtype)
+            pixel_values = inputs["pixel_values"].to(self.device)
         with torch.inference_mode():
-            with self._timed("forward", milliseconds):
+            autocast = torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+            with self._timed("forward", milliseconds), autocast:
                 outputs = self.model(pixel_values=pixel_values)
             with self._timed("postprocess", milliseconds):
                 results = self.processor.post_process_semantic_segmentation(

@@ -193,7 +193,7 @@ def _run_json(
         "command": "predict",
         "model": model_name,
         "device": str(predictor.device),
-        "dtype": str(predictor.model.dtype).removeprefix("torch."),
+        "dtype": str(predictor.dtype).removeprefix("torch."),
         "options": asdict(replace(options, limits=limits)),
         "totals": {
             "inputs": len(inputs.files),

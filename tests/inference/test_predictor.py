@@ -1,0 +1,152 @@
+"""The predictor against the model and the processor called by hand, and what it refuses to load."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import Dinov2Config
+
+from liver_landmark.inference import LandmarkPredictor, ModelLoadError, load_model_and_processor
+from tiny_datasets import SeesColours, polylines, schema_row, tiny_processor
+from tiny_models import tiny_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model().save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(folder):
+    return LandmarkPredictor.from_pretrained(folder, device="cpu")
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_mask_and_scores_are_those_of_the_model(folder, predictor):
+    frame = noise(90, 160)
+    prediction = predictor.predict(frame)[0]
+    model = tiny_model()
+    with torch.no_grad():
+        logits = model(pixel_values=tiny_processor()(images=[frame])["pixel_values"]).logits
+    up = torch.nn.functional.interpolate(logits, size=(90, 160), mode="bilinear", align_corners=False)
+    expected = up.argmax(1)[0].numpy()
+    assert prediction.mask.dtype == np.uint8
+    np.testing.assert_array_equal(prediction.mask, expected)
+    probabilities = up.softmax(1)[0].numpy()
+    for class_id, name in enumerate(("ridge", "silhouette", "ligament"), start=1):
+        given = expected == class_id
+        mean = probabilities[class_id][given].mean() if given.any() else 0.0
+        assert prediction.scores[name] == pytest.approx(mean, abs=1e-5)
+        assert prediction.pixel_counts[name] == given.sum()
+        assert (name in prediction.present) == given.any()
+
+
+def test_frames_of_any_sizes_in_any_batches_come_back_in_order(predictor):
+    frames = [noise(40, 70, 1), Image.fromarray(noise(31, 33, 2)), noise(64, 50, 3)]
+    alone = [predictor.predict([frame])[0] for frame in frames]
+    for batch_size in (2, 3):
+        together = predictor.predict(frames, batch_size=batch_size)
+        for one, other in zip(alone, together, strict=True):
+            assert one.mask.shape == other.mask.shape
+            # Batched convolutions round otherwise: a pixel on the edge of two classes may change.
+            assert (one.mask != other.mask).mean() < 0.01
+    assert [prediction.mask.shape for prediction in alone] == [(40, 70), (31, 33), (64, 50)]
+
+
+def test_a_frame_that_lies_on_its_side_comes_back_upright(predictor):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(noise(40, 70))
+    image.getexif()[0x0112] = 6
+    assert predictor.predict(image)[0].mask.shape == (70, 40)
+
+
+def test_landmarks_are_found_where_they_are():
+    row = schema_row("f0", polylines(0, without=("silhouette",)))
+    prediction = LandmarkPredictor(_WithDevice(), tiny_processor(256)).predict(row["image"])[0]
+    assert prediction.present == ("ridge", "ligament")
+    assert prediction.scores["silhouette"] == 0.0
+    assert set(prediction.milliseconds) == {"preprocess", "forward", "postprocess"}
+    assert all(value > 0 for value in prediction.milliseconds.values())
+
+
+class _WithDevice(SeesColours):
+    device = torch.device("cpu")
+
+
+def test_bfloat16_is_autocast_over_float32_weights(folder, predictor):
+    half = LandmarkPredictor.from_pretrained(folder, device="cpu", dtype=torch.bfloat16)
+    assert half.model.dtype == torch.float32
+    frame = noise(90, 160)
+    one, other = predictor.predict(frame)[0], half.predict(frame)[0]
+    # 8 bits of mantissa: not the same numbers, but nearly everywhere the same class.
+    assert one.scores != other.scores
+    assert (one.mask != other.mask).mean() < 0.1
+    with pytest.raises(ValueError, match="dtype must be"):
+        LandmarkPredictor(half.model, half.processor, torch.int8)
+
+
+def test_nothing_and_no_batch(predictor):
+    assert predictor.predict([]) == []
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        predictor.predict([noise(8, 8)], batch_size=0)
+
+
+def load_error(name, **options):
+    with pytest.raises(ModelLoadError) as caught:
+        load_model_and_processor(name, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_model_of_another_type_is_named(tmp_path):
+    Dinov2Config().save_pretrained(tmp_path)
+    assert load_error(tmp_path) == f"model {tmp_path}: its type is dinov2, expected liver_landmark"
+
+
+def test_missing_folder_empty_folder_and_broken_config(tmp_path):
+    assert str(tmp_path / "nowhere") in load_error(tmp_path / "nowhere")
+    assert str(tmp_path) in load_error(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    assert str(tmp_path) in load_error(tmp_path)
+
+
+def test_incomplete_weights_are_refused_not_filled_in(folder, tmp_path):
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = load_file(folder / "model.safetensors")
+    name = sorted(weights)[0]
+    save_file({key: value for key, value in weights.items() if key != name}, tmp_path / "model.safetensors")
+    assert f"1 missing keys, {name} first" in load_error(tmp_path)
+
+
+def test_weights_of_another_size_are_refused(folder, tmp_path):
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    config["decoder_channels"] = [24, 16, 8]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert str(tmp_path) in load_error(tmp_path)
+
+
+def test_folder_without_weights(folder, tmp_path):
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    assert str(tmp_path) in load_error(tmp_path)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
+@pytest.mark.parametrize("device", ["cuda", "nonsense"])
+def test_device_that_is_not_there(folder, device):
+    assert device in load_error(folder, device=device)

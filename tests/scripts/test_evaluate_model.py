@@ -1,0 +1,139 @@
+"""scripts/evaluate_model.py from outside."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tiny_datasets import polylines, save_dataset, schema_row, tiny_processor
+from tiny_models import tiny_model
+
+
+@pytest.fixture(scope="module")
+def script(repository):
+    spec = importlib.util.spec_from_file_location(
+        "evaluate_model_script", repository / "scripts/evaluate_model.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("evaluation")
+    tiny_model().save_pretrained(root / "model")
+    tiny_processor().save_pretrained(root / "model")
+    rows = [schema_row(f"p/{index}", polylines(index)) for index in range(4)]
+    rows.append(schema_row("p/4", polylines(4, without=("ridge", "ligament"))))
+    save_dataset(root / "data", rows)
+    return root
+
+
+def run(script, folders, output, *options, model="model", dataset="data"):
+    arguments = ["--model", folders / model, "--dataset", folders / dataset, "--output", output]
+    return script.main([str(argument) for argument in (*arguments, "--resolution", 128, *options)])
+
+
+def error_line(capsys):
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("evaluate_model: error: ")
+    return error
+
+
+def test_what_it_writes(script, folders, tmp_path, capsys):
+    output = tmp_path / "new" / "result"
+    assert run(script, folders, output, "--batch-size", 2, "--protocol", "toponet") == 0
+    assert sorted(path.name for path in output.parent.iterdir()) == ["result"]
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["protocol"] == "toponet"
+    assert metrics["frames"] == 5
+    assert metrics["split"] == "test"
+    assert {"dsc", "iou", "assd_px", "per_class", "definitions", "versions"} <= set(metrics)
+    with (output / "frames.csv").open(newline="") as file:
+        frames = list(csv.DictReader(file))
+    assert [frame["frame_id"] for frame in frames] == [f"p/{index}" for index in range(5)]
+    assert metrics["dsc"] == pytest.approx(np.mean([float(frame["dsc"]) for frame in frames]))
+    ridge = [float(frame["dsc_ridge"]) for frame in frames if frame["dsc_ridge"]]
+    assert len(ridge) == metrics["per_class"]["ridge"]["frames_shown"] == 4
+    assert metrics["per_class"]["ridge"]["dsc"] == pytest.approx(np.mean(ridge))
+    worst = min(frames, key=lambda frame: float(frame["dsc"]))["frame_id"]
+    overlays = sorted(path.name for path in (output / "overlays").iterdir())
+    assert len(overlays) == 5
+    assert f"worst_1_{worst.replace('/', '_')}.png" in overlays
+    for name in overlays:
+        assert Image.open(output / "overlays" / name).size == (1920, 36 + 540)
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert f"{metrics['dsc']:.3f}" in printed.out
+    assert "5 frames of 5 patients, protocol toponet, 128x128 px" in printed.out
+
+
+def test_twice_the_same_and_the_datasets_own_protocol(script, folders, tmp_path):
+    outputs = [tmp_path / "one", tmp_path / "two"]
+    for output in outputs:
+        assert run(script, folders, output, "--max-frames", 2) == 0
+    texts = [(output / name).read_text() for output in outputs for name in ("metrics.json", "frames.csv")]
+    assert texts[:2] == texts[2:]
+    metrics = json.loads(texts[0])
+    assert (metrics["protocol"], metrics["frames"]) == ("synthetic", 2)
+
+
+def test_a_former_evaluation_is_replaced_only_when_asked(script, folders, tmp_path, capsys):
+    output = tmp_path / "result"
+    output.mkdir()
+    assert run(script, folders, output, "--max-frames", 1) == 0
+    capsys.readouterr()
+    assert run(script, folders, output, "--max-frames", 2) == 2
+    assert "holds an evaluation already: pass --overwrite" in error_line(capsys)
+    assert json.loads((output / "metrics.json").read_text())["frames"] == 1
+    assert run(script, folders, output, "--max-frames", 2, "--overwrite") == 0
+    assert json.loads((output / "metrics.json").read_text())["frames"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+
+
+def test_a_strangers_folder_is_never_replaced(script, folders, tmp_path, capsys):
+    (tmp_path / "precious.txt").touch()
+    assert run(script, folders, tmp_path, "--overwrite") == 2
+    assert "holds something else than an evaluation" in error_line(capsys)
+    assert (tmp_path / "precious.txt").exists()
+    assert run(script, folders, tmp_path / "precious.txt" / "result") == 2
+    assert "precious.txt is no folder" in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("options", "names", "message"),
+    [
+        ((), {"model": "nowhere"}, "nowhere"),
+        ((), {"dataset": "nowhere"}, "nowhere: no"),
+        (("--split", "train"), {}, "no split 'train' (there are: test)"),
+        (("--device", "nonsense"), {}, "nonsense"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(script, folders, tmp_path, capsys, options, names, message):
+    assert run(script, folders, tmp_path / "result", *options, **names) == 2
+    assert message in error_line(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_mixed_protocols_have_to_be_decided(script, folders, tmp_path, capsys):
+    rows = [schema_row("f0", polylines(0)), schema_row("f1", polylines(1), protocol="toponet")]
+    save_dataset(tmp_path / "mixed", rows)
+    capsys.readouterr()
+    output = tmp_path / "result"
+    assert run(script, folders, output, dataset=tmp_path / "mixed") == 2
+    assert "protocol column holds synthetic, toponet" in error_line(capsys)
+    assert run(script, folders, output, "--protocol", "p2ilf", dataset=tmp_path / "mixed") == 0
+
+
+def test_wrong_options_exit_with_2(script, capsys):
+    for options in (["--protocol", "l3d"], ["--split", "holdout"], ["--batch-size", "none"], []):
+        with pytest.raises(SystemExit) as caught:
+            script.main(options)
+        assert caught.value.code == 2

@@ -1,0 +1,215 @@
+"""The console command from outside: what it writes, what it says, what it exits with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from liver_landmark.cli import main
+from tiny_datasets import tiny_processor
+from tiny_models import tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model().save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def frames(tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for seed, (name, size) in enumerate({"a.png": (60, 90), "b.jpg": (48, 40), "c.png": (33, 65)}.items()):
+        pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+def predict(*arguments):
+    return main(["predict", *map(str, arguments)])
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_masks_overlays_and_jsons_of_a_folder(model, frames, tmp_path, capsys, batch_size):
+    output = tmp_path / "out"
+    assert predict(frames, "--model", model, "--output", output, "--batch-size", batch_size) == 0
+    assert sorted(path.name for path in output.iterdir()) == sorted(
+        [f"{stem}_{kind}.png" for stem in "abc" for kind in ("mask", "overlay")]
+        + ["predictions.jsonl", "run.json"]
+    )
+    rows = read_lines(output / "predictions.jsonl")
+    assert [row["file"] for row in rows] == [str(frames / name) for name in ("a.png", "b.jpg", "c.png")]
+    for row in rows:
+        with Image.open(row["file"]) as frame, Image.open(output / row["mask"]) as mask:
+            assert mask.mode == "L"
+            assert mask.size == frame.size == (row["width"], row["height"])
+            assert Image.open(output / row["overlay"]).size == frame.size
+            ids = np.asarray(mask)
+        for class_id, name in enumerate(("ridge", "silhouette", "ligament"), start=1):
+            assert row["pixels"][name] == (ids == class_id).sum()
+            assert (name in row["present"]) == (row["pixels"][name] > 0)
+            assert 0 <= row["scores"][name] <= 1
+        assert row["stroke_pixels"] == (ids > 0).sum()
+        assert set(row["milliseconds"]) == {"read", "preprocess", "forward", "postprocess", "draw", "write"}
+    run = json.loads((output / "run.json").read_text())
+    assert run["totals"] | {"seconds": 0} == {
+        "inputs": 3,
+        "predicted": 3,
+        "failed": 0,
+        "skipped_in_folders": 0,
+        "seconds": 0,
+    }
+    assert run["model"] == model
+    assert run["failed"] == []
+    assert run["versions"]["torch"] == torch.__version__
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out.splitlines()[-1] == f"3 of 3 frames predicted, results in {output}"
+
+
+def test_bad_files_are_named_and_the_good_ones_finished(model, frames, tmp_path, capsys):
+    (frames / "b.jpg").write_bytes((frames / "b.jpg").read_bytes()[:300])
+    (frames / "empty.png").touch()
+    (frames / "notes.txt").write_text("no picture")
+    output = tmp_path / "out"
+    missing = tmp_path / "missing.png"
+    assert predict(frames, missing, "--model", model, "--output", output, "--batch-size", 2) == 1
+    assert [row["file"] for row in read_lines(output / "predictions.jsonl")] == [
+        str(frames / "a.png"),
+        str(frames / "c.png"),
+    ]
+    run = json.loads((output / "run.json").read_text())
+    assert [failure["file"] for failure in run["failed"]] == [
+        str(frames / "b.jpg"),
+        str(frames / "empty.png"),
+        str(missing),
+    ]
+    assert run["totals"]["failed"] == 3
+    assert run["totals"]["skipped_in_folders"] == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"error: {failure['reason']}" for failure in run["failed"]]
+    assert not (output / "b_mask.png").exists()
+
+
+def test_frames_of_one_name_do_not_collide(model, frames, tmp_path):
+    other = tmp_path / "others"
+    other.mkdir()
+    Image.new("RGB", (20, 10)).save(other / "a.png")
+    output = tmp_path / "out"
+    assert predict(frames / "a.png", other / "a.png", "--model", model, "--output", output) == 0
+    sizes = [Image.open(output / f"{name}_a_mask.png").size for name in ("frames", "others")]
+    assert sizes == [(90, 60), (20, 10)]
+
+
+def test_results_are_replaced_only_when_asked(model, frames, tmp_path, capsys):
+    output = tmp_path / "out"
+    command = (frames / "a.png", "--model", model, "--output", output)
+    assert predict(*command) == 0
+    before = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
+    capsys.readouterr()
+    assert predict(*command) == 2
+    assert {path.name: path.stat().st_mtime_ns for path in output.iterdir()} == before
+    error = capsys.readouterr().err
+    assert error == (
+        f"liver-landmark predict: error: {output / 'a_mask.png'} is there already: "
+        "pass --overwrite, or choose another --output\n"
+    )
+    assert predict(*command, "--overwrite") == 0
+    assert all(path.stat().st_mtime_ns > before[path.name] for path in output.iterdir())
+
+
+def test_an_input_is_never_overwritten(model, frames, capsys):
+    (frames / "a.png").rename(frames / "a_mask.png")
+    Image.new("RGB", (20, 10)).save(frames / "a.png")
+    command = (frames / "a.png", frames / "a_mask.png", "--model", model, "--output", frames, "--overwrite")
+    assert predict(*command) == 2
+    assert "is an input and would be overwritten" in capsys.readouterr().err
+
+
+def test_usage_errors_are_one_line_and_write_nothing(model, frames, tmp_path, capsys):
+    output = tmp_path / "out"
+    (tmp_path / "file").touch()
+    other_type = tmp_path / "other"
+    other_type.mkdir()
+    (other_type / "config.json").write_text('{"model_type": "segformer"}')
+    for arguments, message in [
+        ((frames / "*.gif", "--model", model, "--output", output), "matches no file"),
+        ((frames, "--model", model, "--output", frames), "both input and output"),
+        ((frames, "--model", model, "--output", tmp_path / "file"), "exists and is no folder"),
+        ((frames, "--model", tmp_path / "nowhere", "--output", output), "nowhere"),
+        (
+            (frames, "--model", other_type, "--output", output),
+            "its type is segformer, expected liver_landmark",
+        ),
+        ((frames, "--model", model, "--output", output, "--device", "nonsense"), "nonsense"),
+    ]:
+        assert predict(*arguments) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+        assert not output.exists()
+
+
+def test_a_model_that_gives_no_finite_logits_fails_by_name(frames, tmp_path, capsys):
+    broken = tiny_model()
+    with torch.no_grad():
+        next(broken.decoder.parameters()).fill_(float("nan"))
+    broken.save_pretrained(tmp_path / "broken")
+    tiny_processor().save_pretrained(tmp_path / "broken")
+    assert predict(frames / "a.png", "--model", tmp_path / "broken", "--output", tmp_path / "out") == 1
+    assert "not all values are finite" in capsys.readouterr().err
+
+
+def test_a_frame_whose_result_cannot_be_written_is_named(model, frames, tmp_path, capsys):
+    output = tmp_path / "out"
+    (output / "a_overlay.png").mkdir(parents=True)
+    assert predict(frames, "--model", model, "--output", output, "--overwrite") == 1
+    assert "a.png: its result cannot be written" in capsys.readouterr().err
+    assert len(read_lines(output / "predictions.jsonl")) == 2
+    assert not [path for path in output.iterdir() if "partial" in path.name]
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["predict"], ["predict", "x", "--batch-size", "0"]])
+def test_argparse_errors_exit_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_help_imports_no_command(repository):
+    code = (
+        "import sys, liver_landmark, time; start = time.perf_counter(); from liver_landmark.cli import main\n"
+        "try:\n    main(['predict', '--help'])\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
+        "assert 'liver_landmark.inference' not in sys.modules\n"
+        "assert 'cv2' not in sys.modules and 'datasets' not in sys.modules\n"
+        "assert time.perf_counter() - start < 1\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=repository)
+    assert done.returncode == 0, done.stderr
+    assert "--recursive" in done.stdout
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("liver-landmark 0.")
+
+
+def test_the_real_frame_comes_back_at_its_size(model, p2ilf_sample, tmp_path):
+    frame = p2ilf_sample / "images" / "patient1_12.jpg"
+    assert predict(frame, "--model", model, "--output", tmp_path / "out") == 0
+    for kind in ("mask", "overlay"):
+        assert Image.open(tmp_path / "out" / f"patient1_12_{kind}.png").size == (1920, 1080)
