@@ -157,6 +157,17 @@ def test_a_set_of_masks_is_scored_by_its_labels():
     assert evaluation.metrics["dsc"] > 0.7
 
 
+def test_a_frame_that_shows_nothing_is_scored_as_such():
+    pairs = []
+    dataset = make_dataset([schema_row("n0", [])])
+    evaluation = evaluate(dataset, on_frame=lambda i, frame, pair: pairs.append(pair))
+    assert not pairs[0].truth.any()
+    assert evaluation.metrics["dsc"] == 1.0
+    assert evaluation.metrics["assd_px"] is None
+    assert evaluation.metrics["presence_accuracy"] == 1.0
+    assert evaluation.metrics["frames_without_polylines"] == 0
+
+
 def test_summary_of_gathered_frames_is_the_evaluations_own(dataset):
     evaluation = evaluate(dataset)
     again = summarize_frames(

@@ -93,7 +93,7 @@ def evaluate_model(
             frame: dict[str, Any] = {
                 "frame_id": row["frame_id"],
                 "patient_id": row["patient_id"],
-                "truth": "polylines" if row["landmarks"] else "label",
+                "truth": "polylines" if row["landmarks"] or row["label"] is None else "label",
             }
             for metric in metrics.values():
                 frame |= metric.score(pair)
