@@ -87,7 +87,7 @@ class DistanceMetric:
         "per_class.assd_px": (
             "symmetric 2-D ASSD of the landmark: mean distance of the pixels of both surfaces together to "
             "the nearest pixel of the other surface, then the mean over frames; a frame where only one side "
-            "has the landmark counts as the diagonal of the scored frame, where neither has it, is left out"
+            "has the landmark counts as the scored frame's diagonal, a frame where neither has it is left out"
         ),
         "per_class.hd95_px": (
             "symmetric 2-D HD95: the larger of the two directions' 95th percentiles, then the mean over "
