@@ -243,6 +243,14 @@ def test_bf16_autocast_trains_close_to_fp32(frames: torch.Tensor, labels: torch.
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
+def test_half_precision_weights_run_on_the_cpu(frames: torch.Tensor) -> None:
+    model = tiny_model()
+    exact = model(frames).logits
+    half = model.to(torch.bfloat16)(frames.bfloat16()).logits
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - exact).abs().mean() < 0.1 * exact.abs().mean()
+
+
 def saved_bytes(model: torch.nn.Module, frames: torch.Tensor, labels: torch.Tensor) -> int:
     """Bytes of distinct activations that the graph holds between forward and backward."""
     storages: dict[int, int] = {}

@@ -91,14 +91,15 @@ class DepthBranch(nn.Module):
 
     def forward(self, pixel_values: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, 3, H, W) -> (B, C, *size)."""
+        # In float32 whatever the weights are: the antialiased resize has no half-precision CPU kernel.
         frame = F.interpolate(
-            pixel_values,
+            pixel_values.float(),
             size=self.input_size(*pixel_values.shape[-2:]),
             mode="bilinear",
             align_corners=False,
             antialias=True,
         )
-        taps = self.encoder(frame).feature_maps[-self.num_taps :]
+        taps = self.encoder(frame.to(pixel_values.dtype)).feature_maps[-self.num_taps :]
         features = self.projection(torch.cat(taps, dim=1))
         return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
 
