@@ -35,13 +35,18 @@ _setup_find_python() {
     _setup_fail "Python 3.11 or newer is needed, found $(python3 --version 2>/dev/null || echo none) on PATH"
 }
 
+# Whether there is an environment to install into: with pip, not moved, and no installation cut off in it.
+_setup_is_usable() {
+    [[ ! -e "$_setup_venv/setup.unfinished" ]] &&
+        "$_setup_venv/bin/python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null &&
+        grep --quiet --fixed-strings "$_setup_venv" "$_setup_venv/bin/activate"
+}
+
 _setup_install() {
     # Another set-up may have done it while this one waited for the lock.
     if _setup_is_done; then return; fi
     rm -f "$_setup_venv/setup.stamp"
-    # Start afresh where there is no usable environment, or where an installation was cut off.
-    if [[ -e "$_setup_venv/setup.unfinished" ]] ||
-        ! "$_setup_venv/bin/python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    if ! _setup_is_usable; then
         local python
         python="$(_setup_find_python)" || return 1
         "$python" -m venv --clear "$_setup_venv" ||
