@@ -59,7 +59,7 @@ echo "== Synthetic data" >&2
 for domain in a b; do
     size_of_set="data_$domain[@]"
     python scripts/build_dataset.py synthetic --domain "$domain" "${!size_of_set}" --size 456x256 --seed 0 \
-        --output "$out/data/$domain"
+        --output "$out/data/$domain" || fail "rendering failed; to replace what a former version rendered: --fresh"
 done
 
 echo "== Training" >&2
@@ -68,7 +68,7 @@ accelerate launch --config_file hub_configs/accelerate/cpu.yaml \
     --num_cpu_threads_per_process "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)" \
     scripts/train.py --config hub_configs/training/synthetic_tiny.yaml \
     --data.path "$out/data/a" --output_dir "$out" --resume auto ${training[@]+"${training[@]}"} ||
-    fail "training failed; if recipe or data have changed since it began: bash scripts/quickstart.sh --fresh"
+    fail "training failed; to replace what was trained with another recipe or data: --fresh"
 
 echo "== Evaluation" >&2
 for domain in a b; do
