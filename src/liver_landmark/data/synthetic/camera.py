@@ -62,12 +62,14 @@ class Camera:
 
     def directions(self, px: np.ndarray) -> np.ndarray:
         """Camera-frame directions (…, 3) with z = 1 through pixels (…, 2)."""
-        distorted = (px - np.array([self.cx, self.cy])) / np.array([self.fx, self.fy])
-        plane = distorted
+        x, y = (px[..., 0] - self.cx) / self.fx, (px[..., 1] - self.cy) / self.fy
+        # The distortion only scales the radius, so that one number a pixel is sought.
+        distorted2 = x * x + y * y
+        shrink = np.ones_like(x)
         for _ in range(_UNDISTORT_STEPS):
-            r2 = (plane**2).sum(axis=-1, keepdims=True)
-            plane = distorted / (1 + self.k[0] * r2 + self.k[1] * r2**2)
-        return np.concatenate([plane, np.ones_like(plane[..., :1])], axis=-1)
+            r2 = distorted2 * shrink * shrink
+            shrink = 1 / (1 + r2 * (self.k[0] + self.k[1] * r2))
+        return np.stack([x * shrink, y * shrink, np.ones_like(x)], axis=-1)
 
     def unproject(self, px: np.ndarray, depth: np.ndarray) -> np.ndarray:
         """Pixels (…, 2) and depths (…,) mm along the optical axis -> world points (…, 3)."""

@@ -10,14 +10,16 @@ from skimage.measure import find_contours
 
 from .camera import Camera
 from .liver import UPPER_COLUMNS, Liver
-from .raycast import Hits, Scene
-from .surfaces import Region
+from .raycast import Scene
+from .surfaces import Region, dot, unit
 
 # Relative to the frame's width: spacing of points, the shortest piece kept, the longest hidden gap bridged.
 SPACING, SHORTEST, BRIDGED = 0.01, 0.03, 0.012
 # How much nearer than a curve a surface has to be to hide it, mm: more for the falciform's own remnant,
 # whose foot is the ligament.
 _HIDES_MM, _FRINGE_HIDES_MM = 2.0, 5.0
+# Cosine between a face and the line of sight below which a curve on the face is over the horizon.
+_FACING = 0.1
 # A contour counts as occluding what lies behind if that is not nearer than this, mm.
 _BEHIND_MM, _TOUCHING_MM = 2.5, -4.0
 
@@ -59,6 +61,8 @@ class Buffers:
     """What each pixel shows, arrays of shape (H, W).
 
     Attributes:
+        rays: (H, W, 3) float32 directions in the camera's frame, z = 1.
+        inside: Which pixels lie in the round view.
         scene: Index of the scene hit, -1 for none.
         surface: Index of the surface within it, -1 for none.
         row: Fractional grid row on it.
@@ -67,6 +71,8 @@ class Buffers:
         region: Region ids.
     """
 
+    rays: np.ndarray
+    inside: np.ndarray
     scene: np.ndarray
     surface: np.ndarray
     row: np.ndarray
@@ -76,34 +82,56 @@ class Buffers:
 
 
 def cast_view(view: View) -> Buffers:
-    """Casts one ray through every pixel."""
+    """Casts one ray through every pixel into the view's scenes."""
     camera = view.camera
     shape = (camera.height, camera.width)
     pixels = camera.pixel_grid()
-    # z = 1 in the camera's frame, so that distances along the rays are depths.
-    rays = (camera.directions(pixels) @ camera.rotation).reshape(-1, 3)
-    hits: list[Hits] = [scene.cast(camera.position, rays) for scene in view.scenes]
-    nearest = np.argmin([hit.distance for hit in hits], axis=0)
+    rays = camera.directions(pixels).astype(np.float32)
+    buffers = Buffers(
+        rays=rays,
+        inside=view.inside(pixels),
+        scene=np.full(shape, -1, dtype=np.int32),
+        surface=np.full(shape, -1, dtype=np.int32),
+        row=np.zeros(shape, dtype=np.float32),
+        column=np.zeros(shape, dtype=np.float32),
+        depth=np.full(shape, np.inf, dtype=np.float32),
+        region=np.zeros(shape, dtype=np.uint8),
+    )
+    for index in range(len(view.scenes)):
+        buffers = add_scene(view, buffers, index)
+    return buffers
 
-    def pick(name: str) -> np.ndarray:
-        return np.choose(nearest, [getattr(hit, name) for hit in hits]).reshape(shape)
 
-    surface, which = pick("surface"), np.where(pick("surface") < 0, -1, nearest.reshape(shape))
-    region = np.zeros(shape, dtype=np.uint8)
-    for index, scene in enumerate(view.scenes):
-        table = np.array([part.region for part in scene.surfaces], dtype=np.uint8)
-        here = which == index
-        region[here] = table[surface[here]]
-    region[~view.inside(pixels)] = Region.OUTSIDE
-    return Buffers(which, surface, pick("row"), pick("column"), pick("distance"), region)
+def add_scene(view: View, buffers: Buffers, index: int) -> Buffers:
+    """The buffers with one more of the view's scenes, where it is nearer."""
+    camera, scene = view.camera, view.scenes[index]
+    # Turned into the world the rays keep their length: distances along them are depths.
+    hits = scene.cast(camera.position, (buffers.rays @ camera.rotation.astype(np.float32)).reshape(-1, 3))
+    shape = buffers.depth.shape
+    distance = hits.distance.reshape(shape)
+    nearer = distance < buffers.depth
+    surface = hits.surface.reshape(shape)
+    table = np.array([part.region for part in scene.surfaces], dtype=np.uint8)
+    return Buffers(
+        rays=buffers.rays,
+        inside=buffers.inside,
+        scene=np.where(nearer, np.int32(index), buffers.scene),
+        surface=np.where(nearer, surface, buffers.surface),
+        row=np.where(nearer, hits.row.reshape(shape), buffers.row),
+        column=np.where(nearer, hits.column.reshape(shape), buffers.column),
+        depth=np.where(nearer, distance, buffers.depth),
+        region=np.where(
+            buffers.inside, np.where(nearer, table[surface], buffers.region), np.uint8(Region.OUTSIDE)
+        ),
+    )
 
 
 def extract_landmarks(view: View, buffers: Buffers) -> list[dict]:
     """The schema's list of {`category`, `points`} with float32 (N, 2) points: ridge, silhouette, ligament."""
     curves = {
-        "ridge": visible_pieces(view, view.liver.ridge(), fringe=False),
+        "ridge": visible_pieces(view, view.liver.ridge()),
         "silhouette": silhouette_pieces(view, buffers),
-        "ligament": visible_pieces(view, view.liver.ligament(), fringe=True),
+        "ligament": visible_pieces(view, view.liver.ligament(), view.liver.ligament_normals()),
     }
     return [
         {"category": category, "points": piece.astype(np.float32)}
@@ -112,24 +140,27 @@ def extract_landmarks(view: View, buffers: Buffers) -> list[dict]:
     ]
 
 
-def visible_pieces(view: View, curve: np.ndarray, fringe: bool) -> list[np.ndarray]:
-    """The visible parts of a curve (N, 3) in the world as px polylines.
+def visible_pieces(view: View, curve: np.ndarray, normals: np.ndarray | None = None) -> list[np.ndarray]:
+    """The visible parts of a curve on the liver as px polylines.
 
     Args:
         view: Camera and scenes.
-        curve: Points in mm, in order.
-        fringe: Whether the falciform's remnant may stand close in front of the curve.
+        curve: (N, 3) points in mm, in order.
+        normals: (N, 3) the surface's normals along a curve that runs over a face: it ends where the face
+            turns away, and the falciform's remnant may stand close in front of it. None for an edge.
     """
     px, _ = view.camera.project(curve)
     in_view = view.inside(px)
     visible = in_view.copy()
+    if normals is not None:
+        visible &= dot(unit(view.camera.position - curve), normals) > _FACING
     points = curve[in_view]
     rays = points - view.camera.position
     length = np.linalg.norm(rays, axis=1)
     for scene in view.scenes:
         hits = scene.cast(view.camera.position, rays)
         margin = np.full(len(points), _HIDES_MM)
-        if fringe:
+        if normals is not None:
             regions = np.array([surface.region for surface in scene.surfaces])[hits.surface]
             margin[regions == Region.FALCIFORM] = _FRINGE_HIDES_MM
         visible[in_view] &= hits.distance > 1 - margin / np.maximum(length, 1e-6)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .camera import Camera
-from .curves import cast_view, extract_landmarks
+from .curves import add_scene, cast_view, extract_landmarks
 from .instruments import sample_instruments
 from .optics import develop
 from .patient import Patient
@@ -48,10 +48,10 @@ def render_frame(patient: Patient, frame: int, width: int, height: int) -> Frame
     tools = sample_instruments(rng, view, buffers, count)
     if tools is not None:
         view = replace(view, scenes=(*view.scenes, tools))
-        buffers = cast_view(view)
+        buffers = add_scene(view, buffers, len(view.scenes) - 1)
     blood = rng.uniform(0.2, 1.0) if rng.random() < domain.blood_share else 0.0
     radiance = shade(rng, view, buffers, sample_light(rng), blood)
-    image = develop(rng, domain, view, radiance)
+    image = develop(rng, domain, view, radiance, buffers.inside)
     seen = (buffers.region != Region.OUTSIDE) & np.isfinite(buffers.depth)
     depth = np.where(seen, np.minimum(buffers.depth * DEPTH_STEPS_PER_MM + 0.5, 65535), 0).astype(np.uint16)
     return Frame(image, extract_landmarks(view, buffers), depth, buffers.region, view.camera)

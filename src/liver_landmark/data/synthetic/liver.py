@@ -13,11 +13,11 @@ import numpy as np
 
 from .domains import Domain
 from .noise import field
-from .surfaces import grid_normals, sample_grid
+from .surfaces import grid_normals, sample_grid, unit
 
-SECTIONS = 280
-UPPER_COLUMNS = 150
-LOWER_COLUMNS = 50
+SECTIONS = 240
+UPPER_COLUMNS = 112
+LOWER_COLUMNS = 36
 COLUMNS = UPPER_COLUMNS + LOWER_COLUMNS
 
 
@@ -94,12 +94,14 @@ class Liver:
         columns = np.arange(self.ligament_columns[0], self.ligament_columns[1] + 1)
         return sample_grid(self.points, self.ligament_rows[columns], columns.astype(float))
 
+    def ligament_normals(self) -> np.ndarray:
+        """(N, 3) unit normals of the liver along the ligament."""
+        columns = np.arange(self.ligament_columns[0], self.ligament_columns[1] + 1)
+        return unit(sample_grid(self.normals(), self.ligament_rows[columns], columns.astype(float)))
+
     def normals(self) -> np.ndarray:
         """(SECTIONS, COLUMNS + 1, 3) unit normals pointing out of the liver."""
-        normals = grid_normals(self.points)
-        # Seen from the row order, the first upper column of the middle section tells the orientation.
-        middle = normals[SECTIONS // 2, UPPER_COLUMNS // 2]
-        return normals if middle[1] < 0 else -normals
+        return _outward_normals(self.points)
 
 
 def sample_liver_shape(rng: np.random.Generator, domain: Domain) -> LiverShape:
@@ -122,7 +124,7 @@ def sample_liver_shape(rng: np.random.Generator, domain: Domain) -> LiverShape:
         droop=rng.uniform(8, 24),
         dome=rng.uniform(1.0, 1.25),
         groove=rng.uniform(0.8, 4.5),
-        undulation=rng.uniform(0.8, 2.2),
+        undulation=rng.uniform(0.5, 1.6),
         edge_wave=rng.uniform(0.6, 2.4),
         ligament_slant=rng.uniform(-0.12, 0.16),
         ligament_wander=rng.uniform(0.005, 0.025),
@@ -150,11 +152,10 @@ def build_liver(rng: np.random.Generator, shape: LiverShape) -> Liver:
 
     points = _sections(shape, x, edge_z, np.maximum(back_z, edge_z + 2), edge_up, height)
     ligament_rows = _ligament_rows(rng, shape, lateral)
-    normals = grid_normals(points)
-    normals = normals if normals[SECTIONS // 2, UPPER_COLUMNS // 2, 1] < 0 else -normals
+    normals = _outward_normals(points)
     # The relief fades out at the edge, which stays a clean curve, and at the tips.
     column = np.arange(COLUMNS + 1)
-    fade = np.clip(np.minimum(column, COLUMNS - column) / 10, 0, 1) * np.clip(size * 3, 0, 1)[:, None]
+    fade = np.clip(np.minimum(column, COLUMNS - column) / 7, 0, 1) * np.clip(size * 3, 0, 1)[:, None]
     relief = shape.undulation * field(rng, points, 38.0) + 0.4 * shape.undulation * field(rng, points, 15.0)
     upper = np.clip(column / UPPER_COLUMNS, 0, 1)
     rows = np.interp(column, np.arange(UPPER_COLUMNS), ligament_rows)
@@ -171,8 +172,14 @@ def build_liver(rng: np.random.Generator, shape: LiverShape) -> Liver:
         lateral=lateral,
         ridge_rows=(int(flat[0]), int(flat[-1])),
         ligament_rows=ligament_rows,
-        ligament_columns=(3, int(0.9 * UPPER_COLUMNS)),
+        ligament_columns=(2, int(0.9 * UPPER_COLUMNS)),
     )
+
+
+def _outward_normals(points: np.ndarray) -> np.ndarray:
+    """Unit normals of the liver's grid, told from inward ones by the top of the dome, which points up."""
+    normals = grid_normals(points)
+    return normals if normals[SECTIONS // 2, UPPER_COLUMNS // 2, 1] < 0 else -normals
 
 
 def _sections(

@@ -10,33 +10,33 @@ from .domains import Domain
 from .noise import sample_tile
 
 
-def develop(rng: np.random.Generator, domain: Domain, view: View, radiance: np.ndarray) -> np.ndarray:
-    """(H, W, 3) linear radiance -> (H, W, 3) uint8 RGB."""
+def develop(
+    rng: np.random.Generator, domain: Domain, view: View, radiance: np.ndarray, inside: np.ndarray
+) -> np.ndarray:
+    """(H, W, 3) linear radiance -> (H, W, 3) uint8 RGB; `inside` (H, W) is the round view."""
     height, width = radiance.shape[:2]
-    pixels = view.camera.pixel_grid()
-    inside = view.inside(pixels)
     level = np.percentile(radiance[inside].mean(axis=-1), 90) if inside.any() else 1.0
     picture = radiance * (rng.uniform(*domain.exposure) ** 2 / max(float(level), 1e-6))
 
     if rng.random() < domain.smoke_share:
-        unit_mm = 200.0 / width
-        x, y = (pixels[..., axis].astype(np.float32) * unit_mm for axis in (0, 1))
+        unit_mm = np.float32(200.0 / width)
+        x, y = np.meshgrid(np.arange(width) * unit_mm, np.arange(height) * unit_mm)
         veil = 0.5 + 0.35 * sample_tile("cloud", rng, x, y, 320.0)
         density = (rng.uniform(0.1, 0.55) * np.clip(veil, 0.05, 1.2))[..., None]
-        picture = picture * (1 - density) + density * rng.uniform(0.18, 0.4) * np.array([1.0, 0.97, 0.95])
+        smoke = rng.uniform(0.18, 0.4) * np.array([1.0, 0.97, 0.95])
+        picture = picture * (1 - density) + density * smoke.astype(np.float32)
 
     gains = np.array(domain.color_gain) * (1 + rng.normal(0, domain.color_jitter, 3))
-    picture = np.maximum(picture * gains, 0).astype(np.float32)
+    picture = np.maximum(picture * gains.astype(np.float32), 0)
     # A soft shoulder, as a video processor's knee has, then display gamma.
-    picture = np.where(picture < 0.6, picture, 0.6 + 0.4 * np.tanh((picture - 0.6) / 0.5)) ** (
-        1 / rng.uniform(1.9, 2.2)
-    )
+    over = np.maximum(picture - 0.6, 0)
+    picture = (np.minimum(picture, 0.6) + over / (1 + 2.5 * over)) ** (1 / rng.uniform(1.9, 2.2))
     gray = picture.mean(axis=-1, keepdims=True)
     picture = gray + (picture - gray) * rng.uniform(0.85, 1.15)
     picture = (picture - 0.5) * rng.uniform(0.92, 1.1) + 0.5
 
     sigma = rng.uniform(*domain.blur) * width
-    picture = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), max(sigma, 0.35))
+    picture = cv2.GaussianBlur(picture, (0, 0), max(sigma, 0.35))
     noise = rng.standard_normal((height, width, 3), dtype=np.float32)
     noise = 0.75 * cv2.GaussianBlur(noise, (0, 0), 0.6) + 0.25 * noise.mean(axis=-1, keepdims=True)
     picture = picture + 2.0 * rng.uniform(*domain.noise) * noise

@@ -13,7 +13,7 @@ from .raycast import Scene
 from .surfaces import Region, Surface, bumped_normals
 from .surroundings import build_surroundings
 
-LIVER_ATLAS = (768, 768)
+LIVER_ATLAS = (640, 640)
 _PATIENT_STREAM, _FRAME_STREAM = 0, 1
 
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from .curves import Buffers, View
 from .noise import sample_tile
-from .surfaces import Region, Surface, unit
+from .surfaces import Region, Surface, dot, unit
 from .tissue import mix, smoothstep
 
-_BLOOD = np.array([0.36, 0.05, 0.04])
+_BLOOD = np.array([0.30, 0.05, 0.04])
 _NO_BLOOD = (Region.OUTSIDE, Region.INSTRUMENT)
 
 
@@ -37,7 +37,7 @@ def sample_light(rng: np.random.Generator) -> Light:
     """Draws a lamp."""
     angle = rng.uniform(0, 2 * np.pi)
     offset = rng.uniform(4, 9) * np.array([np.cos(angle), np.sin(angle), 0.0])
-    return Light(offset, rng.uniform(0.05, 0.12), rng.uniform(1.0, 3.5), rng.uniform(40, 110))
+    return Light(offset, rng.uniform(0.05, 0.12), rng.uniform(1.0, 3.5), rng.uniform(120, 380))
 
 
 def shade(rng: np.random.Generator, view: View, buffers: Buffers, light: Light, blood: float) -> np.ndarray:
@@ -53,21 +53,20 @@ def shade(rng: np.random.Generator, view: View, buffers: Buffers, light: Light, 
     camera = view.camera
     albedo, normals, gloss = _gather(view, buffers)
     depth = np.where(np.isfinite(buffers.depth), buffers.depth, 0).astype(np.float32)
-    rays = camera.directions(camera.pixel_grid()).astype(np.float32)
-    points = rays * depth[..., None]
+    points = buffers.rays * depth[..., None]
     normals = normals @ camera.rotation.T.astype(np.float32)
-    to_eye = -unit(rays)
+    to_eye = -unit(buffers.rays)
     to_lamp = light.offset_mm.astype(np.float32) - points
-    distance2 = np.maximum((to_lamp**2).sum(axis=-1), 1.0)
+    distance2 = np.maximum(dot(to_lamp, to_lamp), 1.0)
     to_lamp = to_lamp / np.sqrt(distance2)[..., None]
-    facing = np.sign((normals * to_eye).sum(axis=-1))
+    facing = np.sign(dot(normals, to_eye))
     normals = normals * np.where(facing == 0, 1, facing)[..., None]
 
     if blood > 0:
         albedo, gloss = _bleed(rng, view, buffers, points, albedo, gloss, blood)
-    diffuse = np.clip((normals * to_lamp).sum(axis=-1), 0, 1)
+    diffuse = np.clip(dot(normals, to_lamp), 0, 1)
     half = unit(to_eye + to_lamp)
-    specular = np.clip((normals * half).sum(axis=-1), 0, 1) ** light.shininess
+    specular = np.clip(dot(normals, half), 0, 1) ** light.shininess
 
     seen = buffers.region != Region.OUTSIDE
     reference2 = float(np.median(distance2[seen])) if seen.any() else 1.0
@@ -77,7 +76,7 @@ def shade(rng: np.random.Generator, view: View, buffers: Buffers, light: Light, 
     ambient = (open_sky * np.clip(reference2 / distance2, 0.2, 1.5))[..., None] * red_room
     linear_albedo = albedo**2.0
     radiance = linear_albedo * ((0.9 * diffuse + 0.1) * intensity * (0.45 + 0.55 * open_sky))[..., None]
-    radiance = radiance + linear_albedo * ambient + (1.6 * gloss * specular * intensity)[..., None]
+    radiance = radiance + linear_albedo * ambient + (1.8 * gloss * specular * intensity)[..., None]
     return (radiance * seen[..., None]).astype(np.float32)
 
 
@@ -153,6 +152,6 @@ def _bleed(
     """Blood lies where a noise in space is high, on whatever tissue is there."""
     world = points @ view.camera.rotation.astype(np.float32) + view.camera.position.astype(np.float32)
     place = sample_tile("cloud", rng, world[..., 0], world[..., 2] - world[..., 1], 190.0)
-    amount = 0.85 * smoothstep(place, 2.3 - 1.3 * blood, 2.7 - 1.3 * blood)
+    amount = 0.8 * smoothstep(place, 2.0 - 1.2 * blood, 3.0 - 1.2 * blood)
     amount[np.isin(buffers.region, _NO_BLOOD)] = 0
     return mix(albedo, _BLOOD, amount), np.maximum(gloss, amount)

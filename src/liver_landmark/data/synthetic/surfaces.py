@@ -88,9 +88,14 @@ def grid_tangents(points: np.ndarray, wrap_columns: bool) -> tuple[np.ndarray, n
     return per_row, per_column
 
 
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Scalar products along the last axis (much faster than a sum over three numbers)."""
+    return np.einsum("...i,...i->...", a, b)
+
+
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Vectors of length 1 along the last axis."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+    return vectors / np.maximum(np.sqrt(dot(vectors, vectors)), 1e-9)[..., None]
 
 
 def grid_normals(points: np.ndarray, wrap_columns: bool = False) -> np.ndarray:
@@ -120,7 +125,7 @@ def bumped_normals(
         for tangent, axis, gain in ((per_row, 0, gain_row), (per_column, 1, gain_column)):
             # Slope along the tangent: rise per grid step over length per grid step, squared once more
             # to make the tangent a unit vector. Collapsed cells (poles, tips) get no relief.
-            inverse = tangent / np.maximum((tangent**2).sum(axis=-1, keepdims=True), 0.02)
+            inverse = tangent / np.maximum(dot(tangent, tangent), 0.02)[..., None]
             rise = np.gradient(height_mm, axis=axis)[..., None] * gain
             normals = normals - rise.astype(np.float32) * upsample(inverse, shape)
     return unit(normals).astype(np.float32)

@@ -33,21 +33,21 @@ def _edge_at(liver: Liver, x: np.ndarray | float) -> tuple[np.ndarray, np.ndarra
 
 def _wall(rng: np.random.Generator, domain: Domain) -> Surface:
     radii = np.array([rng.uniform(150, 180), rng.uniform(98, 122), rng.uniform(195, 225)])
-    polar = np.linspace(0.03, np.pi - 0.03, 110)[:, None]
-    angle = np.deg2rad(np.linspace(-135, 45, 130))[None]
+    polar = np.linspace(0.03, np.pi - 0.03, 80)[:, None]
+    angle = np.deg2rad(np.linspace(-155, 80, 110))[None]
     direction = np.stack(
         [np.cos(polar) + 0 * angle, np.sin(polar) * np.sin(angle), np.sin(polar) * np.cos(angle)], axis=-1
     )
     inward = 9.0 * field(rng, direction * radii, 120.0) + 3.5 * field(rng, direction * radii, 45.0)
     points = np.array([0.0, -12.0, 30.0]) + direction * (radii - np.maximum(inward, -8)[..., None])
     points = points.astype(np.float32)
-    albedo, relief = tissue.wall_tissue(rng, domain, points, (768, 768))
+    albedo, relief = tissue.wall_tissue(rng, domain, points, (512, 512))
     return Surface(Region.WALL, points, bumped_normals(points, relief, albedo.shape[:2]), albedo, 0.35)
 
 
 def _fat(rng: np.random.Generator, domain: Domain, liver: Liver) -> Surface:
     """The floor: omentum in front of the liver, hollow beneath it, heaped up in places."""
-    x, z = np.meshgrid(np.linspace(-185, 185, 190), np.linspace(-110, 190, 160), indexing="ij")
+    x, z = np.meshgrid(np.linspace(-190, 190, 160), np.linspace(-150, 215, 150), indexing="ij")
     plane = np.stack([x, z], axis=-1)
     edge_up, edge_z = _edge_at(liver, x)
     up = -rng.uniform(13, 24) + 5.0 * field(rng, plane, 70.0)
@@ -60,14 +60,14 @@ def _fat(rng: np.random.Generator, domain: Domain, liver: Liver) -> Surface:
             -(((x - bank_x) / rng.uniform(16, 38)) ** 2) - ((z - bank_z) / rng.uniform(12, 24)) ** 2
         )
         up = up + (top - up) * reach
-    lumps = 2.2 * np.abs(field(rng, plane, 22.0)) + 1.0 * np.abs(field(rng, plane, 11.0))
+    lumps = 2.2 * np.abs(field(rng, plane, 26.0)) + 0.7 * np.abs(field(rng, plane, 13.0))
     half = liver.shape.width / 2
     beneath = tissue.smoothstep(z - edge_z, -6, 10) * tissue.smoothstep(half - np.abs(x), -4, 12)
     up = (up + lumps) * (1 - beneath) + beneath * (np.minimum(edge_up, 0) - 32)
     points = np.stack([x, -up, z], axis=-1).astype(np.float32)
     liver_like = rng.uniform(0, 0.6) if rng.random() < 0.4 else 0.0
-    albedo, relief = tissue.fat_tissue(rng, points, (768, 640), liver_like)
-    return Surface(Region.FAT, points, bumped_normals(points, relief, albedo.shape[:2]), albedo, 0.7)
+    albedo, relief = tissue.fat_tissue(rng, points, (576, 512), liver_like)
+    return Surface(Region.FAT, points, bumped_normals(points, relief, albedo.shape[:2]), albedo, 0.45)
 
 
 def _organ(
@@ -130,8 +130,8 @@ def _falciform_sheet(rng: np.random.Generator, liver: Liver) -> Surface:
     first, last = liver.ligament_columns
     base = liver.ligament()[int(0.1 * (last - first)) : int(rng.uniform(0.6, 0.95) * (last - first))]
     s = np.linspace(0, 1, len(base))[:, None]
-    tall = rng.uniform(3, 11) * np.sin(np.pi * s[:, 0]) ** 0.5 * (1 + 0.35 * field(rng, s, 0.2))
-    lean = rng.uniform(-0.7, 0.7) + 0.35 * field(rng, s, 0.3)
+    tall = rng.uniform(3, 9) * np.sin(np.pi * s[:, 0]) ** 0.5 * (1 + 0.22 * field(rng, s, 0.22))
+    lean = rng.uniform(-0.7, 0.7) + 0.25 * field(rng, s, 0.35)
     rise = np.linspace(-0.15, 1, 10)
     forward = unit(np.gradient(base, axis=0))
     side = unit(np.cross(forward, np.array([0.0, -1.0, 0.0])))

@@ -14,7 +14,7 @@ from .liver import COLUMNS, SECTIONS, UPPER_COLUMNS, Liver
 from .noise import random_walk, sample_tile, vessels
 from .surfaces import upsample
 
-RED_BROWN, DUSKY, TAN = np.array([[0.52, 0.24, 0.19], [0.43, 0.33, 0.33], [0.66, 0.44, 0.30]])
+RED_BROWN, DUSKY, TAN = np.array([[0.50, 0.28, 0.23], [0.42, 0.34, 0.35], [0.62, 0.45, 0.34]])
 BEIGE_WALL, RED_WALL = np.array([[0.74, 0.55, 0.47], [0.58, 0.28, 0.24]])
 YELLOW_FAT, PINK_FAT = np.array([[0.84, 0.66, 0.36], [0.80, 0.50, 0.38]])
 BAND_PINK, BAND_FAT = np.array([[0.78, 0.56, 0.52], [0.82, 0.70, 0.50]])
@@ -37,8 +37,8 @@ def surface_mm(points: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, 
 
 def mix(color: np.ndarray, other: np.ndarray, amount: np.ndarray | float) -> np.ndarray:
     """Colours blended by `amount` 0..1, broadcast over a trailing colour axis."""
-    amount = np.asarray(amount, dtype=np.float32)[..., None]
-    return (color + (other - color) * amount).astype(np.float32)
+    color, other = np.asarray(color, dtype=np.float32), np.asarray(other, dtype=np.float32)
+    return color + (other - color) * np.asarray(amount, dtype=np.float32)[..., None]
 
 
 def smoothstep(value: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -57,7 +57,7 @@ def liver_tissue(
     base = mix(
         mix(RED_BROWN, DUSKY, dusky), TAN, rng.uniform(0.4, 0.95) if steatotic else rng.uniform(0, 0.25)
     )
-    base = base * rng.uniform(0.88, 1.12, 3)
+    base = base * rng.uniform(0.88, 1.1) * rng.uniform(0.95, 1.05, 3)
     cloud = sample_tile("cloud", rng, u, v, 190.0)
     cells = sample_tile("cells", rng, u, v, 512 / 16 * rng.uniform(1.6, 2.6))
     albedo = base * (1 + 0.08 * cloud + rng.uniform(0.02, 0.05) * cells)[..., None]
@@ -73,7 +73,7 @@ def liver_tissue(
         albedo = mix(albedo, pale, rng.uniform(0.3, 0.75) * smoothstep(patches, density, density + 0.7))
     if liver.shape.nodule:
         nodules = sample_tile("cells", rng, u, v, 512 / 16 * rng.uniform(4, 7))
-        relief = relief + liver.shape.nodule * 0.5 * nodules
+        relief = relief + liver.shape.nodule * 0.28 * nodules
         albedo = albedo * (1 + 0.06 * nodules)[..., None]
 
     dark = vessels(rng, shape, trees=int(rng.integers(1, 4)), width_px=3.0)
@@ -112,17 +112,22 @@ def _random_line_mm(
     rng: np.random.Generator, shape: tuple[int, int], length_mm: float, mm_per_px: float = 0.33
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distance (h, w) in mm to a wandering line on the upper face, and a weight that fades at its ends."""
-    height, width = shape
+    # Drawn at half the size: it has no detail that would need more.
+    height, width = shape[0] // 2, shape[1] // 2
+    mm_per_px = 2 * mm_per_px
     upper = width * UPPER_COLUMNS / COLUMNS
     start = rng.uniform((0.04 * upper, 0.12 * height), (0.7 * upper, 0.88 * height))
-    line = random_walk(rng, start, rng.uniform(0, 2 * np.pi), length_mm / mm_per_px, step=5.0, bend=0.07)
-    blank = np.full(shape, 255, dtype=np.uint8)
+    line = random_walk(rng, start, rng.uniform(0, 2 * np.pi), length_mm / mm_per_px, step=2.5, bend=0.07)
+    blank = np.full((height, width), 255, dtype=np.uint8)
     cv2.polylines(blank, [np.round(line).astype(np.int32)], False, 0, 1)
-    distance = cv2.distanceTransform(blank, cv2.DIST_L2, 3) * mm_per_px
+    distance = cv2.distanceTransform(blank, cv2.DIST_L2, 3) * np.float32(mm_per_px)
     middle = line[len(line) // 2]
-    y, x = np.mgrid[:height, :width]
-    from_middle = np.hypot(x - middle[0], y - middle[1]) * mm_per_px
-    return distance, 1 - smoothstep(from_middle, 0.38 * length_mm, 0.5 * length_mm)
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    from_middle = np.hypot(x - np.float32(middle[0]), y - np.float32(middle[1])) * np.float32(mm_per_px)
+    weight = 1 - smoothstep(from_middle, 0.38 * length_mm, 0.5 * length_mm)
+    return tuple(
+        cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_LINEAR) for picture in (distance, weight)
+    )
 
 
 def _band(
@@ -140,17 +145,26 @@ def _band(
     The ligament's attachment and the scars that are not it are painted by this same function: what tells
     them apart is where they lie and where they lead.
     """
+    near = (distance_mm < 10.0) & (weight > 0)
+    rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+    if len(rows) == 0:
+        return albedo, relief
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    u, v, distance_mm, weight = u[box], v[box], distance_mm[box], weight[box]
     uneven = sample_tile("cloud", rng, u, v, 90.0)
     half_width = rng.uniform(2.0, 4.2) * (1 + 0.25 * np.clip(uneven, -2, 2))
     profile = (1 - smoothstep(distance_mm / np.maximum(half_width, 0.6), 0.55, 1.15)) * weight
-    streaks = sample_tile("blobs", rng, u, v, 512 / 32 * rng.uniform(2.0, 3.5))
-    color = mix(BAND_PINK, BAND_FAT, smoothstep(streaks, -0.6, 1.2)) * rng.uniform(0.85, 1.08)
-    veins = np.abs(sample_tile("blobs", rng, u, v, 512 / 32 * 7.0)) < 0.12
-    color = mix(color, VESSEL_RED, 0.5 * veins)
+    streaks = sample_tile("blobs", rng, u, v, 512 / 32 * rng.uniform(3.0, 6.0))
+    color = mix(BAND_PINK, BAND_FAT, smoothstep(streaks, -0.6, 1.2)) * np.float32(rng.uniform(0.85, 1.08))
+    veins = 1 - smoothstep(np.abs(sample_tile("blobs", rng, u, v, 512 / 32 * 9.0)), 0.05, 0.2)
+    color = mix(color, VESSEL_RED, rng.uniform(0.0, 0.35) * veins)
     contrast = rng.uniform(*domain.band_contrast)
     strength = contrast * np.clip(0.85 + 0.25 * sample_tile("cloud", rng, u, v, 70.0), 0.35, 1)
-    height = rng.uniform(0.4, 1.6) * np.sqrt(np.clip(profile, 0, 1)) * (1 + 0.3 * streaks)
-    return mix(albedo, color, profile * strength), relief + height
+    height = rng.uniform(0.4, 1.6) * np.sqrt(np.clip(profile, 0, 1)) * (1 + 0.15 * streaks)
+    albedo, relief = albedo.copy(), relief.copy()
+    albedo[box] = mix(albedo[box], color, profile * strength)
+    relief[box] += height
+    return albedo, relief
 
 
 def wall_tissue(
@@ -158,7 +172,7 @@ def wall_tissue(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Peritoneum over muscle: beige to red, fibres, branching vessels."""
     u, v = surface_mm(points, shape)
-    base = mix(BEIGE_WALL, RED_WALL, rng.uniform(*domain.wall_redness)) * rng.uniform(0.9, 1.1, 3)
+    base = mix(BEIGE_WALL, RED_WALL, rng.uniform(*domain.wall_redness)) * rng.uniform(0.94, 1.06, 3)
     fibres = sample_tile("cloud", rng, u * 0.25, v * 1.6, 150.0)
     cloud = sample_tile("cloud", rng, u, v, 220.0)
     albedo = base * (1 + 0.10 * cloud + 0.05 * fibres)[..., None]
@@ -177,11 +191,11 @@ def fat_tissue(
     lobules = sample_tile("cells", rng, u, v, 512 / 16 * rng.uniform(5, 9))
     fine = sample_tile("cells", rng, u, v, 512 / 16 * 2.2)
     cloud = sample_tile("cloud", rng, u, v, 200.0)
-    albedo = base * (1 + 0.10 * cloud + 0.08 * lobules + 0.03 * fine)[..., None]
+    albedo = base * (1 + 0.10 * cloud + 0.06 * lobules + 0.02 * fine)[..., None]
     albedo = mix(albedo, np.array([0.62, 0.30, 0.20]), 0.35 * smoothstep(cloud, 0.3, 2.2))
     trees = vessels(rng, shape, trees=int(rng.integers(3, 9)), width_px=rng.uniform(1.5, 3.0))
     albedo = mix(albedo, VESSEL_RED, 0.6 * trees)
-    return np.clip(albedo, 0.02, 1), (0.9 * lobules + 0.15 * fine).astype(np.float32)
+    return np.clip(albedo, 0.02, 1), (0.4 * lobules + 0.06 * fine).astype(np.float32)
 
 
 def smooth_organ_tissue(

@@ -71,7 +71,7 @@ def _shortfall(view: View, absent: str | None) -> float:
     if nearest < _NEAREST_MM:
         return 10.0 + _NEAREST_MM - nearest
     liver_share = (buffers.region[seen] == Region.LIVER).mean()
-    shortfall = max(0.0, 0.25 - liver_share) + max(0.0, liver_share - 0.92)
+    shortfall = max(0.0, 0.33 - liver_share) + max(0.0, liver_share - 0.92)
     landmarks = extract_landmarks(view, buffers)
     for category, needed in _SHOWN.items():
         length = visible_length(landmarks, category, view.camera.width)
