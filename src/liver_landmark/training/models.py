@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,13 @@ def architecture_folder(name_or_path: str) -> Path:
     )
 
 
+def _config_fields() -> set[str]:
+    return {field.name for field in fields(LiverLandmarkConfig)}
+
+
 def _with_overrides(config: LiverLandmarkConfig, overrides: dict[str, Any]) -> LiverLandmarkConfig:
-    fields = LiverLandmarkConfig.default_config_fields()
     for name in overrides:
-        if name not in fields:
+        if name not in _config_fields():
             raise ValueError(f"model.overrides.{name} is no field of the model's configuration")
     # Built anew, not set one by one, so that the configuration checks its fields.
     return LiverLandmarkConfig.from_dict(config.to_dict() | overrides) if overrides else config
@@ -75,19 +79,17 @@ def _from_encoders(recipe: ModelConfig, config: LiverLandmarkConfig) -> LiverLan
         raise ValueError(f"model.depth: architecture {recipe.architecture!r} {needs} depth checkpoint")
     # The encoders' shapes come from their checkpoints, everything else from the architecture.
     written = json.loads(config.to_json_string(use_diff=False))
-    own = {
-        name: written[name]
-        for name in LiverLandmarkConfig.default_config_fields()
-        if name in written and name not in ("vision_config", "depth_config")
-    }
+    elsewhere = {"vision_config", "depth_config", "architectures", "dtype", "transformers_version"}
+    own = {name: written[name] for name in _config_fields() - elsewhere if name in written}
     return LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained(
         recipe.vision, recipe.depth, **own
     )
 
 
 def _from_whole_model(init: str, config: LiverLandmarkConfig) -> LiverLandmarkForSemanticSegmentation:
+    # Mismatches are let through so that they come out below, in one line like the other problems.
     model, info = LiverLandmarkForSemanticSegmentation.from_pretrained(
-        init, config=config, dtype=torch.float32, output_loading_info=True
+        init, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
     )
     # transformers would fill the gaps with random weights and go on with a warning.
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
