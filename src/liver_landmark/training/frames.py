@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.context
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -111,6 +113,19 @@ def _use_one_thread(worker: int) -> None:
     cv2.setNumThreads(1)
 
 
+def _clean_processes() -> multiprocessing.context.BaseContext:
+    """Starts workers that are no forks of the training process.
+
+    Those would inherit OpenCV's and PyTorch's thread pools without their threads, and wait for them
+    for ever. Where there is a fork server, it imports this module once for all workers.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
 def build_loader(
     frames: TrainingFrames, order: FrameOrder, processor: Any, workers: int, pin_memory: bool
 ) -> DataLoader:
@@ -120,6 +135,7 @@ def build_loader(
         batch_sampler=order,
         collate_fn=ProcessorCollate(processor),
         num_workers=workers,
+        multiprocessing_context=_clean_processes() if workers else None,
         worker_init_fn=_use_one_thread,
         pin_memory=pin_memory,
         # Its own generator: the loader's draw of worker seeds must not shift the dropout's.

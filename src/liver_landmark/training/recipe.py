@@ -82,7 +82,8 @@ class DataConfig:
         path: Folder or Hub id of a dataset of the schema.
         protocol: The rasterising protocol of the labels; None: as they are stored.
         workers: Processes that prepare frames beside the training; 0: none.
-        cache: Decode every training frame once, at the start, and keep it in memory.
+        cache: Decode every training frame once, at the start, and keep it in memory. Not with workers:
+            each would hold its own copy.
     """
 
     path: str | None = None
@@ -95,6 +96,10 @@ class DataConfig:
         if self.protocol is not None:
             get_protocol(self.protocol)
         _require(self.workers >= 0, f"data.workers must be at least 0, got {self.workers}")
+        _require(
+            not (self.cache and self.workers),
+            f"data.cache must be false where data.workers ({self.workers}) is not 0",
+        )
 
 
 @dataclass(frozen=True)

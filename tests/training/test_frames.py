@@ -1,0 +1,104 @@
+"""The order of frames, and rows of a dataset to batches."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_datasets import make_dataset, polylines, schema_row, tiny_processor
+
+from liver_landmark.data.augment import Augmentation, AugmentationConfig
+from liver_landmark.data.loading import load_landmark_dataset
+from liver_landmark.training.frames import FrameOrder, TrainingFrames, build_loader
+
+VARIED = AugmentationConfig(horizontal_flip=0.5, rotation=0.7, rotation_degrees=30, brightness=0.3)
+
+
+@given(frames=st.integers(1, 30), batch=st.integers(1, 9), seed=st.integers(0, 99))
+def test_every_epoch_is_a_permutation(frames: int, batch: int, seed: int) -> None:
+    batches = list(islice(FrameOrder(frames, batch, seed), 3 * frames))
+    assert all(len(entries) == batch for entries in batches)
+    flat = [entry for entries in batches for entry in entries][: 3 * frames]
+    for epoch in range(3):
+        part = flat[epoch * frames : (epoch + 1) * frames]
+        assert {number for number, _ in part} == {epoch}
+        assert sorted(index for _, index in part) == list(range(frames))
+
+
+@given(st.integers(1, 30), st.integers(1, 9), st.integers(0, 20))
+def test_a_later_start_goes_on_in_the_same_order(frames: int, batch: int, first: int) -> None:
+    whole = list(islice(FrameOrder(frames, batch, seed=3), first + 5))
+    assert list(islice(FrameOrder(frames, batch, seed=3, first_batch=first), 5)) == whole[first:]
+
+
+@given(st.integers(1, 30), st.integers(1, 5), st.integers(2, 4))
+def test_processes_share_the_batches_of_one(frames: int, batch: int, processes: int) -> None:
+    alone = islice(FrameOrder(frames, batch * processes, seed=1), 4)
+    together = zip(
+        *[
+            islice(FrameOrder(frames, batch, seed=1, process_index=p, num_processes=processes), 4)
+            for p in range(processes)
+        ],
+        strict=True,
+    )
+    assert [sum(parts, []) for parts in together] == list(alone)
+
+
+def test_epochs_and_seeds_differ_in_order() -> None:
+    first, second = islice(FrameOrder(50, 50, seed=0), 2)
+    (other,) = islice(FrameOrder(50, 50, seed=1), 1)
+    orders = [[index for _, index in entries] for entries in (first, second, other)]
+    assert orders[0] != orders[1]
+    assert orders[0] != orders[2]
+
+
+def test_no_frames_are_refused() -> None:
+    with pytest.raises(ValueError, match="no frames"):
+        FrameOrder(0, 4, seed=0)
+
+
+def batches_of(rows, workers: int, cache: bool, count: int = 6) -> list[dict[str, torch.Tensor]]:
+    frames = TrainingFrames(rows, Augmentation(VARIED, seed=5), cache=cache)
+    loader = build_loader(
+        frames, FrameOrder(len(frames), 3, seed=5), tiny_processor(64), workers, pin_memory=False
+    )
+    return list(islice(loader, count))
+
+
+def test_workers_and_cache_change_nothing(dataset_folder: Path) -> None:
+    rows = load_landmark_dataset(dataset_folder, "train")
+    plain = batches_of(rows, workers=0, cache=False)
+    for other in (batches_of(rows, workers=2, cache=False), batches_of(rows, workers=0, cache=True)):
+        for ours, theirs in zip(plain, other, strict=True):
+            assert torch.equal(ours["pixel_values"], theirs["pixel_values"])
+            assert torch.equal(ours["labels"], theirs["labels"])
+    assert plain[0]["pixel_values"].shape == (3, 3, 64, 64)
+    assert plain[0]["labels"].dtype == torch.int64
+    assert set(torch.cat([batch["labels"] for batch in plain]).unique().tolist()) == {0, 1, 2, 3}
+
+
+def test_loading_leaves_the_global_generator_alone(dataset_folder: Path) -> None:
+    rows = load_landmark_dataset(dataset_folder, "train")
+    before = torch.get_rng_state()
+    batches_of(rows, workers=0, cache=False, count=2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_frame_comes_with_its_own_label(dataset_folder: Path) -> None:
+    rows = load_landmark_dataset(dataset_folder, "train")
+    frames = TrainingFrames(rows, Augmentation(AugmentationConfig(), seed=0))
+    image, mask = frames[0, 7]
+    assert np.array_equal(image, np.asarray(rows[7]["image"]))
+    assert np.array_equal(mask, np.asarray(rows[7]["label"]))
+
+
+def test_a_colour_label_is_refused_by_the_frames_name() -> None:
+    row = schema_row("frame-1", polylines(0))
+    rows = make_dataset([row | {"label": row["image"]}])
+    with pytest.raises(ValueError, match="frame-1"):
+        TrainingFrames(rows, Augmentation(AugmentationConfig(), seed=0))[0, 0]

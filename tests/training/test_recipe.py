@@ -1,0 +1,179 @@
+"""Recipes: files and command lines to dataclasses, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from liver_landmark.training.parsing import parse_recipe, recipe_to_yaml
+from liver_landmark.training.recipe import BudgetConfig
+
+NEEDED = ["--model.architecture=tiny", "--data.path=d", "--output_dir=o", "--budget.steps=5"]
+
+
+def shipped_recipes() -> list[Path]:
+    return sorted((Path(__file__).parents[2] / "hub_configs" / "training").glob("*.yaml"))
+
+
+def test_there_are_shipped_recipes() -> None:
+    assert {path.stem for path in shipped_recipes()} >= {"synthetic_tiny", "paper_l3d"}
+
+
+@pytest.mark.parametrize("path", shipped_recipes(), ids=lambda path: path.stem)
+def test_shipped_recipe_parses_and_its_resolved_form_gives_it_back(path: Path, tmp_path: Path) -> None:
+    recipe, _ = parse_recipe([f"--config={path}", "--data.path=d", "--output_dir=o"])
+    resolved = tmp_path / "recipe.yaml"
+    resolved.write_text(recipe_to_yaml(recipe))
+    assert parse_recipe([f"--config={resolved}"])[0] == recipe
+
+
+def test_paper_recipe_holds_the_papers_settings(repository: Path) -> None:
+    path = repository / "hub_configs" / "training" / "paper_l3d.yaml"
+    recipe, _ = parse_recipe([f"--config={path}", "--data.path=d", "--output_dir=o"])
+    assert (recipe.optimizer.lr, recipe.optimizer.weight_decay) == (5e-5, 3e-5)
+    assert (recipe.schedule.name, recipe.schedule.min_lr) == ("cosine", 1e-6)
+    assert (recipe.batch_size, recipe.budget.epochs, recipe.data.protocol) == (4, 100, "srft_galore")
+    assert (recipe.trainable.vision, recipe.trainable.depth) == ("attention", "attention")
+
+
+def test_later_files_and_the_command_line_win(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("optimizer: {lr: 0.1, eps: 0.5, weight_decay: 0.2}\nschedule: {min_lr: 0}\n")
+    second.write_text("optimizer: {lr: 0.01, eps: 0.25}\n")
+    recipe, _ = parse_recipe([*NEEDED, f"--config={first}", f"--config={second}", "--optimizer.eps=1e-3"])
+    assert (recipe.optimizer.lr, recipe.optimizer.weight_decay, recipe.optimizer.eps) == (0.01, 0.2, 1e-3)
+
+
+def test_model_overrides_are_set_one_by_one() -> None:
+    recipe, _ = parse_recipe([*NEEDED, "--model.overrides.dice_weight=2", "--model.overrides.norm_type=batch"])
+    assert recipe.model.overrides == {"dice_weight": 2, "norm_type": "batch"}
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("optimizer: {lrr: 1}", "lrr"),
+        ("batch_sizes: 4", "batch_sizes"),
+        ("model: {architecture: tiny, size: 3}", "size"),
+        ("augmentation: {mirror: 0.5}", "mirror"),
+    ],
+)
+def test_unknown_field_of_a_file_is_refused_by_name(tmp_path: Path, content: str, named: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=named) as error:
+        parse_recipe([*NEEDED, f"--config={path}"])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "named"),
+    [
+        ("--optimizer.lrr=1", "optimizer.lrr"),
+        ("--batch_sizes=4", "batch_sizes"),
+        # An abbreviation is an unknown field too.
+        ("--optimizer.l=1", "optimizer.l"),
+        ("--optimizer.lr=fast", "optimizer.lr"),
+        ("--optimizer.lr=-1", "optimizer.lr"),
+        ("--optimizer.betas=[0.9]", "optimizer.betas"),
+        ("--optimizer.betas=[0.9,1.0]", "optimizer.betas"),
+        ("--trainable.vision=most", "trainable.vision"),
+        ("--schedule.warmup_fraction=1", "schedule.warmup_fraction"),
+        ("--schedule.min_lr=1", "schedule.min_lr"),
+        ("--budget.steps=0", "budget.steps"),
+        ("--budget.steps=null", "budget.steps or budget.epochs"),
+        ("--batch_size=0", "batch_size"),
+        ("--batch_size=2.5", "batch_size"),
+        ("--max_grad_norm=0", "max_grad_norm"),
+        ("--mixed_precision=half", "mixed_precision"),
+        ("--seed=-1", "seed"),
+        ("--checkpoint.keep_last=0", "checkpoint.keep_last"),
+        ("--validation.resolution=0", "validation.resolution"),
+        ("--augmentation.rotation=1.5", "augmentation.rotation"),
+        ("--augmentation.rotation_degrees=200", "augmentation.rotation_degrees"),
+        ("--augmentation.color=1", "augmentation.color"),
+        ("--augmentation.gamma=-1", "augmentation.gamma"),
+        ("--data.protocol=l3d", "protocol 'l3d'"),
+        ("--data.workers=-1", "data.workers"),
+        ("--data={path: d, workers: 2, cache: true}", "data.cache"),
+        ("--data.path=null", "data.path"),
+        ("--model.architecture=null", "model.architecture"),
+        ("--model.init=encoders", "model.vision"),
+        ("--model.vision=somewhere", "model.vision"),
+        ("--config=missing.yaml", "missing.yaml"),
+    ],
+)
+def test_wrong_value_is_refused_in_one_line_that_names_the_field(argument: str, named: str) -> None:
+    with pytest.raises(ValueError, match=named.replace(".", r"\.")) as error:
+        parse_recipe([*NEEDED, argument])
+    assert "\n" not in str(error.value)
+
+
+def test_missing_output_dir_is_named() -> None:
+    with pytest.raises(ValueError, match="output_dir"):
+        parse_recipe(NEEDED[:2] + NEEDED[3:])
+
+
+@pytest.mark.parametrize(
+    ("extra", "resume"),
+    [
+        ([], "never"),
+        (["--resume"], "required"),
+        (["--resume", "true"], "required"),
+        (["--resume=auto"], "auto"),
+        (["--resume=false"], "never"),
+        (["--resume=runs/a/last"], "runs/a/last"),
+    ],
+)
+def test_resume_words(extra: list[str], resume: str) -> None:
+    assert parse_recipe(NEEDED + extra)[1].resume == resume
+
+
+def test_overwrite_and_resume_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="exclude each other"):
+        parse_recipe([*NEEDED, "--overwrite", "--resume"])
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    lr=st.floats(1e-12, 1e6),
+    betas=st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
+    epochs=st.none() | st.floats(0.01, 1e4),
+    seed=st.integers(0, 2**32 - 1),
+    flip=st.floats(0, 1),
+    trackers=st.lists(st.sampled_from(["tensorboard", "wandb"]), max_size=2),
+    path=st.text(st.characters(categories=["L", "N"], include_characters=" /.-:'#"), min_size=1, max_size=20),
+)
+def test_resolved_recipe_gives_itself_back(
+    tmp_path_factory: pytest.TempPathFactory, lr, betas, epochs, seed, flip, trackers, path
+) -> None:
+    content = {
+        "optimizer": {"lr": lr, "betas": list(betas)},
+        "budget": {"epochs": epochs, "steps": 5},
+        "seed": seed,
+        "augmentation": {"horizontal_flip": flip},
+        "trackers": trackers,
+        "data": {"path": path},
+        "output_dir": path,
+    }
+    file = tmp_path_factory.mktemp("recipes") / "recipe.yaml"
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    recipe, _ = parse_recipe(["--model.architecture=tiny", f"--config={file}"])
+    assert (recipe.optimizer.lr, recipe.optimizer.betas, recipe.data.path) == (lr, betas, path)
+    file.write_text(recipe_to_yaml(recipe), encoding="utf-8")
+    assert parse_recipe([f"--config={file}"])[0] == recipe
+
+
+@given(st.integers(1, 500), st.integers(1, 64), st.integers(1, 50))
+def test_epochs_are_as_many_steps_as_see_every_frame_that_often(frames: int, per_step: int, epochs: int) -> None:
+    steps = BudgetConfig(epochs=epochs).total_steps(frames, per_step)
+    assert (steps - 1) * per_step < epochs * frames <= steps * per_step
+
+
+def test_the_smaller_budget_ends_the_run() -> None:
+    assert BudgetConfig(steps=7, epochs=1).total_steps(100, 10) == 7
+    assert BudgetConfig(steps=70, epochs=1).total_steps(100, 10) == 10
