@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 from accelerate.state import AcceleratorState, GradientState
-from tiny_datasets import make_dataset, polylines, schema_row, tiny_processor
-from tiny_models import TINY_DEPTH, tiny_config
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.training.loop import train
 from liver_landmark.training.parsing import parse_recipe
 from liver_landmark.training.setup import Run, prepare_run
+from tiny_datasets import make_dataset, polylines, schema_row, tiny_processor
+from tiny_models import TINY_DEPTH, tiny_config
 
 
 def write_dataset(folder: Path, train_frames: int = 10) -> Path:

@@ -9,10 +9,10 @@ import datasets
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset
+from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
 
 
 @pytest.fixture(scope="module", autouse=True)

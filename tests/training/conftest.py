@@ -7,6 +7,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+
 import training_runs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_datasets import make_dataset, polylines, schema_row, tiny_processor
 
 from liver_landmark.data.augment import Augmentation, AugmentationConfig
 from liver_landmark.data.loading import load_landmark_dataset
 from liver_landmark.training.frames import FrameOrder, TrainingFrames, build_loader
+from tiny_datasets import make_dataset, polylines, schema_row, tiny_processor
 
 VARIED = AugmentationConfig(horizontal_flip=0.5, rotation=0.7, rotation_degrees=30, brightness=0.3)
 
@@ -46,7 +46,7 @@ def test_processes_share_the_batches_of_one(frames: int, batch: int, processes: 
         ],
         strict=True,
     )
-    assert [sum(parts, []) for parts in together] == list(alone)
+    assert [list(chain(*parts)) for parts in together] == list(alone)
 
 
 def test_epochs_and_seeds_differ_in_order() -> None:

@@ -1,4 +1,4 @@
-"""Where a run's weights start: random, from encoder checkpoints, or from a whole model."""
+"""Where weights start."""
 
 from __future__ import annotations
 
@@ -6,75 +6,96 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import (
-    DepthAnythingConfig,
-    DepthAnythingForDepthEstimation,
-    Sam2VideoConfig,
-    Sam2VideoModel,
-)
 
-from liver_landmark import LiverLandmarkImageProcessor
+from liver_landmark import LiverLandmarkForSemanticSegmentation
 from liver_landmark.training.models import build_model
 from liver_landmark.training.recipe import ModelConfig
-from tiny_models import TINY_DEPTH, TINY_VISION, tiny_config, tiny_model
+from tiny_datasets import tiny_processor
+from tiny_models import TINY_DEPTH, tiny_config, tiny_model
 
 
 @pytest.fixture
-def architecture(tmp_path: Path) -> Path:
-    """A folder whose configuration differs from the defaults wherever the encoders leave it free."""
-    folder = tmp_path / "architecture"
-    tiny_config(
-        decoder_channels=[24, 16, 8], decoder_type="released", norm_type="batch", fusion_residual="none"
-    ).save_pretrained(folder)
-    LiverLandmarkImageProcessor(size={"height": 128, "width": 128}).save_pretrained(folder)
-    return folder
+def saved_model(tmp_path: Path) -> Path:
+    tiny_model(seed=3).save_pretrained(tmp_path / "saved")
+    tiny_processor(96).save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
 
 
-def test_encoders_bring_weights_and_the_architecture_all_else(architecture: Path, tmp_path: Path) -> None:
-    sam = Sam2VideoModel(Sam2VideoConfig(vision_config=TINY_VISION))
-    sam.save_pretrained(tmp_path / "sam")
-    backbone = {**TINY_DEPTH, "reshape_hidden_states": False}
-    DepthAnythingForDepthEstimation(
-        DepthAnythingConfig(
-            backbone_config=backbone,
-            neck_hidden_sizes=[8, 8, 8, 8],
-            fusion_hidden_size=8,
-            reassemble_hidden_size=32,
-        )
-    ).save_pretrained(tmp_path / "depth")
-    model, processor = build_model(
+def test_names_of_shipped_architectures_are_known() -> None:
+    model, processor = build_model(ModelConfig(architecture="synthetic-tiny"))
+    assert model.config.image_size == processor.size["height"] == 256
+
+
+def test_random_weights_follow_the_global_seed(architecture: Path) -> None:
+    models = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        models.append(build_model(ModelConfig(architecture=str(architecture)))[0].decoder.classifier.weight)
+    assert torch.equal(models[0], models[1])
+    assert not torch.equal(models[0], models[2])
+
+
+def test_whole_model_from_a_folder(saved_model: Path) -> None:
+    model, processor = build_model(ModelConfig(init=str(saved_model)))
+    for name, tensor in tiny_model(seed=3).state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+    assert processor.size["height"] == 96
+
+
+def test_half_precision_weights_become_float32(tmp_path: Path) -> None:
+    tiny_model(seed=3).to(torch.bfloat16).save_pretrained(tmp_path / "half")
+    tiny_processor().save_pretrained(tmp_path / "half")
+    model, _ = build_model(ModelConfig(init=str(tmp_path / "half")))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_overrides_reach_the_configuration_and_are_checked(saved_model: Path, architecture: Path) -> None:
+    model, _ = build_model(ModelConfig(init=str(saved_model), overrides={"dice_weight": 3.0}))
+    assert model.config.dice_weight == 3.0
+    with pytest.raises(ValueError, match=r"model\.overrides\.dice_wait"):
+        build_model(ModelConfig(architecture=str(architecture), overrides={"dice_wait": 3.0}))
+    with pytest.raises(ValueError, match="norm_type"):
+        build_model(ModelConfig(architecture=str(architecture), overrides={"norm_type": "layer"}))
+
+
+def test_weights_that_do_not_fit_the_architecture_are_refused(tmp_path: Path, saved_model: Path) -> None:
+    tiny_config(fusion_num_layers=2).save_pretrained(tmp_path / "deeper")
+    tiny_processor().save_pretrained(tmp_path / "deeper")
+    with pytest.raises(ValueError, match=r"does not fit the architecture: missing fusion\.layers\.1"):
+        build_model(ModelConfig(architecture=str(tmp_path / "deeper"), init=str(saved_model)))
+
+
+def test_encoders_come_from_their_checkpoints_and_the_rest_from_the_architecture(
+    tmp_path: Path, architecture: Path
+) -> None:
+    torch.manual_seed(1)
+    source = LiverLandmarkForSemanticSegmentation(tiny_config())
+    source.vision_branch.encoder.save_pretrained(tmp_path / "vision")
+    source.depth_branch.encoder.save_pretrained(tmp_path / "depth")
+    tiny_config(fusion_query="rgb", decoder_type="released").save_pretrained(tmp_path / "architecture")
+    tiny_processor().save_pretrained(tmp_path / "architecture")
+    model, _ = build_model(
         ModelConfig(
-            architecture=str(architecture),
+            architecture=str(tmp_path / "architecture"),
             init="encoders",
-            vision=str(tmp_path / "sam"),
+            vision=str(tmp_path / "vision"),
             depth=str(tmp_path / "depth"),
         )
     )
-    config = model.config
-    assert config.decoder_channels == [24, 16, 8]
-    assert (config.decoder_type, config.norm_type, config.fusion_residual) == ("released", "batch", "none")
-    assert processor.size == {"height": 128, "width": 128}
-    expected = sam.vision_encoder.backbone.blocks[0].attn.qkv.weight
-    assert torch.equal(model.vision_branch.encoder.backbone.blocks[0].attn.qkv.weight, expected)
+    assert (model.config.fusion_query, model.config.decoder_type) == ("rgb", "released")
+    assert model.config.image_size == 128
+    for branch in ("vision_branch", "depth_branch"):
+        ours, theirs = getattr(model, branch).encoder, getattr(source, branch).encoder
+        for name, tensor in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[name], tensor), name
 
 
-def test_overrides_reach_the_model_and_unknown_ones_are_named(architecture: Path) -> None:
-    recipe = ModelConfig(architecture=str(architecture), overrides={"decoder_channels": [8, 8, 8]})
-    assert build_model(recipe)[0].config.decoder_channels == [8, 8, 8]
-    with pytest.raises(ValueError, match=r"model.overrides.decoder_chanels is no field"):
-        build_model(ModelConfig(architecture=str(architecture), overrides={"decoder_chanels": [8, 8, 8]}))
-
-
-def test_a_whole_model_starts_where_it_was_saved(tmp_path: Path) -> None:
-    saved = tiny_model()
-    saved.save_pretrained(tmp_path)
-    LiverLandmarkImageProcessor(size={"height": 128, "width": 128}).save_pretrained(tmp_path)
-    model, _ = build_model(ModelConfig(init=str(tmp_path)))
-    for (name, found), expected in zip(model.named_parameters(), saved.parameters(), strict=True):
-        assert torch.equal(found, expected), name
-
-
-def test_weights_that_do_not_fit_are_refused(architecture: Path, tmp_path: Path) -> None:
-    tiny_model(use_depth=False).save_pretrained(tmp_path / "rgb")
-    with pytest.raises(ValueError, match="does not fit the architecture"):
-        build_model(ModelConfig(architecture=str(architecture), init=str(tmp_path / "rgb")))
+def test_depth_checkpoint_has_to_fit_the_architecture(tmp_path: Path) -> None:
+    for name, use_depth in (("with", True), ("without", False)):
+        tiny_config(use_depth=use_depth).save_pretrained(tmp_path / name)
+        tiny_processor().save_pretrained(tmp_path / name)
+    assert TINY_DEPTH["hidden_size"] == 32
+    with pytest.raises(ValueError, match=r"model\.depth: .* needs depth checkpoint"):
+        build_model(ModelConfig(str(tmp_path / "with"), "encoders", vision="v"))
+    with pytest.raises(ValueError, match=r"model\.depth: .* takes no depth checkpoint"):
+        build_model(ModelConfig(str(tmp_path / "without"), "encoders", vision="v", depth="d"))

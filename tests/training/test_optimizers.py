@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import tiny_model
 from torch import nn
 
 from liver_landmark.training.optimizers import build_optimizer
 from liver_landmark.training.recipe import OptimizerConfig, TrainableConfig
 from liver_landmark.training.trainable import freeze_all_but
+from tiny_models import tiny_model
 
 
 def test_only_weights_of_linear_and_convolution_layers_decay() -> None:

@@ -49,7 +49,9 @@ def test_later_files_and_the_command_line_win(tmp_path: Path) -> None:
 
 
 def test_model_overrides_are_set_one_by_one() -> None:
-    recipe, _ = parse_recipe([*NEEDED, "--model.overrides.dice_weight=2", "--model.overrides.norm_type=batch"])
+    recipe, _ = parse_recipe(
+        [*NEEDED, "--model.overrides.dice_weight=2", "--model.overrides.norm_type=batch"]
+    )
     assert recipe.model.overrides == {"dice_weight": 2, "norm_type": "batch"}
 
 
@@ -169,7 +171,9 @@ def test_resolved_recipe_gives_itself_back(
 
 
 @given(st.integers(1, 500), st.integers(1, 64), st.integers(1, 50))
-def test_epochs_are_as_many_steps_as_see_every_frame_that_often(frames: int, per_step: int, epochs: int) -> None:
+def test_epochs_are_as_many_steps_as_see_every_frame_that_often(
+    frames: int, per_step: int, epochs: int
+) -> None:
     steps = BudgetConfig(epochs=epochs).total_steps(frames, per_step)
     assert (steps - 1) * per_step < epochs * frames <= steps * per_step
 

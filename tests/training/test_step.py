@@ -8,11 +8,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin
-from tiny_models import tiny_model
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from liver_landmark.training.step import StepResult, training_step
+from tiny_models import tiny_model
 
 
 def batch(seed: int, frames: int) -> dict[str, torch.Tensor]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import tiny_model
 from torch import nn
 
 from liver_landmark.training.recipe import TrainableConfig
 from liver_landmark.training.trainable import freeze_all_but
+from tiny_models import tiny_model
 
 
 def attention_weights(model: nn.Module, branch: str) -> set[str]:
@@ -64,7 +64,9 @@ def test_none_freezes_an_encoder() -> None:
 
 
 def test_rgb_only_model_has_no_depth_parts_to_miss() -> None:
-    names = freeze_all_but(tiny_model(use_depth=False), TrainableConfig(vision="attention", depth="attention"))
+    names = freeze_all_but(
+        tiny_model(use_depth=False), TrainableConfig(vision="attention", depth="attention")
+    )
     assert {name.split(".")[0] for name in names} == {"vision_branch", "decoder"}
 
 

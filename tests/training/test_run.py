@@ -1,0 +1,327 @@
+"""Whole runs: what they write, and that a resumed one equals the uninterrupted one bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoImageProcessor, AutoModel
+
+import training_runs
+from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset
+from liver_landmark.evaluation import evaluate_model
+from liver_landmark.training.checkpoints import read_run_state
+from liver_landmark.training.loop import train
+from liver_landmark.training.parsing import parse_recipe
+from training_runs import prepare, read_metrics, run
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory, arguments) -> Path:
+    """An uninterrupted run of six steps; tests only read it."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run(arguments(folder, checkpoint__keep_last=3))
+    training_runs.forget_accelerate()
+    return folder
+
+
+def training_state(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a checkpoint, by name."""
+    tensors = {
+        f"model.{k}": v for k, v in load_file(checkpoint / "pretrained_model/model.safetensors").items()
+    }
+    optimizer = torch.load(checkpoint / "training_state/optimizer.pt", weights_only=True)
+    for index, state in optimizer["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    rng = load_file(checkpoint / "training_state/rng_states.safetensors")
+    return tensors | {f"rng.{name}": value for name, value in rng.items()}
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    """Same losses, same validations, same weights, optimizer and generators, same best model."""
+    assert read_metrics(one) == read_metrics(other)
+    ours, theirs = training_state(one / "last"), training_state(other / "last")
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+    best, other_best = (load_file(folder / "best" / "model.safetensors") for folder in (one, other))
+    assert all(torch.equal(tensor, other_best[name]) for name, tensor in best.items())
+    assert len(list(other.glob(".*"))) == 1
+
+
+def test_layout(whole_run: Path) -> None:
+    assert {path.name for path in whole_run.iterdir()} - {".best-a", ".best-b"} == {
+        "checkpoints",
+        "last",
+        "best",
+        "metrics.jsonl",
+        "run.json",
+    }
+    assert os.readlink(whole_run / "last") == "checkpoints/step-000006"
+    assert sorted(path.name for path in (whole_run / "checkpoints").iterdir()) == [
+        "step-000002",
+        "step-000004",
+        "step-000006",
+    ]
+    assert {path.name for path in (whole_run / "last").iterdir()} == {"pretrained_model", "training_state"}
+
+
+def test_metrics_are_one_record_a_step_and_a_validation_every_three(whole_run: Path) -> None:
+    records = read_metrics(whole_run)
+    steps = [record for record in records if "loss" in record]
+    assert [record["step"] for record in steps] == [1, 2, 3, 4, 5, 6]
+    # Four frames a step, ten frames an epoch.
+    assert [record["epoch"] for record in steps] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0, 2.4])
+    assert all(record["grad_norm"] > 0 for record in steps)
+    # Warm-up is 20 % of six steps: one; then the cosine falls.
+    rates = [record["lr"] for record in steps]
+    assert rates[0] == rates[1] == 1e-3
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    validations = [record for record in records if "validation" in record]
+    assert [record["step"] for record in validations] == [3, 6]
+    assert set(validations[0]["validation"]["per_class"]) == {"ridge", "silhouette", "ligament"}
+
+
+def test_best_loads_with_its_processor_and_scores_what_was_recorded(
+    whole_run: Path, dataset_folder: Path
+) -> None:
+    record = json.loads((whole_run / "run.json").read_text())
+    validations = {r["step"]: r["validation"]["dsc"] for r in read_metrics(whole_run) if "validation" in r}
+    assert record["best"]["dsc"] == max(validations.values()) == validations[record["best"]["step"]]
+    model = AutoModel.from_pretrained(whole_run / "best", trust_remote_code=True)
+    processor = AutoImageProcessor.from_pretrained(whole_run / "best", trust_remote_code=True)
+    rows = load_landmark_dataset(dataset_folder, "validation")
+    evaluation = evaluate_model(model, processor, rows, resolution=128, distances=False)
+    assert evaluation.metrics["dsc"] == pytest.approx(record["best"]["dsc"], abs=1e-6)
+
+
+def test_best_comes_with_recipe_fingerprint_and_versions(
+    whole_run: Path, arguments, dataset_folder: Path
+) -> None:
+    recipe, _ = parse_recipe([f"--config={whole_run / 'best' / 'recipe.yaml'}"])
+    assert recipe == parse_recipe(arguments(whole_run, checkpoint__keep_last=3))[0]
+    for path in (whole_run / "best" / "run.json", whole_run / "run.json"):
+        record = json.loads(path.read_text())
+        for split in ("train", "validation"):
+            fingerprint = dataset_fingerprint(load_landmark_dataset(dataset_folder, split))
+            assert record["data_sha256"][split] == fingerprint
+        assert record["versions"]["torch"] == torch.__version__
+        assert record["num_processes"] == 1
+    assert json.loads((whole_run / "run.json").read_text())["status"] == "finished"
+
+
+def test_checkpoint_holds_the_weights_that_train_in_float32(tmp_path: Path, arguments) -> None:
+    current = prepare(arguments(tmp_path / "run", budget__steps=2, mixed_precision="bf16"))
+    train(current)
+    folder = tmp_path / "run" / "last" / "pretrained_model"
+    assert {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()} == {torch.float32}
+    saved = AutoModel.from_pretrained(folder).state_dict()
+    for name, tensor in current.model.state_dict().items():
+        assert torch.equal(saved[name], tensor), name
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_resumed_run_equals_the_uninterrupted_one(
+    tmp_path: Path, arguments, whole_run: Path, channels_last: bool
+) -> None:
+    """In the middle of an epoch, with accumulation, dropout, drop path and augmentation on."""
+    if channels_last:
+        whole_run = tmp_path / "whole"
+        run(arguments(whole_run, checkpoint__keep_last=3, channels_last=True))
+    folder = tmp_path / "run"
+    # Stopped by a failure in step 5: two steps of the work done are not in the last checkpoint.
+    stopped = prepare(arguments(folder, channels_last=channels_last))
+    stop_before_step(stopped, 5)
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped)
+    assert read_metrics(folder)[-1]["step"] == 4
+    run([*arguments(folder, channels_last=channels_last), "--resume"])
+    assert_equal_runs(whole_run, folder)
+
+
+def stop_before_step(current, step: int) -> None:
+    """Makes the run end, as ctrl-C does, when it asks for the batches of that step."""
+    batches = iter(current.loader)
+    accumulation = current.recipe.gradient_accumulation_steps
+
+    class Stopping:
+        def __iter__(self):
+            for _ in range(accumulation * (step - 1)):
+                yield next(batches)
+            raise KeyboardInterrupt
+
+    current.loader = Stopping()
+
+
+def test_resumed_from_an_earlier_checkpoint_the_run_comes_to_the_same_end(
+    tmp_path: Path, arguments, whole_run: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole_run, folder, symlinks=True)
+    first = folder / "checkpoints" / "step-000002"
+    run([*arguments(folder, checkpoint__keep_last=3), f"--resume={first}"])
+    assert_equal_runs(whole_run, folder)
+
+
+def test_seeds_decide_the_run(tmp_path: Path, arguments, whole_run: Path) -> None:
+    run(arguments(tmp_path / "same"))
+    assert read_metrics(tmp_path / "same") == read_metrics(whole_run)
+    run(arguments(tmp_path / "other", seed=1))
+    assert read_metrics(tmp_path / "other")[0]["loss"] != read_metrics(whole_run)[0]["loss"]
+
+
+def test_finished_run_resumed_stays_as_it_is(tmp_path: Path, arguments, whole_run: Path) -> None:
+    shutil.copytree(whole_run, tmp_path / "run", symlinks=True)
+    record = run([*arguments(tmp_path / "run"), "--resume=auto"])
+    assert record["step"] == 6
+    assert_equal_runs(whole_run, tmp_path / "run")
+
+
+def test_auto_starts_where_there_is_nothing_to_resume(tmp_path: Path, arguments) -> None:
+    record = run([*arguments(tmp_path / "run", budget__steps=1), "--resume=auto"])
+    assert (record["step"], record["status"]) == (1, "finished")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("optimizer.lr", 1e-4),
+        ("seed", 3),
+        ("budget.steps", 9),
+        ("batch_size", 1),
+        ("augmentation.rotation", 0.25),
+        ("trainable.vision", "attention"),
+        ("mixed_precision", "bf16"),
+        ("model.overrides", {"dice_weight": 2.0}),
+    ],
+)
+def test_resume_refuses_another_run_by_the_fields_name(
+    tmp_path: Path, arguments, whole_run: Path, field: str, value: object
+) -> None:
+    shutil.copytree(whole_run, tmp_path / "run", symlinks=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=rf"--resume: {field.replace('.', '[.]')}\b.* has changed") as error:
+        prepare([*arguments(tmp_path / "run", **{field.replace(".", "__"): value}), "--resume"])
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_resume_refuses_other_data_and_takes_the_same_elsewhere(
+    tmp_path: Path, arguments, whole_run: Path, dataset_folder: Path
+) -> None:
+    shutil.copytree(whole_run, tmp_path / "run", symlinks=True)
+    other = training_runs.write_dataset(tmp_path / "other", train_frames=11)
+    with pytest.raises(ValueError, match=r"--resume: data_sha256\.train has changed"):
+        prepare([*arguments(tmp_path / "run", data__path=str(other)), "--resume"])
+    training_runs.forget_accelerate()
+    shutil.copytree(dataset_folder, tmp_path / "moved")
+    moved = arguments(tmp_path / "run", data__path=str(tmp_path / "moved"), data__cache=True)
+    assert run([*moved, "--resume"])["step"] == 6
+
+
+def test_run_is_not_overwritten_unless_asked(tmp_path: Path, arguments, whole_run: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole_run, folder, symlinks=True)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds a run already"):
+        prepare(arguments(folder))
+    training_runs.forget_accelerate()
+    run([*arguments(folder, budget__steps=1), "--overwrite"])
+    assert [record["step"] for record in read_metrics(folder)] == [1, 1]
+    assert os.readlink(folder / "last") == "checkpoints/step-000001"
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_last_checkpoints_are_kept(tmp_path: Path, arguments) -> None:
+    run(
+        arguments(
+            tmp_path / "run", checkpoint__every_steps=1, checkpoint__keep_last=2, validation__every_steps=99
+        )
+    )
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
+        "step-000005",
+        "step-000006",
+    ]
+
+
+def test_best_is_the_best_and_not_the_last(
+    tmp_path: Path, arguments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.2, 0.7, 0.7, 0.4])
+
+    class Scored:
+        def __init__(self) -> None:
+            self.metrics = {"dsc": next(scores), "definitions": {}}
+
+    monkeypatch.setattr("liver_landmark.training.loop.evaluate_model", lambda *args, **options: Scored())
+    folder = tmp_path / "run"
+    settings = {"validation__every_steps": 1, "checkpoint__every_steps": 1, "checkpoint__keep_last": 4}
+    run(arguments(folder, budget__steps=4, **settings))
+    assert json.loads((folder / "run.json").read_text())["best"] == {"step": 2, "dsc": 0.7}
+    assert read_run_state(folder / "last").best == {"step": 2, "dsc": 0.7}
+    assert json.loads((folder / "best" / "run.json").read_text())["step"] == 2
+    best = load_file(folder / "best" / "model.safetensors")
+    of_step_2 = load_file(folder / "checkpoints/step-000002/pretrained_model/model.safetensors")
+    assert all(torch.equal(tensor, of_step_2[name]) for name, tensor in best.items())
+
+
+def test_only_what_the_recipe_names_changes(tmp_path: Path, arguments) -> None:
+    fields = {"trainable.vision": "attention", "trainable.depth": "none", "trainable.decoder": False}
+    settings = {name.replace(".", "__"): value for name, value in fields.items()}
+    current = prepare(arguments(tmp_path / "run", budget__steps=3, **settings))
+    before = {name: tensor.clone() for name, tensor in current.model.state_dict().items()}
+    train(current)
+    changed = {
+        name for name, tensor in current.model.state_dict().items() if not torch.equal(tensor, before[name])
+    }
+    trained = {name for name, parameter in current.model.named_parameters() if parameter.requires_grad}
+    assert changed == trained
+    assert any(name.startswith("fusion.") for name in changed)
+
+
+def test_tensorboard_gets_the_curves(tmp_path: Path, arguments) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(arguments(tmp_path / "run", budget__steps=3, trackers=["tensorboard"]))
+    losses = {}
+    for file in (tmp_path / "run" / "tensorboard").rglob("events*"):
+        events = EventAccumulator(str(file))
+        events.Reload()
+        if "train/loss" in events.Tags()["scalars"]:
+            losses = {event.step: event.value for event in events.Scalars("train/loss")}
+            assert events.Scalars("validation/dsc")[0].step == 3
+    expected = {r["step"]: r["loss"] for r in read_metrics(tmp_path / "run") if "loss" in r}
+    assert losses == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"trackers": ["paper"]}, "trackers: 'paper' is unknown"),
+        ({"trackers": ["wandb"]}, "trackers: wandb is not installed"),
+        ({"optimizer__name": "sgdd"}, "optimizer.name: 'sgdd'"),
+        ({"model__architecture": "huge"}, "model.architecture: 'huge'"),
+        ({"model__overrides": {"dice": 1}}, "model.overrides.dice"),
+        ({"model__init": "missing/folder"}, "missing/folder"),
+        ({"data__path": "/missing/data"}, "/missing/data"),
+        ({"trainable__vision": "none", "trainable__depth": "none", "trainable__fusion": False,
+          "trainable__decoder": False}, "nothing trains"),
+    ],
+)  # fmt: skip
+def test_what_cannot_start_writes_nothing(tmp_path: Path, arguments, fields: dict, message: str) -> None:
+    with pytest.raises((ValueError, OSError), match=message.replace(".", r"\.")):
+        prepare(arguments(tmp_path / "run", **fields))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_diverging_run_ends_with_the_step(tmp_path: Path, arguments) -> None:
+    current = prepare(arguments(tmp_path / "run"))
+    with torch.no_grad():
+        current.model.decoder.classifier.bias.fill_(float("inf"))
+    with pytest.raises(FloatingPointError, match="step 1"):
+        train(current)
