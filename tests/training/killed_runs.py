@@ -3,7 +3,7 @@
     python killed_runs.py JSON
 
 JSON: {"cache": folder, "arguments": [...], "output": folder}. The run `output`/whole is left alone, and
-its file operations are noted: fsync, rename, replace, link, delete. Other runs are killed in the
+its file operations are noted: write, fsync, rename, replace, link, delete. Other runs are killed in the
 middle of one: of each kind, the middle one, and some more spread over the run; a last one a moment
 after its first step began. Prints {run's name: signal that ended it, or 0} as JSON.
 
@@ -58,6 +58,8 @@ def run(arguments: list[str], output_dir: Path, moment: int | None, seconds: flo
     killer = Killer(notes_of(output_dir), moment)
     current = prepare_run(*parse_recipe([*arguments, f"--output_dir={output_dir}"]))
     for owner, name in (
+        (torch, "save"),
+        (Path, "write_text"),
         (os, "fsync"),
         (Path, "rename"),
         (Path, "replace"),

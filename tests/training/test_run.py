@@ -134,12 +134,13 @@ def test_resumed_run_equals_the_uninterrupted_one(
         whole_run = tmp_path / "whole"
         run(arguments(whole_run, checkpoint__keep_last=3, channels_last=True))
     folder = tmp_path / "run"
-    # Stopped by a failure in step 5: two steps of the work done are not in the last checkpoint.
+    # Step 5 has been done and logged, but is not in the last checkpoint.
     stopped = prepare(arguments(folder, channels_last=channels_last))
-    stop_before_step(stopped, 5)
+    stop_before_step(stopped, 6)
     with pytest.raises(KeyboardInterrupt):
         train(stopped)
-    assert read_metrics(folder)[-1]["step"] == 4
+    assert read_metrics(folder)[-1]["step"] == 5
+    assert read_run_state(folder / "last").step == 4
     run([*arguments(folder, channels_last=channels_last), "--resume"])
     assert_equal_runs(whole_run, folder)
 
