@@ -12,7 +12,7 @@ PUBLISHED = {
     "srft_galore": (30, 30, "bilinear", "nearest"),
     "slippa": (12, 12, "nearest", "bilinear"),
     "p2ilf": (12, 12, "nearest", "bilinear"),
-    "synthetic": (30, 60, "nearest", "bilinear"),
+    "synthetic": (30, 60, "nearest_exact", "bilinear"),
 }
 
 

@@ -1,5 +1,6 @@
 """The rasteriser against plain OpenCV calls, protocol by protocol."""
 
+from fractions import Fraction
 from itertools import pairwise
 
 import cv2
@@ -37,7 +38,6 @@ def drawn_with_lines(landmarks, size, stroke_px, scale=1.0):
         ("srft_galore", 30, cv2.INTER_LINEAR),
         ("slippa", 12, cv2.INTER_NEAREST),
         ("p2ilf", 12, cv2.INTER_NEAREST),
-        ("synthetic", 30, cv2.INTER_NEAREST),
     ],
 )
 def test_bit_equal_to_opencv_at_1080p(name, stroke_px, interpolation):
@@ -64,7 +64,48 @@ def test_synthetic_strokes_are_drawn_on_a_1920_px_canvas():
     landmarks = [{**mark, "points": [(x / 4, y / 4) for x, y in mark["points"]]} for mark in LANDMARKS]
     canvas = drawn_with_lines(landmarks, (1920, 1080), 30, scale=4.0)
     mask = rasterize_landmarks(landmarks, 480, 270, get_protocol("synthetic"), (1024, 1024))
-    np.testing.assert_array_equal(mask, cv2.resize(canvas, (1024, 1024), interpolation=cv2.INTER_NEAREST))
+    np.testing.assert_array_equal(mask, exact_nearest(canvas, (1024, 1024)))
+
+
+def exact_nearest(mask, size):
+    """The id of the pixel that each new pixel's centre falls in, by fractions and pixel by pixel."""
+    half = Fraction(1, 2)
+    rows, columns = (
+        [int((new + half) * Fraction(old_side, new_side)) for new in range(new_side)]
+        for new_side, old_side in zip(size[::-1], mask.shape, strict=True)
+    )
+    return np.array([[mask[row, column] for column in columns] for row in rows], np.uint8)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("size", [(456, 256), (256, 256), (1024, 1024)])
+def test_synthetic_labels_lie_where_the_polyline_lies(axis, size):
+    # 0.5 px of the 1920 px canvas are cut off its integer points; nothing else may shift a stroke.
+    allowed_px = 0.5 * size[axis] / (1920, 1078)[axis] + 0.1
+    offsets = []
+    for position in np.random.default_rng(0).uniform(0.35, 0.65, 50) * (456, 256)[axis]:
+        line = [[-20.0, -20.0], [500.0, 500.0]]
+        line[0][axis] = line[1][axis] = position
+        landmarks = [{"category": "ridge", "points": line}]
+        mask = rasterize_landmarks(landmarks, 456, 256, get_protocol("synthetic"), size)
+        inside = np.flatnonzero(mask.any(axis=axis))
+        offsets.append(inside.mean() - ((position + 0.5) * size[axis] / (456, 256)[axis] - 0.5))
+    assert abs(np.mean(offsets)) <= allowed_px
+
+
+@given(*[st.integers(1, 60)] * 4)
+@settings(max_examples=50, deadline=None)
+def test_the_default_resize_takes_the_pixel_under_the_centre(height, width, new_height, new_width):
+    mask = np.random.default_rng(0).integers(0, 4, (height, width)).astype(np.uint8)
+    size = (new_width, new_height)
+    np.testing.assert_array_equal(resize_mask(mask, size), exact_nearest(mask, size))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e12])
+def test_coordinates_that_are_no_places_are_refused(bad):
+    landmarks = [{"category": "ligament", "points": [(bad, 3.0), (5.0, 6.0)]}]
+    with pytest.raises(ValueError, match="landmark 'ligament': a coordinate is not finite or out of range"):
+        rasterize_landmarks(landmarks, 64, 36, get_protocol("d2gpland"))
 
 
 def test_bilinear_protocols_invent_ids_and_nearest_ones_do_not():

@@ -15,7 +15,11 @@ import numpy as np
 from ..model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES
 from .protocols import Protocol
 
+# OpenCV's plain nearest takes the source pixel under each target pixel's *corner*, and so shifts what it
+# shrinks by up to half a target pixel: what published scripts do, and nothing else should.
 _CV2_RESIZE = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR}
+# Far outside any frame, and well inside OpenCV's integers.
+_LARGEST_COORDINATE = 2.0**24
 
 
 def landmark_id(category: str | int) -> int:
@@ -48,6 +52,9 @@ def rasterize_landmarks(
 
     Returns:
         (height, width) uint8 class ids.
+
+    Raises:
+        ValueError: an unknown category, or a coordinate that is no number or beyond ± 2**24.
     """
     canvas_width, canvas_height = protocol.canvas_size(width, height)
     canvas = np.zeros((canvas_height, canvas_width), dtype=np.uint8)
@@ -57,6 +64,9 @@ def rasterize_landmarks(
         points = np.asarray(landmark["points"], dtype=np.float64).reshape(-1, 2)
         if len(points) == 0:
             continue
+        # Written so that NaN fails too: cast to integers, it would be a stroke from nowhere.
+        if not (np.abs(points) <= _LARGEST_COORDINATE).all():
+            raise ValueError(f"landmark {landmark['category']!r}: a coordinate is not finite or out of range")
         if protocol.canvas_width_px is not None:
             # Integers name pixel centres, so a resize by s maps x to (x + 1/2) s - 1/2.
             points = (points + 0.5) * scale - 0.5
@@ -72,8 +82,23 @@ def rasterize_landmarks(
     return resize_mask(canvas, output_size or (width, height), protocol.label_resize)
 
 
-def resize_mask(mask: np.ndarray, size: tuple[int, int], interpolation: str = "nearest") -> np.ndarray:
-    """Resizes a (H, W) uint8 mask to size = (width, height) px; 'bilinear' invents ids, as two protocols do."""
+def resize_mask(mask: np.ndarray, size: tuple[int, int], interpolation: str = "nearest_exact") -> np.ndarray:
+    """Resizes a (H, W) uint8 mask of class ids.
+
+    Args:
+        mask: The mask.
+        size: (width, height) in px of the result.
+        interpolation: `nearest_exact` takes the source pixel that a target pixel's centre falls in; `nearest`
+            (OpenCV's, as published protocols use it) is shifted by up to half a px; `bilinear` invents ids,
+            as two protocols do.
+    """
     if (mask.shape[1], mask.shape[0]) == tuple(size):
         return mask
+    if interpolation == "nearest_exact":
+        # In integers, as the image processor does: OpenCV's INTER_NEAREST_EXACT misses by one at edges.
+        rows, columns = (
+            (2 * np.arange(new) + 1) * old // (2 * new)
+            for new, old in zip((size[1], size[0]), mask.shape, strict=True)
+        )
+        return mask[rows[:, None], columns]
     return cv2.resize(mask, tuple(size), interpolation=_CV2_RESIZE[interpolation])

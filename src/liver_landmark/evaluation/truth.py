@@ -37,7 +37,7 @@ def truth_mask(row: Mapping[str, Any], protocol: Protocol, resolution: int) -> n
             raise ValueError(
                 f"column 'label' is a picture of mode {row['label'].mode}, expected class ids in mode L"
             )
-        label = resize_mask(np.asarray(row["label"]), size, "nearest")
+        label = resize_mask(np.asarray(row["label"]), size)
     if not row["landmarks"]:
         if label is None and row["landmarks"] is None:
             raise ValueError("neither 'landmarks' nor 'label' is given")
