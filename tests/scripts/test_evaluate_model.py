@@ -132,6 +132,22 @@ def test_mixed_protocols_have_to_be_decided(script, folders, tmp_path, capsys):
     assert run(script, folders, output, "--protocol", "p2ilf", dataset=tmp_path / "mixed") == 0
 
 
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ({"bytes": b"\xff\xd8 no picture", "path": None}, "row 1: a picture of it cannot be decoded"),
+        (None, "frame f1 (row 1): it has no image"),
+    ],
+)
+def test_a_frame_that_cannot_be_read_is_named(script, folders, tmp_path, capsys, image, message):
+    rows = [schema_row("f0", polylines(0)), schema_row("f1", polylines(1), image=image)]
+    save_dataset(tmp_path / "broken", rows)
+    capsys.readouterr()
+    assert run(script, folders, tmp_path / "result", dataset=tmp_path / "broken") == 2
+    assert message in error_line(capsys)
+    assert not (tmp_path / "result").exists()
+
+
 def test_wrong_options_exit_with_2(script, capsys):
     for options in (["--protocol", "l3d"], ["--split", "holdout"], ["--batch-size", "none"], []):
         with pytest.raises(SystemExit) as caught:

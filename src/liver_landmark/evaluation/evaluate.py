@@ -151,9 +151,7 @@ def _predictions(
     rows = dataset.select_columns(_COLUMNS)
     parameter = next(model.parameters())
     for start in range(0, len(rows), batch_size):
-        batch = [rows[index] for index in range(start, min(start + batch_size, len(rows)))]
-        for row in batch:
-            _check_size(row)
+        batch = [_read_row(rows, index) for index in range(start, min(start + batch_size, len(rows)))]
         inputs = processor(images=[row["image"] for row in batch], return_tensors="pt")
         with torch.no_grad():
             outputs = model(pixel_values=inputs["pixel_values"].to(parameter.device, parameter.dtype))
@@ -166,13 +164,23 @@ def _predictions(
             yield row, mask.to(torch.uint8).cpu().numpy()
 
 
-def _check_size(row: Mapping[str, Any]) -> None:
-    """Polylines are in px of the native frame: on an image of another size they would be shifted."""
+def _read_row(rows: datasets.Dataset, index: int) -> dict[str, Any]:
+    """A row with its pictures decoded; a ValueError names one that cannot be scored."""
+    try:
+        row = rows[index]
+    # What Pillow raises on broken files.
+    except (OSError, SyntaxError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"row {index}: a picture of it cannot be decoded ({reason})") from error
+    if row["image"] is None:
+        raise ValueError(f"frame {row['frame_id']} (row {index}): it has no image")
+    # Polylines are in px of the native frame: on an image of another size they would be shifted.
     if row["image"].size != (row["width"], row["height"]):
         raise ValueError(
             f"frame {row['frame_id']}: its image is {row['image'].width}x{row['image'].height} px, "
             f"its row says {row['width']}x{row['height']}"
         )
+    return row
 
 
 @contextmanager
