@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -139,6 +140,24 @@ def test_weights_of_another_size_are_refused(folder, tmp_path):
     config["decoder_channels"] = [24, 16, 8]
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert str(tmp_path) in load_error(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b"\x40" * 100),
+        ("config.json", b"[]"),
+        ("config.json", b'{"model_type": "liver_landmark", "decoder_channels": 3}'),
+        ("preprocessor_config.json", b'{"image_processor_type": "LiverLandmarkImageProcessor", "sise": 1}'),
+    ],
+)
+def test_files_that_are_damaged_are_one_line(folder, tmp_path, name, content):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / name).write_bytes(content)
+    with pytest.raises(ModelLoadError, match=f"^model {copy}: ") as caught:
+        load_model_and_processor(copy, device="cpu")
+    assert "\n" not in str(caught.value)
 
 
 def test_folder_without_weights(folder, tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModel, PretrainedConfig
 
 from ..model import LiverLandmarkConfig, LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProcessor
@@ -68,7 +69,7 @@ def load_model_and_processor(
     name, target = str(model_id), _usable_device(device)
     try:
         config, _ = PretrainedConfig.get_config_dict(name)
-        model_type = config.get("model_type", "not given")
+        model_type = config.get("model_type", "not given") if isinstance(config, dict) else "not given"
         if model_type != LiverLandmarkConfig.model_type:
             raise ModelLoadError(
                 f"model {name}: its type is {model_type}, expected {LiverLandmarkConfig.model_type}"
@@ -84,7 +85,8 @@ def load_model_and_processor(
         return model.eval().to(target), processor
     except ModelLoadError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
+    # TypeError: a field of a configuration that is unknown or of the wrong type.
+    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
         raise ModelLoadError(f"model {name}: {_first_line(error)}") from error
 
 
