@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from liver_landmark import LiverLandmarkConfig, LiverLandmarkImageProcessor
 from liver_landmark.model.landmarks_liver_landmark import ID2LABEL
-from tiny_models import tiny_config
+from tiny_models import TINY_DEPTH, tiny_config
 
 MODELS = Path(__file__).parents[2] / "hub_configs" / "models"
 NAMES = ["base-plus", "large", "paper", "small", "synthetic-tiny", "tiny"]
@@ -94,6 +94,7 @@ def test_round_trip_through_json(tmp_path: Path) -> None:
         ("fusion_dropout", 1.0),
         ("decoder_channels", [32, 16]),
         ("decoder_channels", [32, 16, 0]),
+        ("decoder_channels", 32),
         ("use_depth", "false"),
     ],
 )
@@ -112,6 +113,12 @@ def test_both_loss_weights_zero_is_refused() -> None:
 def test_another_architecture_as_branch_is_refused(field: str, kind: str) -> None:
     with pytest.raises(ValueError, match=f"{field}.model_type"):
         tiny_config(**{field: {"model_type": kind}})
+
+
+def test_taps_that_leave_layers_without_a_gradient_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"out_indices .*num_hidden_layers to 2"):
+        tiny_config(depth_config={**TINY_DEPTH, "out_indices": [1, 2]})
+    assert tiny_config(depth_config={**TINY_DEPTH, "out_indices": [2, -1]}).depth_config.out_indices
 
 
 def test_an_unknown_decoder_is_refused_with_the_choice() -> None:

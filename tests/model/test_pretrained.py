@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -183,6 +184,21 @@ def test_a_sharded_half_precision_checkpoint_loads_as_float32(tmp_path: Path, de
 def test_an_unknown_field_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'decoder_typ' is no field"):
         LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained("x", "y", decoder_typ="released")
+
+
+@pytest.mark.parametrize(
+    ("depth", "fields", "message"),
+    [
+        (None, {"use_depth": True}, "use_depth=True contradicts depth=None"),
+        ("y", {"use_depth": False}, "use_depth=False contradicts depth='y'"),
+        ("y", {"vision_config": {}}, "vision_config is the checkpoint's"),
+    ],
+)
+def test_fields_that_contradict_the_checkpoints_are_named(
+    depth: str | None, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained("x", depth, **fields)
 
 
 def test_the_encoder_equals_metas_own(frames: torch.Tensor) -> None:

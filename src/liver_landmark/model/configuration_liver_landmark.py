@@ -168,7 +168,11 @@ class LiverLandmarkConfig(PreTrainedConfig):
         if self.dice_weight == 0 and self.bce_weight == 0:
             raise ValueError("dice_weight and bce_weight must not both be 0: nothing would be learned")
         channels = self.decoder_channels
-        if len(channels) != 3 or any(not isinstance(width, int) or width < 1 for width in channels):
+        if (
+            not isinstance(channels, list | tuple)
+            or len(channels) != 3
+            or any(not isinstance(width, int) or width < 1 for width in channels)
+        ):
             raise ValueError(f"decoder_channels must be three positive integers, got {channels!r}")
         if self.vision_config.model_type != "sam2_vision_model":
             raise ValueError(
@@ -177,6 +181,14 @@ class LiverLandmarkConfig(PreTrainedConfig):
         if self.depth_config.model_type != "dinov2":
             raise ValueError(
                 f"depth_config.model_type must be 'dinov2', got {self.depth_config.model_type!r}"
+            )
+        # Layers behind the last tap would be computed for nothing and never get a gradient.
+        num_layers, taps = self.depth_config.num_hidden_layers, list(self.depth_config.out_indices)
+        last_tap = max(tap % (num_layers + 1) for tap in taps)  # negative ones count from the end
+        if last_tap != num_layers:
+            raise ValueError(
+                f"depth_config.out_indices {taps} must reach the last layer, {num_layers}: add it, "
+                f"or set depth_config.num_hidden_layers to {last_tap}"
             )
         if self.fusion_channels % self.fusion_num_heads:
             raise ValueError(

@@ -166,15 +166,22 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
 
         Raises:
             ValueError: A checkpoint of another architecture, one that lacks weights of its encoder,
-                or an unknown configuration field.
+                or a configuration field that is unknown or not to be chosen here.
         """
         output_loading_info = kwargs.pop("output_loading_info", False)
         hub_kwargs = kwargs.pop("hub_kwargs", {})
         unknown = sorted(set(kwargs) - {field.name for field in fields(LiverLandmarkConfig)})
         if unknown:
             raise ValueError(f"{unknown[0]!r} is no field of LiverLandmarkConfig")
+        for field in ("vision_config", "depth_config"):
+            if field in kwargs:
+                raise ValueError(f"{field} is the checkpoint's and cannot be set here")
+        if kwargs.setdefault("use_depth", depth is not None) != (depth is not None):
+            raise ValueError(
+                f"use_depth={kwargs['use_depth']} contradicts depth={depth!r}: leave use_depth out"
+            )
         kwargs.update(read_branch_configs(vision, depth, hub_kwargs))
-        model = cls(LiverLandmarkConfig(use_depth=kwargs.pop("use_depth", depth is not None), **kwargs))
+        model = cls(LiverLandmarkConfig(**kwargs))
         info = load_branches(model, vision, depth, hub_kwargs)
         return (model, info) if output_loading_info else model
 
