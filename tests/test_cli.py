@@ -182,6 +182,21 @@ def test_a_frame_whose_result_cannot_be_written_is_named(model, frames, tmp_path
     assert not [path for path in output.iterdir() if "partial" in path.name]
 
 
+def test_an_interruption_is_one_line_and_what_is_there_is_whole(model, frames, tmp_path, capsys, monkeypatch):
+    from liver_landmark.inference import run
+
+    def interrupted(path, pixels, write=run.write_png):
+        if path.name.startswith("b_"):
+            raise KeyboardInterrupt
+        write(path, pixels)
+
+    monkeypatch.setattr(run, "write_png", interrupted)
+    output = tmp_path / "out"
+    assert predict(frames, "--model", model, "--output", output) == 130
+    assert capsys.readouterr().err == "liver-landmark predict: interrupted\n"
+    assert sorted(path.name for path in output.iterdir()) == ["a_mask.png", "a_overlay.png"]
+
+
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["predict"], ["predict", "x", "--batch-size", "0"]])
 def test_argparse_errors_exit_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:

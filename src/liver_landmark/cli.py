@@ -1,7 +1,7 @@
 """The console command `liver-landmark`.
 
 Exit codes: 0 all is done, 1 something failed (each failure is one line on stderr, the rest is done),
-2 the command line or the model is wrong and nothing was written.
+2 the command line or the model is wrong and nothing was written, 130 interrupted (what is there is whole).
 """
 
 from __future__ import annotations
@@ -144,6 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandError as error:
         print(f"liver-landmark {parsed.command}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"liver-landmark {parsed.command}: interrupted", file=sys.stderr)
+        return 130  # as shells report it
 
 
 if __name__ == "__main__":
