@@ -136,3 +136,8 @@ def test_an_id_that_is_no_class_is_named(bad: int, named: str) -> None:
 def test_labels_of_a_wrong_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="B = 2"):
         landmark_loss(torch.zeros(2, 4, 8, 8), torch.zeros(1, 8, 8, dtype=torch.long))
+
+
+def test_labels_that_are_no_integers_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"integer class ids, got torch\.float32"):
+        landmark_loss(torch.zeros(2, 4, 8, 8), torch.full((2, 8, 8), 0.7))

@@ -36,10 +36,13 @@ def landmark_loss(
         A scalar.
 
     Raises:
-        ValueError: The shapes do not fit, or the labels hold an id that is neither a class nor 255.
+        ValueError: The shapes do not fit, or the labels are no integers or hold an id that is neither a
+            class nor 255.
     """
     if labels.ndim != 3 or labels.shape[0] != logits.shape[0]:
         raise ValueError(f"labels must be (B, H, W) with B = {logits.shape[0]}, got {tuple(labels.shape)}")
+    if labels.is_floating_point():
+        raise ValueError(f"labels must be integer class ids, got {labels.dtype}")
     num_classes = logits.shape[1]
     logits = logits.float()
     if logits.shape[-2:] != labels.shape[-2:]:
