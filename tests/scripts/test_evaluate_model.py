@@ -135,7 +135,10 @@ def test_mixed_protocols_have_to_be_decided(script, folders, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ({"bytes": b"\xff\xd8 no picture", "path": None}, "row 1: a picture of it cannot be decoded"),
+        (
+            {"bytes": b"\xff\xd8 no picture", "path": None},
+            "row 1: a picture of it cannot be decoded (of no known format)",
+        ),
         (None, "frame f1 (row 1): it has no image"),
     ],
 )

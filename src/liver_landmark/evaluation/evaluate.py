@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from PIL import UnidentifiedImageError
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -170,7 +171,8 @@ def _read_row(rows: datasets.Dataset, index: int) -> dict[str, Any]:
         row = rows[index]
     # What Pillow raises on broken files.
     except (OSError, SyntaxError) as error:
-        reason = " ".join(str(error).split())
+        unknown = isinstance(error, UnidentifiedImageError)  # its text is an object's address
+        reason = "of no known format" if unknown else " ".join(str(error).split())
         raise ValueError(f"row {index}: a picture of it cannot be decoded ({reason})") from error
     if row["image"] is None:
         raise ValueError(f"frame {row['frame_id']} (row {index}): it has no image")
