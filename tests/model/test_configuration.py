@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from liver_landmark import LiverLandmarkConfig, LiverLandmarkImageProcessor
@@ -65,6 +68,35 @@ def test_the_paper_configuration_is_the_papers() -> None:
     assert (config.decoder_type, config.norm_type, config.fusion_residual) == ("released", "batch", "none")
     assert (config.fusion_query, config.fusion_num_heads, config.image_size) == ("depth", 2, 1024)
     assert (config.depth_image_size, config.depth_taps, config.fusion_pre_norm) == (518, "last", False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_is_true(name: str) -> None:
+    card = ModelCard.load(MODELS / name / "README.md")
+    assert (card.data.license, card.data.library_name) == ("apache-2.0", "transformers")
+    assert card.data.pipeline_tag == "image-segmentation"
+    assert f"`{name}`" in card.text
+    config = AutoConfig.from_pretrained(MODELS / name)
+    with torch.device("meta"):
+        parameters = sum(parameter.numel() for parameter in AutoModel.from_config(config).parameters())
+    [stated] = re.findall(r"\| parameters \| ([\d.]+) M in all", card.text)
+    assert float(stated) == pytest.approx(parameters / 1e6, abs=0.06)
+
+    [code] = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    [call] = [call for call in calls if call.func.attr in ("from_vision_depth_pretrained", "from_config")]
+    if call.func.attr == "from_config":
+        exec(compile(code.replace("hub_configs/models", str(MODELS)), name, "exec"), {})
+        return
+    # The call's fields on top of the defaults are this folder's, up to the encoders that it names.
+    assert [argument.value for argument in call.args] == card.data.base_model
+    fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    built = LiverLandmarkConfig(
+        **fields, vision_config=config.vision_config, depth_config=config.depth_config
+    )
+    assert built.to_diff_dict() | {"architectures": None} == config.to_diff_dict() | {"architectures": None}
+    family = {"paper": "large"}.get(name, name)
+    assert card.data.base_model[0] == f"facebook/sam2.1-hiera-{family}"
 
 
 def test_round_trip_through_json(tmp_path: Path) -> None:
