@@ -20,6 +20,7 @@ import cv2
 import datasets
 import torch
 
+from liver_landmark.atomic_files import new_folder, remove_folder
 from liver_landmark.cli import CommandError, positive_int, quiet_libraries
 from liver_landmark.curves import PROTOCOLS
 from liver_landmark.data.loading import load_landmark_dataset
@@ -27,7 +28,6 @@ from liver_landmark.data.schema import SPLITS
 from liver_landmark.evaluation import DEFAULT_RESOLUTION, evaluate_model
 from liver_landmark.evaluation.report import MaskStore, format_table, write_report
 from liver_landmark.inference import load_model_and_processor
-from liver_landmark.training.atomic_files import new_folder, remove_folder
 
 _PACKAGES = ("liver-landmark", "torch", "transformers", "datasets", "scipy")
 

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from liver_landmark.inference.files import atomic_path, write_json
+from liver_landmark.atomic_files import atomic_path, write_json
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 
 DOMAINS = ("a", "b")

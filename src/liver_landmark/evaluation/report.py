@@ -18,8 +18,8 @@ import datasets
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..atomic_files import write_json, write_png
 from ..curves import resize_mask
-from ..inference.files import write_json, write_png
 from ..inference.overlay import draw_overlay
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES
 from .evaluate import Evaluation

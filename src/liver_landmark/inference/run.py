@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .files import write_json, write_json_lines, write_png
+from ..atomic_files import write_json, write_json_lines, write_png
 from .frames import FrameError, FrameLimits, read_frame
 from .inputs import Inputs, output_names
 from .overlay import draw_overlay

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ..atomic_files import write_text
 from ..evaluation import evaluate_model
-from .atomic_files import write_text
 from .checkpoints import RunState, gather_rng_states, save_checkpoint, save_model
 from .metrics_log import MetricsLog, plain_numbers
 from .parsing import recipe_to_yaml

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .atomic_files import write_text
+from ..atomic_files import write_text
 
 
 def plain_numbers(value: Any) -> Any:

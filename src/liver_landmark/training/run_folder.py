@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .atomic_files import new_folder, point_link, remove_folder, remove_leftovers
+from ..atomic_files import new_folder, point_link, remove_folder, remove_leftovers
 
 # The next best model is written beside the one that `best` points to.
 _BEST_NAMES = (".best-a", ".best-b")

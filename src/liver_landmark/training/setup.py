@@ -21,9 +21,9 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
+from ..atomic_files import write_text
 from ..data.augment import Augmentation
 from ..data.loading import load_landmark_dataset
-from .atomic_files import write_text
 from .checkpoints import MODEL_FOLDER, read_run_state, restore_training_state
 from .frames import FrameOrder, TrainingFrames, build_loader
 from .metrics_log import MetricsLog

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from liver_landmark.inference.files import atomic_path, write_json, write_json_lines, write_png
+from liver_landmark.atomic_files import atomic_path, write_json, write_json_lines, write_png
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
