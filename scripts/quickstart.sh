@@ -64,7 +64,7 @@ done
 
 echo "== Training" >&2
 # accelerate would count physical cores only, and use one thread where two are threads of one core.
-accelerate launch --config_file hub_configs/accelerate/cpu.yaml \
+accelerate launch --quiet --config_file hub_configs/accelerate/cpu.yaml \
     --num_cpu_threads_per_process "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)" \
     scripts/train.py --config hub_configs/training/synthetic_tiny.yaml \
     --data.path "$out/data/a" --output_dir "$out" --resume auto ${training[@]+"${training[@]}"} ||
