@@ -173,3 +173,13 @@ def test_fingerprint_sees_every_change(folder: Path, change: str) -> None:
     fingerprints = {dataset_fingerprint(make_dataset(rows)) for rows in (plain, changed)}
     assert len(fingerprints) == 2
     assert dataset_fingerprint(load_landmark_dataset(folder, "train")) in fingerprints
+
+
+def test_a_label_without_what_it_is_drawn_from_is_refused(folder: Path) -> None:
+    rows = load_landmark_dataset(folder, split="train", protocol="toponet")
+    # The stored label of another protocol would come out.
+    with pytest.raises(ValueError, match="need the column 'landmarks' beside them"):
+        rows.select_columns(["image", "label"])[0]
+    assert rows.select_columns(["image", "patient_id"])[0]["patient_id"] == "patient0"
+    expected = load_landmark_dataset(folder, split="train", protocol="toponet")[1]["label"]
+    assert np.array_equal(rows["label"][1], expected)

@@ -93,8 +93,15 @@ class DrawLabels:
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         # Asked for single columns (`dataset["patient_id"]`), `datasets` hands over nothing else.
-        if any(column not in batch for column in _DRAWING_COLUMNS):
+        if "label" not in batch:
             return batch
+        missing = [column for column in _DRAWING_COLUMNS if column not in batch]
+        if missing:
+            # What is stored would be another protocol's label, or none.
+            raise ValueError(
+                f"labels are drawn on access and need the column {missing[0]!r} beside them: select or keep "
+                f"{', '.join(_DRAWING_COLUMNS)}"
+            )
         batch = dict(batch)
         columns = [batch[column] for column in _DRAWING_COLUMNS]
         drawn = [
