@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import datasets
 from transformers.utils import logging as transformers_logging
 
+from liver_landmark.data.loading import RowError
 from liver_landmark.training.loop import train
 from liver_landmark.training.parsing import parse_recipe
 from liver_landmark.training.setup import prepare_run
@@ -35,8 +36,8 @@ def main(arguments: list[str]) -> int:
         print(f"{run.folder.path}: going on after step {run.step} of {run.total_steps}", flush=True)
     try:
         record = train(run)
-    # Only what is no bug: a diverging run, a full disk.
-    except (FloatingPointError, OSError) as error:
+    # Only what is no bug: a diverging run, a frame that cannot be used, a full disk.
+    except (FloatingPointError, RowError, OSError) as error:
         return _fail(error)
     except KeyboardInterrupt:
         print(f"train.py: interrupted in step {run.step}; --resume goes on", file=sys.stderr)

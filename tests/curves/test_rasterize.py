@@ -23,7 +23,11 @@ def drawn_with_lines(landmarks, size, stroke_px, scale=1.0):
     """A mask from one cv2.line per segment, in file order."""
     mask = np.zeros((size[1], size[0]), np.uint8)
     for landmark in landmarks:
-        points = [(int((x + 0.5) * scale - 0.5), int((y + 0.5) * scale - 0.5)) for x, y in landmark["points"]]
+        # Native points are cut off; points scaled onto a canvas are rounded.
+        whole = int if scale == 1.0 else round
+        points = [
+            (whole((x + 0.5) * scale - 0.5), whole((y + 0.5) * scale - 0.5)) for x, y in landmark["points"]
+        ]
         for start, end in pairwise(points):
             cv2.line(mask, start, end, IDS[landmark["category"]], stroke_px)
     return mask
@@ -80,8 +84,9 @@ def exact_nearest(mask, size):
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("size", [(456, 256), (256, 256), (1024, 1024)])
 def test_synthetic_labels_lie_where_the_polyline_lies(axis, size):
-    # 0.5 px of the 1920 px canvas are cut off its integer points; nothing else may shift a stroke.
-    allowed_px = 0.5 * size[axis] / (1920, 1078)[axis] + 0.1
+    # A stroke of even width lies up to half a px of the 1920 px canvas off its line, on the mean of many
+    # lines a quarter; nothing else may shift it.
+    allowed_px = 0.25 * size[axis] / (1920, 1078)[axis] + 0.1
     offsets = []
     for position in np.random.default_rng(0).uniform(0.35, 0.65, 50) * (456, 256)[axis]:
         line = [[-20.0, -20.0], [500.0, 500.0]]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liver_landmark.data.augment import Augmentation, AugmentationConfig
-from liver_landmark.data.loading import load_landmark_dataset
+from liver_landmark.data.loading import DrawLabels, RowError, load_landmark_dataset
 from liver_landmark.training.frames import FrameOrder, TrainingFrames, build_loader
 from tiny_datasets import make_dataset, polylines, schema_row, tiny_processor
 
@@ -102,3 +102,18 @@ def test_a_colour_label_is_refused_by_the_frames_name() -> None:
     rows = make_dataset([row | {"label": row["image"]}])
     with pytest.raises(ValueError, match="frame-1"):
         TrainingFrames(rows, Augmentation(AugmentationConfig(), seed=0))[0, 0]
+
+
+def test_rows_that_cannot_be_used_are_named() -> None:
+    broken = schema_row("frame-1", polylines(0)) | {"image": {"bytes": b"no picture", "path": None}}
+    lost = schema_row("frame-2", polylines(0)) | {"image": None}
+    nowhere = [{"category": "ridge", "points": [(float("nan"), 3.0), (5.0, 5.0)]}]
+    undrawable = schema_row("frame-3", polylines(0)) | {"landmarks": nowhere}
+    rows = make_dataset([broken, lost, undrawable]).with_transform(DrawLabels(None))
+    frames = TrainingFrames(rows, Augmentation(AugmentationConfig(), seed=0))
+    for index, named in enumerate(
+        ["row 0: a picture of it", r"frame-2 \(row 1\): it has no image", "row 2: its label"]
+    ):
+        with pytest.raises(RowError, match=named) as error:
+            frames[0, index]
+        assert "\n" not in str(error.value)

@@ -67,11 +67,12 @@ def rasterize_landmarks(
         # Written so that NaN fails too: cast to integers, it would be a stroke from nowhere.
         if not (np.abs(points) <= _LARGEST_COORDINATE).all():
             raise ValueError(f"landmark {landmark['category']!r}: a coordinate is not finite or out of range")
-        if protocol.canvas_width_px is not None:
+        if protocol.canvas_width_px is None:
+            # Truncation, not rounding: what the published protocols' scripts do to labelme's floats.
+            polyline = points.astype(np.int32)
+        else:
             # Integers name pixel centres, so a resize by s maps x to (x + 1/2) s - 1/2.
-            points = (points + 0.5) * scale - 0.5
-        # Truncation, not rounding: what the protocols' scripts do to labelme's floats.
-        polyline = points.astype(np.int32)
+            polyline = np.rint((points + 0.5) * scale - 0.5).astype(np.int32)
         cv2.polylines(
             canvas,
             [polyline],

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..curves import get_protocol, rasterize_landmarks
 from ..model.landmarks_liver_landmark import IGNORE_INDEX, LANDMARKS
@@ -20,6 +20,10 @@ from .schema import SPLITS, validate_columns
 _DRAWING_COLUMNS = ("label", "landmarks", "width", "height", "protocol", "frame_id")
 # What tells one dataset's content from another's; storage, paths and metadata do not count.
 _FINGERPRINT_COLUMNS = ("patient_id", "frame_id", "protocol", "landmarks", "label", "image")
+
+
+class RowError(ValueError):
+    """A row of a dataset that cannot be used; the message is one line and names it."""
 
 
 def load_landmark_dataset(
@@ -130,6 +134,40 @@ class DrawLabels:
                 )
             label[old == IGNORE_INDEX] = IGNORE_INDEX
         return Image.fromarray(label), protocol.name, stroke_width
+
+
+def read_row(rows: datasets.Dataset, index: int) -> dict[str, Any]:
+    """A row with its pictures decoded and its label drawn.
+
+    Args:
+        rows: Needs the columns `image`, `width`, `height` and `frame_id`.
+        index: Which one.
+
+    Raises:
+        RowError: a picture that cannot be decoded or is missing, a size that is not the row's, or polylines
+            that cannot be drawn.
+    """
+    try:
+        row = rows[index]
+    # What Pillow raises on broken files, and the drawing of labels on impossible polylines.
+    except (OSError, SyntaxError, ValueError) as error:
+        unknown = isinstance(error, UnidentifiedImageError)  # its text is an object's address
+        reason = "of no known format" if unknown else " ".join(str(error).split())
+        part = (
+            "its label cannot be drawn"
+            if isinstance(error, ValueError)
+            else "a picture of it cannot be decoded"
+        )
+        raise RowError(f"row {index}: {part} ({reason})") from error
+    if row["image"] is None:
+        raise RowError(f"frame {row['frame_id']} (row {index}): it has no image")
+    # Polylines are in px of the native frame: on an image of another size they would be shifted.
+    if row["image"].size != (row["width"], row["height"]):
+        raise RowError(
+            f"frame {row['frame_id']}: its image is {row['image'].width}x{row['image'].height} px, "
+            f"its row says {row['width']}x{row['height']}"
+        )
+    return row
 
 
 def dataset_fingerprint(dataset: datasets.Dataset) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from PIL import UnidentifiedImageError
 from torch import nn
 from tqdm.auto import tqdm
 
 from ..curves import Protocol, get_protocol
+from ..data.loading import read_row
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES
 from .masks import MaskPair
 from .registry import build_metrics
@@ -152,7 +152,7 @@ def _predictions(
     rows = dataset.select_columns(_COLUMNS)
     parameter = next(model.parameters())
     for start in range(0, len(rows), batch_size):
-        batch = [_read_row(rows, index) for index in range(start, min(start + batch_size, len(rows)))]
+        batch = [read_row(rows, index) for index in range(start, min(start + batch_size, len(rows)))]
         inputs = processor(images=[row["image"] for row in batch], return_tensors="pt")
         with torch.no_grad():
             outputs = model(pixel_values=inputs["pixel_values"].to(parameter.device, parameter.dtype))
@@ -163,26 +163,6 @@ def _predictions(
             )
         for row, mask in zip(batch, masks, strict=True):
             yield row, mask.to(torch.uint8).cpu().numpy()
-
-
-def _read_row(rows: datasets.Dataset, index: int) -> dict[str, Any]:
-    """A row with its pictures decoded; a ValueError names one that cannot be scored."""
-    try:
-        row = rows[index]
-    # What Pillow raises on broken files.
-    except (OSError, SyntaxError) as error:
-        unknown = isinstance(error, UnidentifiedImageError)  # its text is an object's address
-        reason = "of no known format" if unknown else " ".join(str(error).split())
-        raise ValueError(f"row {index}: a picture of it cannot be decoded ({reason})") from error
-    if row["image"] is None:
-        raise ValueError(f"frame {row['frame_id']} (row {index}): it has no image")
-    # Polylines are in px of the native frame: on an image of another size they would be shifted.
-    if row["image"].size != (row["width"], row["height"]):
-        raise ValueError(
-            f"frame {row['frame_id']}: its image is {row['image'].width}x{row['image'].height} px, "
-            f"its row says {row['width']}x{row['height']}"
-        )
-    return row
 
 
 @contextmanager

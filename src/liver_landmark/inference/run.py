@@ -119,13 +119,11 @@ def predict_files(
             batch.append((file, name, frame, (time.perf_counter() - read_start) * 1e3))
         if not batch:
             continue
-        try:
-            predictions = predictor.predict([frame for _, _, frame, _ in batch], batch_size=len(batch))
-        except ValueError as error:
-            for file, *_ in batch:
-                fail(file, f"{file}: {error}")
-            continue
+        predictions = _predict_each(predictor, [frame for _, _, frame, _ in batch])
         for (file, name, frame, read_ms), prediction in zip(batch, predictions, strict=True):
+            if isinstance(prediction, ValueError):
+                fail(file, f"{file}: {prediction}")
+                continue
             try:
                 row = _write_frame(output, file, name, frame, read_ms, prediction, options)
             except OSError as error:
@@ -140,6 +138,18 @@ def predict_files(
         output / "run.json", _run_json(predictor, inputs, options, limits, report, model_name, seconds)
     )
     return report
+
+
+def _predict_each(
+    predictor: LandmarkPredictor, frames: Sequence[np.ndarray]
+) -> list[FramePrediction | ValueError]:
+    """One forward pass for all frames; where that fails, one for each, so that only its own frame fails."""
+    try:
+        return list(predictor.predict(frames, batch_size=len(frames)))
+    except ValueError as error:
+        if len(frames) == 1:
+            return [error]
+        return [result for frame in frames for result in _predict_each(predictor, [frame])]
 
 
 def _write_frame(

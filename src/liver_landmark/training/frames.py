@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..data.augment import Augmentation
+from ..data.loading import RowError, read_row
 
 # `depth`, `regions` and the rest would be decoded for nothing.
 _ROW_COLUMNS = ("image", "label", "landmarks", "width", "height", "protocol", "frame_id")
@@ -81,11 +82,11 @@ class TrainingFrames(Dataset):
         return len(self.rows)
 
     def _decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        row = self.rows[index]
+        row = read_row(self.rows, index)
         image = np.asarray(row["image"].convert("RGB"))
         mask = np.asarray(row["label"])
         if mask.dtype != np.uint8 or mask.shape != image.shape[:2]:
-            raise ValueError(
+            raise RowError(
                 f"frame {row['frame_id']}: label {mask.shape} {mask.dtype} does not fit image "
                 f"{image.shape[:2]}: expected class ids in mode L at the image's size"
             )
