@@ -58,8 +58,27 @@ class FactorizedResidualBlock(nn.Module):
         return F.relu(features + self.body(features))
 
 
-def _skip_projection(in_channels: int, out_channels: int) -> nn.Module:
-    return nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+class NormalizedSkip(nn.Sequential):
+    """1×1 convolution and normalisation of a pyramid map.
+
+    The maps of an FPN differ in scale by their level, and new ones by a factor of ten from what they are
+    added to: unnormalised, the fine levels are heard late in training.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm_type: str) -> None:
+        super().__init__(
+            OrderedDict(
+                conv=nn.Conv2d(in_channels, out_channels, 1, bias=False),
+                norm=build_norm(norm_type, out_channels),
+            )
+        )
+
+
+class Classifier(nn.Conv2d):
+    """3×3 convolution to one logit a class; it starts close to zero, so that all classes start alike."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__(in_channels, num_classes, 3, padding=1)
 
 
 class ProgressiveStage(nn.Module):
@@ -68,7 +87,7 @@ class ProgressiveStage(nn.Module):
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int, norm_type: str) -> None:
         super().__init__()
         self.conv = ConvNormAct(in_channels, out_channels, 3, norm_type)
-        self.skip = _skip_projection(skip_channels, out_channels)
+        self.skip = NormalizedSkip(skip_channels, out_channels, norm_type)
         self.residual = FactorizedResidualBlock(out_channels, norm_type)
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
@@ -88,7 +107,7 @@ class ProgressiveDecoder(nn.Module):
             ProgressiveStage(in_channels, pyramid, out_channels, config.norm_type)
             for in_channels, out_channels in zip([pyramid, *widths[:-1]], widths, strict=True)
         )
-        self.classifier = nn.Conv2d(widths[-1], config.num_labels, 3, padding=1)
+        self.classifier = Classifier(widths[-1], config.num_labels)
 
     def forward(self, fused: Tensor, skips: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """fused (B, C, H/16, W/16), skips at strides 4, 8, 16 -> logits (B, K, H/4, W/4), stage outputs."""
@@ -99,6 +118,10 @@ class ProgressiveDecoder(nn.Module):
         return self.classifier(features), outputs
 
 
+def _plain_skip(in_channels: int, out_channels: int) -> nn.Module:
+    return nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+
 class ReleasedStage(nn.Module):
     """Convolution, residual block, then the added skip: the order of the authors' code."""
 
@@ -106,7 +129,7 @@ class ReleasedStage(nn.Module):
         super().__init__()
         self.conv = ConvNormAct(in_channels, out_channels, 3, norm_type)
         self.residual = FactorizedResidualBlock(out_channels, norm_type)
-        self.skip = _skip_projection(skip_channels, out_channels)
+        self.skip = _plain_skip(skip_channels, out_channels)
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
         return self.residual(self.conv(features)) + self.skip(skip)
@@ -126,7 +149,7 @@ class ReleasedDecoder(nn.Module):
             ReleasedStage(in_channels, pyramid, out_channels, config.norm_type)
             for in_channels, out_channels in zip([pyramid, *widths[:-1]], widths, strict=True)
         )
-        self.classifier = nn.Conv2d(widths[-1], config.num_labels, 3, padding=1)
+        self.classifier = Classifier(widths[-1], config.num_labels)
 
     def forward(self, fused: Tensor, skips: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """fused (B, C, H/16, W/16), skips at strides 4, 8, 16 -> logits (B, K, H/4, W/4), stage outputs."""
@@ -149,4 +172,4 @@ def build_decoder(config: LiverLandmarkConfig) -> nn.Module:
     return DECODERS[config.decoder_type](config)
 
 
-__all__ = ["DECODERS", "ConvNormAct", "ProgressiveDecoder", "ReleasedDecoder", "build_decoder"]
+__all__ = ["DECODERS", "Classifier", "ConvNormAct", "ProgressiveDecoder", "ReleasedDecoder", "build_decoder"]

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from .branches_liver_landmark import DepthBranch, VisionBranch
 from .configuration_liver_landmark import LiverLandmarkConfig
-from .decoder_liver_landmark import build_decoder
+from .decoder_liver_landmark import Classifier, build_decoder
 from .fusion_liver_landmark import CrossAttentionFusion
 from .loss_liver_landmark import landmark_loss
 from .pretrained_liver_landmark import load_branches, read_branch_configs
@@ -43,7 +43,10 @@ class LiverLandmarkPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """New weights of what is ours; the encoders initialise themselves."""
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, Classifier):
+            init.normal_(module.weight, std=0.01)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
             if module.bias is not None:
                 init.zeros_(module.bias)
