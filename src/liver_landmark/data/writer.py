@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import string
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..atomic_files import new_folder, remove_folder
 from ..curves import landmark_id
 from ..model.landmarks_liver_landmark import ID2LABEL, LANDMARK_NAMES
 from .schema import SPLITS, landmark_features
@@ -68,9 +67,10 @@ def _read_build(output: Path) -> dict[str, Any]:
 
 @contextmanager
 def dataset_folder(output: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder beside `output` that takes its place on success and vanishes on failure.
+    """Yields a temporary folder beside `output` that takes its place on success and vanishes on failure.
 
-    An existing dataset is replaced only with `overwrite`, anything else that is not an empty folder never.
+    An existing dataset is replaced only with `overwrite`, and only once the new one is complete; anything
+    else that is not an empty folder never is.
     """
     output = Path(output).absolute()
     if output.exists() and not output.is_dir():
@@ -82,17 +82,15 @@ def dataset_folder(output: Path, overwrite: bool) -> Iterator[Path]:
             )
         if not overwrite:
             raise FileExistsError(f"{output}: holds another dataset; pass --overwrite to replace it")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
-    try:
-        yield partial
-        partial.chmod(0o755)
-        if output.exists():
-            shutil.rmtree(output)
-        partial.rename(output)
-    finally:
-        # Gone already where the rename was reached.
-        shutil.rmtree(partial, ignore_errors=True)
+    # Complete under this name first, since a folder cannot be renamed over another one.
+    complete = output.with_name(f".{output.name}.complete")
+    if complete.exists():
+        remove_folder(complete)
+    with new_folder(complete) as folder:
+        yield folder
+    if output.exists():
+        remove_folder(output)
+    complete.rename(output)
 
 
 class DatasetWriter:
@@ -129,9 +127,8 @@ class DatasetWriter:
         self._frame_ids.add(row["frame_id"])
         self.frames[split] += 1
         self.patients[split].add(row["patient_id"])
-        self.frames_with.update(
-            {ID2LABEL[landmark_id(landmark["category"])] for landmark in row["landmarks"]}
-        )
+        landmarks = row["landmarks"] or ()  # None where a set has masks only
+        self.frames_with.update({ID2LABEL[landmark_id(landmark["category"])] for landmark in landmarks})
         self._rows[split].append(self._features.encode_example(dict(row)))
         if len(self._rows[split]) >= self.rows_per_shard:
             self._flush(split)

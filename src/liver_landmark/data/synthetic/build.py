@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ...atomic_files import write_png
 from ...curves import PROTOCOLS, landmark_id, rasterize_landmarks
 from ...model.landmarks_liver_landmark import PALETTE
 from ..writer import (
@@ -29,7 +30,7 @@ from .frame import render_frame
 from .patient import Patient, build_patient
 
 # Part of a build's fingerprint: raise it whenever the same request gives other frames.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 PROTOCOL = PROTOCOLS["synthetic"]
 VALIDATION_SHARE, TEST_SHARE = 0.1, 0.2
 _MIN_SIDE_PX, _MAX_SIDE_PX = 64, 4096
@@ -113,7 +114,7 @@ def build_synthetic(
             for index, (number, row) in enumerate(iterate_rows(request, workers)):
                 writer.add(split_of_patient(number, request.patients), row)
                 if index % sheet_every == 0 and len(tiles) < _SHEET_FRAMES:
-                    tiles += _tiles(row)
+                    tiles.append(_tile(row))
                 progress.update()
         writer.close()
         _write_sheet(folder / "contact_sheet.png", tiles)
@@ -179,8 +180,8 @@ def render_row(patient: Patient, frame: int, width: int, height: int) -> dict[st
     }
 
 
-def _tiles(row: dict[str, Any]) -> list[np.ndarray]:
-    """A frame's picture for the contact sheet, its landmarks drawn thin, (h, _SHEET_TILE_PX, 3) RGB."""
+def _tile(row: dict[str, Any]) -> np.ndarray:
+    """A frame for the contact sheet, plain and below it with its landmarks, (h, _SHEET_TILE_PX, 3) RGB."""
     encoded = np.frombuffer(row["image"]["bytes"], np.uint8)
     picture = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     scale = _SHEET_TILE_PX / row["width"]
@@ -191,17 +192,11 @@ def _tiles(row: dict[str, Any]) -> list[np.ndarray]:
         points = ((np.array(landmark["points"]) + 0.5) * scale - 0.5) * 16
         color = PALETTE[landmark_id(landmark["category"])].tolist()
         cv2.polylines(drawn, [np.round(points).astype(np.int32)], False, color, 2, cv2.LINE_AA, shift=4)
-    return [np.vstack([picture, drawn])]
+    return np.vstack([picture, drawn])
 
 
 def _write_sheet(path: Path, tiles: list[np.ndarray]) -> None:
     blank = np.zeros_like(tiles[0])
     tiles = tiles + [blank] * (-len(tiles) % _SHEET_COLUMNS)
     rows = [np.hstack(tiles[i : i + _SHEET_COLUMNS]) for i in range(0, len(tiles), _SHEET_COLUMNS)]
-    sheet = encode_sheet(np.vstack(rows))
-    path.write_bytes(sheet)
-
-
-def encode_sheet(rgb: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 RGB as PNG."""
-    return cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
+    write_png(path, np.vstack(rows))

@@ -17,7 +17,7 @@ from .surfaces import Region, dot, unit
 SPACING, SHORTEST, BRIDGED = 0.01, 0.03, 0.012
 # How much nearer than a curve a surface has to be to hide it, mm: more for the falciform's own remnant,
 # whose foot is the ligament.
-_HIDES_MM, _FRINGE_HIDES_MM = 2.0, 5.0
+_HIDES_MM, _FRINGE_HIDES_MM = 1.2, 5.0
 # Cosine between a face and the line of sight below which a curve on the face is over the horizon.
 _FACING = 0.1
 # A contour counts as occluding what lies behind if that is not nearer than this, mm.

@@ -55,8 +55,8 @@ def sample_tile(
     name: str, rng: np.random.Generator, u_mm: np.ndarray, v_mm: np.ndarray, tile_mm: float
 ) -> np.ndarray:
     """A tile laid over surface coordinates (mm) at a random place and turn, `tile_mm` a repeat."""
-    if name == "cloud" and u_mm.shape[0] > 256:
-        # Next to nothing of it lies above half the sampling rate.
+    if min(u_mm.shape) > 128 and (name == "cloud" or (name == "blobs" and tile_mm > 300)):
+        # Next to nothing of these lies above half the sampling rate.
         half = sample_tile(name, rng, u_mm[::2, ::2], v_mm[::2, ::2], tile_mm)
         return cv2.resize(half, u_mm.shape[::-1], interpolation=cv2.INTER_LINEAR)
     angle, shift_u, shift_v = rng.uniform(0, 2 * np.pi), *rng.uniform(0, TILE_PX, 2)

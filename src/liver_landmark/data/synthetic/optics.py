@@ -18,6 +18,15 @@ def develop(
     level = np.percentile(radiance[inside].mean(axis=-1), 90) if inside.any() else 1.0
     picture = radiance * (rng.uniform(*domain.exposure) ** 2 / max(float(level), 1e-6))
 
+    # Local brightness control, as in modern video processors: far and dark places are lifted.
+    scale = 64 / width
+    gray = cv2.resize(picture.mean(axis=-1), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    surround = cv2.resize(
+        cv2.GaussianBlur(gray, (0, 0), 5.0), (width, height), interpolation=cv2.INTER_LINEAR
+    )
+    lift = (0.25 / (surround + 0.02)) ** rng.uniform(0.5, 0.9)
+    picture = picture * np.clip(lift, 0.5, 4.0)[..., None].astype(np.float32)
+
     if rng.random() < domain.smoke_share:
         unit_mm = np.float32(200.0 / width)
         x, y = np.meshgrid(np.arange(width) * unit_mm, np.arange(height) * unit_mm)
@@ -32,8 +41,8 @@ def develop(
     over = np.maximum(picture - 0.6, 0)
     picture = (np.minimum(picture, 0.6) + over / (1 + 2.5 * over)) ** (1 / rng.uniform(1.9, 2.2))
     gray = picture.mean(axis=-1, keepdims=True)
-    picture = gray + (picture - gray) * rng.uniform(0.85, 1.15)
-    picture = (picture - 0.5) * rng.uniform(0.92, 1.1) + 0.5
+    picture = gray + (picture - gray) * rng.uniform(0.65, 1.25)
+    picture = (picture - 0.5) * rng.uniform(0.85, 1.15) + 0.5
 
     sigma = rng.uniform(*domain.blur) * width
     picture = cv2.GaussianBlur(picture, (0, 0), max(sigma, 0.35))

@@ -13,7 +13,7 @@ from .raycast import Scene
 from .surfaces import Region, Surface, bumped_normals
 from .surroundings import build_surroundings
 
-LIVER_ATLAS = (640, 640)
+LIVER_ATLAS = (544, 544)
 _PATIENT_STREAM, _FRAME_STREAM = 0, 1
 
 
@@ -41,8 +41,9 @@ def build_patient(domain: Domain, seed: int, number: int) -> Patient:
     """The patient of that number, the same whichever others are made."""
     rng = _generator(seed, domain, number, _PATIENT_STREAM)
     liver = build_liver(rng, sample_liver_shape(rng, domain))
-    albedo, relief = tissue.liver_tissue(rng, domain, liver, LIVER_ATLAS)
+    parenchyma = tissue.liver_color(rng, domain)
+    albedo, relief = tissue.liver_tissue(rng, domain, liver, parenchyma, LIVER_ATLAS)
     normals = bumped_normals(liver.points, relief, LIVER_ATLAS)
     surface = Surface(Region.LIVER, liver.points, normals, albedo, float(rng.uniform(0.5, 1.0)))
-    scene = Scene([surface, *build_surroundings(rng, domain, liver)])
+    scene = Scene([surface, *build_surroundings(rng, domain, liver, parenchyma)])
     return Patient(f"synthetic-{domain.name}-{number:03d}", domain, seed, number, liver, scene)

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from .curves import Buffers, View
+from .marks import mix, smoothstep
 from .noise import sample_tile
 from .surfaces import Region, Surface, dot, unit
-from .tissue import mix, smoothstep
 
 _BLOOD = np.array([0.30, 0.05, 0.04])
 _NO_BLOOD = (Region.OUTSIDE, Region.INSTRUMENT)
@@ -25,19 +25,31 @@ class Light:
         ambient: Share of light that comes from all sides.
         spread: Exponent of the fall-off towards the border of the light cone.
         shininess: Exponent of the specular lobe.
+        falloff: Exponent of the intensity 1 / d² as the video processor leaves it: 1 is physical, less
+            is range compensation.
+        softness: Exponent of the diffuse term: 1 is Lambert's, less is scattering tissue.
     """
 
     offset_mm: np.ndarray
     ambient: float
     spread: float
     shininess: float
+    falloff: float
+    softness: float
 
 
 def sample_light(rng: np.random.Generator) -> Light:
     """Draws a lamp."""
     angle = rng.uniform(0, 2 * np.pi)
     offset = rng.uniform(4, 9) * np.array([np.cos(angle), np.sin(angle), 0.0])
-    return Light(offset, rng.uniform(0.05, 0.12), rng.uniform(1.0, 3.5), rng.uniform(120, 380))
+    return Light(
+        offset,
+        rng.uniform(0.05, 0.12),
+        rng.uniform(1.0, 3.5),
+        rng.uniform(120, 380),
+        rng.uniform(0.2, 0.9),
+        rng.uniform(0.25, 0.8),
+    )
 
 
 def shade(rng: np.random.Generator, view: View, buffers: Buffers, light: Light, blood: float) -> np.ndarray:
@@ -64,16 +76,17 @@ def shade(rng: np.random.Generator, view: View, buffers: Buffers, light: Light, 
 
     if blood > 0:
         albedo, gloss = _bleed(rng, view, buffers, points, albedo, gloss, blood)
-    diffuse = np.clip(dot(normals, to_lamp), 0, 1)
+    diffuse = np.clip(dot(normals, to_lamp), 0, 1) ** light.softness
     half = unit(to_eye + to_lamp)
     specular = np.clip(dot(normals, half), 0, 1) ** light.shininess
 
     seen = buffers.region != Region.OUTSIDE
     reference2 = float(np.median(distance2[seen])) if seen.any() else 1.0
-    intensity = (reference2 / distance2) * to_eye_cone(to_eye, light.spread) * _shadow(view, points, light)
+    arriving = (reference2 / distance2) ** light.falloff
+    intensity = arriving * to_eye_cone(to_eye, light.spread) * _shadow(view, points, light)
     open_sky = _ambient_occlusion(depth, camera.width)
     red_room = np.array([1.0, 0.72, 0.65], dtype=np.float32) * light.ambient
-    ambient = (open_sky * np.clip(reference2 / distance2, 0.2, 1.5))[..., None] * red_room
+    ambient = (open_sky * np.clip(arriving, 0.2, 1.5))[..., None] * red_room
     linear_albedo = albedo**2.0
     radiance = linear_albedo * ((0.9 * diffuse + 0.1) * intensity * (0.45 + 0.55 * open_sky))[..., None]
     radiance = radiance + linear_albedo * ambient + (1.8 * gloss * specular * intensity)[..., None]
@@ -127,7 +140,7 @@ def _shadow(view: View, points: np.ndarray, light: Light) -> np.ndarray:
         lit &= scene.reaches(lamp, world, tolerance_mm=1.5)
     grid = lit.reshape(points[::step, ::step].shape[:2]).astype(np.float32)
     grid = cv2.GaussianBlur(grid, (0, 0), 0.8)
-    return 0.12 + 0.88 * cv2.resize(grid, points.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return 0.5 + 0.5 * cv2.resize(grid, points.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def _ambient_occlusion(depth: np.ndarray, width: int) -> np.ndarray:
@@ -137,7 +150,7 @@ def _ambient_occlusion(depth: np.ndarray, width: int) -> np.ndarray:
     occlusion = np.zeros_like(small)
     for sigma, range_mm in ((2.0, 5.0), (6.0, 14.0)):
         occlusion += np.clip((small - cv2.GaussianBlur(small, (0, 0), sigma)) / range_mm, 0, 1)
-    return 1 - 0.75 * np.clip(cv2.resize(occlusion, depth.shape[::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
+    return 1 - 0.25 * np.clip(cv2.resize(occlusion, depth.shape[::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
 
 
 def _bleed(

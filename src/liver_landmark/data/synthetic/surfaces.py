@@ -25,6 +25,8 @@ class Region(IntEnum):
     FALCIFORM = 6
     ROUND_LIGAMENT = 7
     INSTRUMENT = 8
+    BOWEL = 9
+    SPLEEN = 10
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .surfaces import Region, sample_grid
 ABSENT_COUNTS: dict[str | None, int] = {None: 1056, "ligament": 74, "ridge": 19, "silhouette": 3}
 # Visible length, relative to the frame's width, that a landmark needs to count as shown by a view.
 _SHOWN = {"ridge": 0.15, "silhouette": 0.18, "ligament": 0.12}
-_TRIAL_WIDTH = 128
+_TRIAL_WIDTH = 96
 _TRIALS = 60
 _NEAREST_MM = 22.0
 
@@ -33,7 +33,7 @@ class Aim:
 
 # What to look at so that a landmark is missing; the distance scales the domain's.
 _AIMS: dict[str | None, tuple[Aim, ...]] = {
-    None: (Aim((-0.25, 0.25), (0.1, 0.5), 1.0, 0.0),),
+    None: (Aim((-0.18, 0.18), (0.15, 0.45), 1.0, 0.0),),
     "ligament": (Aim((-0.85, -0.45), (0.05, 0.5), 0.75, 0.0), Aim((0.4, 0.75), (0.05, 0.5), 0.65, 0.0)),
     "ridge": (Aim((-0.2, 0.2), (0.5, 0.8), 0.75, -6.0),),
     "silhouette": (Aim((-0.2, 0.2), (0.08, 0.25), 0.62, 18.0),),
