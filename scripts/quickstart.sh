@@ -19,7 +19,7 @@ fail() {
 }
 
 out=outputs/quickstart fresh=false frames=()
-data_a=(--patients 60 --frames 840) data_b=(--patients 40 --frames 400)
+data_a=(--patients 60 --frames 840) data_b=(--patients 30 --frames 300)
 training=()
 for argument in "$@"; do
     case "$argument" in

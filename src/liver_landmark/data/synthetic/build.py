@@ -30,7 +30,7 @@ from .frame import render_frame
 from .patient import Patient, build_patient
 
 # Part of a build's fingerprint: raise it whenever the same request gives other frames.
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 PROTOCOL = PROTOCOLS["synthetic"]
 VALIDATION_SHARE, TEST_SHARE = 0.1, 0.2
 _MIN_SIDE_PX, _MAX_SIDE_PX = 64, 4096
