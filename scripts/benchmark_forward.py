@@ -2,8 +2,8 @@
 
     python scripts/benchmark_forward.py --model hub_configs/models/large --repeats 5 --output FILE.json
 
-The encoders are transformers' classes on the same weights, called as transformers has them; what the
-model adds to them is the resize of the depth branch's input, the fusion and the decoder.
+The encoders are the model's own, called by themselves; what the model adds to them is the resize of the
+depth branch's input, the projection, the fusion and the decoder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import AutoBackbone, AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel
 
 import liver_landmark  # noqa: F401 - registers the model with the Auto classes
 
@@ -30,12 +30,10 @@ def build(folder: Path, size_px: int | None) -> tuple[dict[str, Callable[[], obj
     model = AutoModel.from_config(config).eval()
     frame = torch.randn(1, 3, size_px, size_px)
     calls: dict[str, Callable[[], object]] = {"model": lambda: model(frame)}
-    vision = AutoModel.from_config(config.vision_config).eval()
-    vision.load_state_dict(model.vision_branch.encoder.state_dict())
+    vision = model.vision_branch.encoder
     calls["vision_encoder"] = lambda: vision(frame)
     if config.use_depth:
-        depth = AutoBackbone.from_config(config.depth_config).eval()
-        depth.load_state_dict(model.depth_branch.encoder.state_dict())
+        depth = model.depth_branch.encoder
         depth_frame = torch.randn(1, 3, *model.depth_branch.input_size(size_px, size_px))
         calls["depth_encoder"] = lambda: depth(depth_frame)
     return calls, size_px

@@ -203,3 +203,16 @@ def test_a_damaged_build_file_is_named(tmp_path):
     (tmp_path / "set" / BUILD_FILE).write_text("{")
     with pytest.raises(ValueError, match=r"build\.json: not JSON"):
         is_built(tmp_path / "set", {})
+
+
+def test_a_set_built_anew_in_its_place_is_not_read_from_the_cache(tmp_path):
+    card = (
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n"
+        "    path: data/train-*.parquet\n$dataset_info\n---\n"
+    )
+    folder = tmp_path / "set"
+    for patient in ("first", "another"):
+        writer = write_all(folder, [("train", make_row("frame", patient))])
+        write_card(folder, card, writer.summary())
+        rows = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+        assert rows[0]["patient_id"] == patient

@@ -153,8 +153,28 @@ class DatasetWriter:
         self._shards[split] += 1
         self._rows[split] = []
 
+    def _dataset_info(self) -> str:
+        """YAML with the size of each split.
+
+        `datasets` knows a folder in its cache by the folder's card and not by its files: without the sizes
+        in it, a set that was built anew in the same place would be read as it was before.
+        """
+        lines, total = ["dataset_info:", "- config_name: default", "  splits:"], 0
+        for split in (split for split in SPLITS if self.frames[split]):
+            size = sum(path.stat().st_size for path in self.folder.glob(f"{split}-*.parquet"))
+            total += size
+            lines += [
+                f"  - name: {split}",
+                f"    num_bytes: {size}",
+                f"    num_examples: {self.frames[split]}",
+            ]
+        return "\n".join([*lines, f"  download_size: {total}", f"  dataset_size: {total}"])
+
     def summary(self) -> dict[str, str]:
-        """Counts for a card's placeholders: `frames`, `patients`, a table `splits` and a table `classes`."""
+        """What fills a card's placeholders, once the writer is closed.
+
+        `frames`, `patients`, a table `splits`, a table `classes`, and for the front matter `dataset_info`.
+        """
         total = sum(self.frames.values())
         splits = [
             f"| {split} | {len(self.patients[split])} | {self.frames[split]} |"
@@ -166,6 +186,7 @@ class DatasetWriter:
             for name in LANDMARK_NAMES
         ]
         return {
+            "dataset_info": self._dataset_info(),
             "frames": str(total),
             "patients": str(sum(len(names) for names in self.patients.values())),
             "splits": "\n".join(["| split | patients | frames |", "|---|---|---|", *splits]),
