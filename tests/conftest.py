@@ -10,6 +10,8 @@ import pytest
 # Set before torch and the Hub client are imported: OpenMP threads that wait actively collapse when
 # anything else uses a core, and no test may reach for the network.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Bit-for-bit comparisons hold for one number of threads: sums are split among them.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
