@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset
+from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset, spread_frames
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
 
 
@@ -145,6 +145,22 @@ def test_a_frame_without_landmarks_is_redrawn_empty(tmp_path: Path) -> None:
     row = labelled_row(0, "train") | {"landmarks": [], "label": Image.new("L", (WIDTH, HEIGHT))}
     rows = load_landmark_dataset(write_split(tmp_path / "set", [row]), "train", protocol="slippa")
     assert not np.asarray(rows[0]["label"]).any()
+
+
+@pytest.mark.parametrize("max_frames", [1, 2, 3, 5, 7, 12])
+def test_fewer_frames_are_spread_over_all_patients(max_frames: int) -> None:
+    rows = datasets.Dataset.from_dict({"patient_id": [f"p{index // 4}" for index in range(12)]})
+    chosen = spread_frames(rows, max_frames)["patient_id"]
+    counts = [chosen.count(patient) for patient in ("p0", "p1", "p2")]
+    assert sum(counts) == max_frames
+    # Blocks of equal length differ by one frame at most.
+    assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize("max_frames", [None, 12, 13])
+def test_all_frames_stay_where_there_are_no_more_than_wanted(max_frames: int | None) -> None:
+    rows = datasets.Dataset.from_dict({"patient_id": list(range(12))})
+    assert spread_frames(rows, max_frames)["patient_id"] == list(range(12))
 
 
 def test_fingerprint_follows_content_and_not_storage(folder: Path, tmp_path: Path) -> None:

@@ -170,6 +170,13 @@ def read_row(rows: datasets.Dataset, index: int) -> dict[str, Any]:
     return row
 
 
+def spread_frames(rows: datasets.Dataset, max_frames: int | None) -> datasets.Dataset:
+    """At most `max_frames` rows (None: all), spread evenly, so that every patient has a part."""
+    if max_frames is None or max_frames >= len(rows):
+        return rows
+    return rows.select([index * len(rows) // max_frames for index in range(max_frames)])
+
+
 def dataset_fingerprint(dataset: datasets.Dataset) -> str:
     """SHA-256 of a dataset's content: frames, labels, polylines, patients and their order.
 

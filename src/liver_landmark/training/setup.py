@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from ..atomic_files import write_text
 from ..data.augment import Augmentation
-from ..data.loading import load_landmark_dataset
+from ..data.loading import load_landmark_dataset, spread_frames
 from .checkpoints import MODEL_FOLDER, read_run_state, restore_training_state
 from .frames import FrameOrder, TrainingFrames, build_loader
 from .metrics_log import MetricsLog
@@ -174,7 +174,7 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
         optimizer=optimizer,
         schedule=schedule,
         loader=loader,
-        validation_rows=_spread(validation_rows, recipe.validation.max_frames),
+        validation_rows=spread_frames(validation_rows, recipe.validation.max_frames),
         num_frames=len(frames),
         frames_per_step=frames_per_step,
         total_steps=total_steps,
@@ -213,13 +213,6 @@ def build_accelerator(recipe: Recipe, folder: RunFolder) -> Accelerator:
         ),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PROCESS_TIMEOUT)],
     )
-
-
-def _spread(rows: datasets.Dataset, max_frames: int | None) -> datasets.Dataset:
-    """At most `max_frames` rows, spread evenly, so that every patient has a part."""
-    if max_frames is None or max_frames >= len(rows):
-        return rows
-    return rows.select([index * len(rows) // max_frames for index in range(max_frames)])
 
 
 def _prepare_folder(run: Run, options: RunOptions, step: int) -> None:
