@@ -1,0 +1,16 @@
+"""SRFT-GaLore, an optimizer with low-rank state. Imports torch only; useful without the rest."""
+
+from .basis import PROJ_TYPES, SIDES, compute_basis
+from .layerwise import LayerwiseStep, LayerwiseStepper
+from .param_groups import galore_param_groups
+from .srft_galore_adamw import SRFTGaLoreAdamW
+
+__all__ = [
+    "PROJ_TYPES",
+    "SIDES",
+    "LayerwiseStep",
+    "LayerwiseStepper",
+    "SRFTGaLoreAdamW",
+    "compute_basis",
+    "galore_param_groups",
+]

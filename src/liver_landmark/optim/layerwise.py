@@ -1,0 +1,124 @@
+"""Layer-wise mode: each gradient is used and freed as soon as backward has made it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from .srft_galore_adamw import SRFTGaLoreAdamW
+
+
+@dataclass(frozen=True)
+class LayerwiseStep:
+    """What the last step did.
+
+    Attributes:
+        lr: The first group's learning rate, as it was used.
+        grad_norm: Total norm of the gradients that were used, of the shards of this process.
+        skipped: Parameters whose gradient was not finite and was skipped.
+    """
+
+    lr: float
+    grad_norm: float
+    skipped: int
+
+
+class LayerwiseStepper:
+    """Moves each parameter from a hook of backward, and frees its gradient there.
+
+    The training loop stays as it is: `loss.backward(); optimizer.step(); scheduler.step()`.
+    `optimizer.step()` finds no gradients left; it ends the step. One optimizer holds all parameters, so
+    schedulers, `state_dict` and resuming work as without this mode.
+
+    With accumulation, gradients are kept over the first passes, as they must be, and freed in the last.
+    Clipping by the total norm is not possible: the norm is known when every weight has moved. Nor is a
+    gradient scaler's unscaling.
+
+    Args:
+        optimizer: Its parameters get the hooks.
+        accumulation_steps: Backward passes per step.
+
+    Raises:
+        ValueError: accumulation_steps below 1.
+        RuntimeError: several processes without sharding, as under DistributedDataParallel, which averages
+            gradients only after these hooks have run. Sharded parameters (`fully_shard`) are fine.
+    """
+
+    def __init__(self, optimizer: SRFTGaLoreAdamW, accumulation_steps: int = 1) -> None:
+        if accumulation_steps < 1:
+            raise ValueError(f"accumulation_steps must be at least 1, got {accumulation_steps}")
+        self.optimizer = optimizer
+        self.accumulation_steps = accumulation_steps
+        self.last_step: LayerwiseStep | None = None
+        self._passes: dict[torch.Tensor, int] = {}
+        self._start()
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for parameter in parameters:
+            _refuse_data_parallel(parameter)
+        self._handles: list[Any] = [
+            parameter.register_post_accumulate_grad_hook(self._on_gradient)
+            for parameter in parameters
+            if parameter.requires_grad
+        ]
+        self._handles.append(optimizer.register_step_pre_hook(self._before_step))
+        self._handles.append(optimizer.register_step_post_hook(self._after_step))
+
+    def remove(self) -> None:
+        """Back to the ordinary mode."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _start(self) -> None:
+        self._passes.clear()
+        self._square_sums: list[torch.Tensor] = []
+        self._lr: float | None = None
+        self._skipped = 0
+
+    def _on_gradient(self, parameter: torch.Tensor) -> None:
+        _refuse_data_parallel(parameter)
+        passes = self._passes.get(parameter, 0) + 1
+        self._passes[parameter] = passes
+        if passes == self.accumulation_steps:
+            self._use(parameter)
+        elif passes > self.accumulation_steps:
+            raise RuntimeError(
+                f"more than accumulation_steps={self.accumulation_steps} backward passes without "
+                "optimizer.step(): call it after each accumulation"
+            )
+
+    def _use(self, parameter: torch.Tensor) -> None:
+        gradient = parameter.grad
+        if isinstance(gradient, DTensor):
+            gradient = gradient.to_local()
+        self._square_sums.append(gradient.detach().float().square().sum())
+        self._lr = float(self.optimizer.param_groups[0]["lr"])
+        if not self.optimizer.step_parameter(parameter):
+            self._skipped += 1
+        parameter.grad = None
+
+    def _before_step(self, *_: Any) -> None:
+        # Parameters that took part in fewer passes than the others.
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._use(parameter)
+
+    def _after_step(self, *_: Any) -> None:
+        if self._lr is not None:
+            total = sum(square_sum.item() for square_sum in self._square_sums)
+            self.last_step = LayerwiseStep(self._lr, math.sqrt(total), self._skipped)
+        self._start()
+
+
+def _refuse_data_parallel(parameter: torch.Tensor) -> None:
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if distributed and torch.distributed.get_world_size() > 1 and not isinstance(parameter, DTensor):
+        raise RuntimeError(
+            "layer-wise mode does not work with DistributedDataParallel, which averages gradients after "
+            "they have been used: shard the model with fully_shard, or use one process"
+        )

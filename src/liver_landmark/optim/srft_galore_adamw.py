@@ -1,0 +1,288 @@
+"""SRFT-GaLore: AdamW whose moments live in a low-rank subspace of each weight's gradient.
+
+GaLore (Zhao et al., arXiv 2403.03507) keeps, for a weight W (m × n) with gradient G, Adam's moments of
+PᵀG (k × n) instead of G, and moves W by P times the low-rank step. P is found anew every `update_proj_gap`
+steps; GaLore takes the leading singular vectors of G, SRFT-GaLore (arXiv 2511.03163) the range of a
+subsampled randomized Fourier sketch, at a fraction of the cost; see `basis.py`.
+
+For a weight in a group with `rank`, at step t with gradient G (for a right projection read G P for PᵀG):
+
+    every `update_proj_gap` steps: P ← basis(G)
+    g = PᵀG
+    m ← β₁ m + (1 - β₁) g,   v ← β₂ v + (1 - β₂) g²
+    W ← (1 - lr · weight_decay) W - lr · scale · P (m / (1 - β₁ᵗ)) / (√(v / (1 - β₂ᵗ)) + ε)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+from .projection import local, parameter_name, plan_projections
+from .settings import NONFINITE, check_group, with_side_of_galore
+from .updates import Update, apply_plain, apply_projected, batches, refresh
+
+# State that stays on the CPU as it is: reading it must not wait for a GPU.
+_COUNTERS = ("step", "refresh_count")
+
+
+class SRFTGaLoreAdamW(Optimizer):
+    """AdamW (decoupled weight decay) with low-rank moments for the groups that have a `rank`.
+
+    The settings you will actually change: `lr`, `weight_decay`, and in a group `rank`,
+    `update_proj_gap`, `scale`. Every setting but `nonfinite` may stand in a parameter group.
+
+    State, tensors only: `step`, `exp_avg`, `exp_avg_sq`, and for projected weights `refresh_count` and
+    `basis`: k (long + 2 short) numbers for a long × short weight. Moments and bases are float32 for weights
+    of half precision (float64 moments for float64 weights). Random draws depend on `seed`, the parameter's
+    position and its refresh count alone.
+
+    Parameters may be sharded by rows (`fully_shard`): state is sharded likewise, bases are equal on all
+    processes, and processes communicate at a refresh only, which gathers one weight's gradient.
+
+    Args:
+        params: Parameters, named parameters, or groups; a group may hold any of the settings below.
+        lr: Learning rate.
+        betas: Decay rates of the moments.
+        eps: Added to the root of the second moment.
+        weight_decay: Decoupled: a weight shrinks by lr · weight_decay a step.
+        maximize: Climb instead of descend.
+        foreach: Batch equal shapes: one transform, QR and product for many weights, at the price of a
+            copy of their gradients (at most 128 MiB at a time). None: on GPUs, not on CPUs, where a
+            loop is faster.
+        nonfinite: A NaN or infinite gradient: `raise` a FloatingPointError that names the parameter, or
+            `skip` the whole step (`last_step_skipped` says so); neither touches weights or state. With
+            sharded parameters `skip` costs an all-reduce of one number a step.
+        rank: k, clipped to each matrix; None: plain AdamW.
+        update_proj_gap: Steps between two refreshes of the same basis.
+        scale: Factor on the projected step (GaLore's α).
+        proj_type: `srft`, `srft_energy`, `srft_oblivious`, `gaussian` or `svd`; GaLore's `std`,
+            `reverse_std`, `left` and `right` are taken as a side.
+        side: `longer`, `shorter`, `left` or `right`; `longer` means `right` for sharded parameters.
+        oversampling: Extra columns of the sketch, cut back to `rank`.
+        power_iterations: Passes over the gradient that sharpen the basis; one is worth it where the
+            spectrum decays slowly.
+        warm_start: Refresh by one pass from the last basis instead of a new sketch.
+        singular_basis: Rotate each basis to singular-like directions.
+        moment_transfer: What a refresh does to the moments: `none` leaves their numbers (the paper and
+            GaLore), `rotate` carries them into the new basis.
+        stagger: Refresh different weights at different steps of the gap. The first step computes all.
+        matrix_axes: For weights of other than two dimensions: (row axes, column axes), as ((0,), (1, 2, 3))
+            for a convolution; axes that neither names are a batch of matrices.
+        seed: Of all random draws.
+
+    Raises:
+        ValueError: a setting out of its range, or a parameter that its group cannot project; by name.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        nonfinite: str = "raise",
+        rank: int | None = None,
+        update_proj_gap: int = 50,
+        scale: float = 1.0,
+        proj_type: str = "srft",
+        side: str = "longer",
+        oversampling: int = 0,
+        power_iterations: int = 0,
+        warm_start: bool = False,
+        singular_basis: bool = False,
+        moment_transfer: str = "none",
+        stagger: bool = True,
+        matrix_axes: Sequence[Sequence[int]] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if nonfinite not in NONFINITE:
+            raise ValueError(f"nonfinite: {nonfinite!r} is unknown: choose one of {', '.join(NONFINITE)}")
+        defaults = dict(
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            maximize=maximize,
+            foreach=foreach,
+            rank=rank,
+            update_proj_gap=update_proj_gap,
+            scale=scale,
+            proj_type=proj_type,
+            side=side,
+            oversampling=oversampling,
+            power_iterations=power_iterations,
+            warm_start=warm_start,
+            singular_basis=singular_basis,
+            moment_transfer=moment_transfer,
+            stagger=stagger,
+            matrix_axes=matrix_axes,
+            seed=seed,
+        )
+        defaults = with_side_of_galore(defaults)
+        self._nonfinite = nonfinite
+        self.last_step_skipped = False
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group; one with a setting or parameter that cannot be is refused and leaves nothing."""
+        group = with_side_of_galore(dict(param_group))
+        check_group(self.defaults | group)
+        super().add_param_group(group)
+        try:
+            self._plan()
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Moves every parameter that has a gradient.
+
+        Args:
+            closure: Computes loss and gradients anew; called with gradients enabled.
+
+        Returns:
+            What the closure returned.
+
+        Raises:
+            FloatingPointError: a NaN or infinite gradient, with `nonfinite="raise"`.
+            TypeError: a sparse or complex gradient.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        updates = [
+            self._update_of(parameter, *place)
+            for parameter, place in self._places.items()
+            if parameter.grad is not None
+        ]
+        if updates:
+            self.last_step_skipped = not self._is_finite(updates)
+            if not self.last_step_skipped:
+                self._apply(updates)
+        return loss
+
+    @torch.no_grad()
+    def step_parameter(self, parameter: torch.Tensor) -> bool:
+        """Moves one parameter by its gradient: a step's part, for the layer-wise mode.
+
+        Returns:
+            False if a gradient that is not finite was skipped.
+        """
+        update = self._update_of(parameter, *self._places[parameter])
+        finite = self._is_finite([update])
+        if finite:
+            self._apply([update])
+        return finite
+
+    def _update_of(self, parameter: torch.Tensor, group_index: int, index: int) -> Update:
+        group, gradient = self.param_groups[group_index], parameter.grad
+        name = parameter_name(group, group_index, index)
+        if gradient.layout != torch.strided or gradient.is_complex():
+            kind = "complex" if gradient.is_complex() else "sparse"
+            raise TypeError(f"{name} has a {kind} gradient: only dense real ones are supported")
+        return Update(
+            parameter=parameter,
+            gradient=local(gradient),
+            name=name,
+            group=group,
+            state=self.state[parameter],
+            projection=self._projections.get(parameter),
+        )
+
+    def _plan(self) -> None:
+        """Everything that follows from the groups; anew whenever they change."""
+        self._projections = plan_projections(self.param_groups)
+        self._places = {
+            parameter: (group_index, index)
+            for group_index, group in enumerate(self.param_groups)
+            for index, parameter in enumerate(group["params"])
+        }
+
+    def _is_finite(self, updates: list[Update]) -> bool:
+        gradients = [update.gradient for update in updates if update.gradient.numel()]
+        largest = torch.nn.utils.get_total_norm(gradients, norm_type=math.inf)
+        if self._nonfinite == "skip" and any(isinstance(u.parameter, DTensor) for u in updates):
+            bad = (~torch.isfinite(largest)).to(updates[0].gradient.device, torch.float32)
+            # Ranks must agree: one that steps alone would have another basis from then on.
+            torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
+            return bad.item() == 0
+        if math.isfinite(largest.item()):
+            return True
+        if self._nonfinite == "raise":
+            culprit = next(u for u in updates if not torch.isfinite(u.gradient).all())
+            raise FloatingPointError(
+                f"the gradient of {culprit.name} is not finite; nothing was changed: lower lr, clip gradients, "
+                "or pass nonfinite='skip'"
+            )
+        return False
+
+    def _apply(self, updates: list[Update]) -> None:
+        for update in updates:
+            update.init_state()
+            update.state["step"] += 1
+        for batch in batches(updates):
+            if batch[0].projection is None:
+                apply_plain(batch)
+            else:
+                due = [update for update in batch if update.is_due()]
+                if due:
+                    refresh(due)
+                apply_projected(batch)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over a `state_dict()`: moments in their own dtype, nothing shared with the argument.
+
+        Raises:
+            ValueError: groups or states that do not fit this optimizer's parameters.
+        """
+        super().load_state_dict(state_dict)
+        # PyTorch has cast the whole state to the parameters' dtype, and shares what needed no cast.
+        parameters = chain.from_iterable(group["params"] for group in self.param_groups)
+        identifiers = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
+        for identifier, parameter in zip(identifiers, parameters, strict=True):
+            for key, value in state_dict["state"].get(identifier, {}).items():
+                if isinstance(value, torch.Tensor):
+                    device = "cpu" if key in _COUNTERS else parameter.device
+                    self.state[parameter][key] = value.detach().to(device, copy=True)
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        for group_index, group in enumerate(self.param_groups):
+            for index, parameter in enumerate(group["params"]):
+                projection = self._projections.get(parameter)
+                moment = parameter.shape if projection is None else projection.moment_shape
+                expected = {"exp_avg": moment, "exp_avg_sq": moment}
+                if projection is not None:
+                    expected["basis"] = projection.basis_shape
+                for key, shape in expected.items():
+                    value = self.state.get(parameter, {}).get(key)
+                    if value is not None and tuple(value.shape) != tuple(shape):
+                        raise ValueError(
+                            f"the state of {parameter_name(group, group_index, index)} does not fit: {key} is "
+                            f"{tuple(value.shape)}, expected {tuple(shape)}"
+                        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_nonfinite": self._nonfinite}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name, default in self.defaults.items():
+                group.setdefault(name, default)
+            check_group(group)
+        self.last_step_skipped = False
+        self._plan()

@@ -1,0 +1,253 @@
+"""One step over parameters that share their settings: refresh the bases, project, Adam, move the weights."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from .adam import denominators, rotate_moments, update_moments
+from .basis import find_basis
+from .projection import Projection, local, replicated_like, zeros_of_rows
+from .sketch import draw_seed, oblivious_basis
+
+# Entries of the gradients that are stacked for one batched product: 128 MiB of float32.
+_BATCH_ENTRIES = 2**25
+
+
+@dataclass
+class Update:
+    """One parameter's part of a step; of a sharded parameter, this process's rows."""
+
+    parameter: torch.Tensor
+    gradient: torch.Tensor
+    name: str
+    group: dict[str, Any]
+    state: dict[str, Any]
+    projection: Projection | None
+
+    @property
+    def step(self) -> int:
+        """Steps done, this one included once it is counted."""
+        return int(self.state["step"])
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return local(self.parameter)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the arithmetic and the moments: at least float32."""
+        return torch.promote_types(self.parameter.dtype, torch.float32)
+
+    def init_state(self) -> None:
+        """Moments of zero; the basis comes with the first gradient."""
+        if self.state:
+            return
+        self.state["step"] = torch.zeros((), dtype=torch.float32)
+        for name in ("exp_avg", "exp_avg_sq"):
+            if self.projection is None:
+                self.state[name] = torch.zeros_like(self.parameter, dtype=self.dtype)
+            else:
+                self.state[name] = zeros_of_rows(self.projection.moment_shape, self.dtype, self.parameter)
+        if self.projection is not None:
+            self.state["refresh_count"] = torch.zeros((), dtype=torch.int64)
+
+    def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return local(self.state["exp_avg"]), local(self.state["exp_avg_sq"])
+
+    def matrix(self) -> torch.Tensor:
+        """The gradient as (…, rows, columns)."""
+        return self.projection.to_matrix(self.gradient).to(self.dtype)
+
+    def whole_matrix(self) -> torch.Tensor:
+        """The gradient of all processes' rows: the one place where processes communicate."""
+        gradient = self.parameter.grad
+        if isinstance(gradient, DTensor):
+            gradient = gradient.full_tensor()
+        return self.projection.to_matrix(gradient).to(self.dtype)
+
+    def basis(self) -> torch.Tensor:
+        if self.group["proj_type"] == "srft_oblivious":
+            projection = self.projection
+            # The count is one ahead of the basis in use.
+            basis = oblivious_basis(
+                projection.basis_shape[-2], projection.rank, [self.seed(-1)], self.gradient.device
+            )
+            return basis.expand(projection.basis_shape).to(self.dtype)
+        return local(self.state["basis"]).to(self.dtype)
+
+    def seed(self, ahead: int = 0) -> int:
+        count = int(self.state["refresh_count"]) + ahead
+        return draw_seed(self.group["seed"], self.projection.ordinal, count)
+
+    def is_due(self) -> bool:
+        """Whether the basis is refreshed before this step, which has been counted already."""
+        offset = (self.step - 1) % self.group["update_proj_gap"]
+        return int(self.state["refresh_count"]) == 0 or offset == self.projection.offset
+
+
+def batches(updates: Iterable[Update]) -> Iterator[list[Update]]:
+    """The updates in batches that share all settings, and for projected ones also the matrix's shape."""
+    batches: dict[Any, list[Update]] = defaultdict(list)
+    for index, update in enumerate(updates):
+        foreach = update.group["foreach"]
+        if foreach is None:
+            foreach = update.gradient.device.type != "cpu"
+        key: tuple[Any, ...] = (id(update.group), update.gradient.device, update.parameter.dtype)
+        projection = update.projection
+        if projection is not None:
+            key += (projection.shape, projection.axes, projection.side, update.gradient.shape)
+        batches[key if foreach else index].append(update)
+    for batch in batches.values():
+        if batch[0].projection is None:
+            yield batch
+            continue
+        size = max(1, _BATCH_ENTRIES // max(1, batch[0].gradient.numel()))
+        for start in range(0, len(batch), size):
+            yield batch[start : start + size]
+
+
+def _stack(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """One tensor as it is; several stacked."""
+    return tensors[0] if len(tensors) == 1 else torch.stack(tensors)
+
+
+def _unstack(tensor: torch.Tensor, count: int) -> list[torch.Tensor]:
+    return [tensor] if count == 1 else list(tensor.unbind())
+
+
+def refresh(updates: list[Update]) -> None:
+    """Gives every update, all of one shape and group, the basis of its gradient."""
+    group = updates[0].group
+    oblivious = group["proj_type"] == "srft_oblivious"
+    matrices = [None if oblivious else update.whole_matrix() for update in updates]
+    if not oblivious:
+        nonzero = torch.stack([matrix.any() for matrix in matrices]).tolist()
+        for update, holds in zip(updates, nonzero, strict=True):
+            if not holds and "basis" not in update.state:
+                # It stands until a gradient says more: the count stays 0, so that the next one is asked.
+                _set_basis(update, _data_free_basis(update))
+        updates = [update for update, holds in zip(updates, nonzero, strict=True) if holds]
+        matrices = [matrix for matrix, holds in zip(matrices, nonzero, strict=True) if holds]
+        if not updates:
+            return
+    rotates = group["moment_transfer"] == "rotate"
+    had_basis = [int(update.state["refresh_count"]) > 0 for update in updates]
+    former = [
+        update.basis() if had and rotates else None for update, had in zip(updates, had_basis, strict=True)
+    ]
+    if oblivious:
+        for update in updates:
+            update.state["refresh_count"] += 1
+    else:
+        _set_bases_of(matrices, updates)
+    for update, old in zip(updates, former, strict=True):
+        if old is not None:
+            _rotate(update, old)
+
+
+def _set_bases_of(matrices: list[torch.Tensor], updates: list[Update]) -> None:
+    group, projection = updates[0].group, updates[0].projection
+    warm = group["warm_start"] and all(int(update.state["refresh_count"]) > 0 for update in updates)
+    batched_matrices = bool(projection.shape[:-2])
+    if len(updates) > 1 and batched_matrices:
+        # Seeds go with the first dimension only.
+        for matrix, update in zip(matrices, updates, strict=True):
+            _set_bases_of([matrix], [update])
+        return
+    bases = find_basis(
+        projection.long_side_first(_stack(matrices)),
+        projection.rank,
+        [update.seed() for update in updates],
+        proj_type=group["proj_type"],
+        oversampling=group["oversampling"],
+        power_iterations=group["power_iterations"],
+        start=_stack([update.basis() for update in updates]) if warm else None,
+        singular=group["singular_basis"],
+    )
+    for update, basis in zip(updates, _unstack(bases, len(updates)), strict=True):
+        _set_basis(update, basis)
+        update.state["refresh_count"] += 1
+
+
+def _data_free_basis(update: Update) -> torch.Tensor:
+    projection = update.projection
+    basis = oblivious_basis(
+        projection.basis_shape[-2], projection.rank, [update.seed()], update.gradient.device
+    )
+    return basis.expand(projection.basis_shape)
+
+
+def _set_basis(update: Update, basis: torch.Tensor) -> None:
+    # A copy of its own: a slice of a batch would keep the whole batch alive.
+    basis = basis.to(torch.float32).clone(memory_format=torch.contiguous_format)
+    update.state["basis"] = replicated_like(basis, update.parameter)
+
+
+def _rotate(update: Update, former: torch.Tensor) -> None:
+    average, square = update.moments()
+    rotation = update.basis().mT @ former
+    steps = update.step - 1
+    if steps < 1:
+        return
+    if update.projection.side == "right":
+        average, square = average.mT, square.mT
+    rotate_moments(average, square, rotation, steps, update.group["betas"])
+
+
+def apply_plain(updates: list[Update]) -> None:
+    """AdamW on whole gradients."""
+    group = updates[0].group
+    gradients = [update.gradient.to(update.dtype) for update in updates]
+    averages, squares = map(list, zip(*(update.moments() for update in updates), strict=True))
+    update_moments(gradients, averages, squares, group["betas"])
+    steps = [update.step for update in updates]
+    roots = denominators(squares, steps, group["betas"][1], group["eps"])
+    weights = [update.weight for update in updates]
+    lr = float(group["lr"])
+    torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
+    sizes = [_signed(group, lr) / (1 - group["betas"][0] ** step) for step in steps]
+    if weights[0].dtype == averages[0].dtype:
+        torch._foreach_addcdiv_(weights, averages, roots, sizes)
+        return
+    for weight, average, root, size in zip(weights, averages, roots, sizes, strict=True):
+        weight.add_(average.div(root), alpha=size)
+
+
+def apply_projected(updates: list[Update]) -> None:
+    """AdamW on projected gradients; all updates of one shape and group."""
+    group, projection = updates[0].group, updates[0].projection
+    count = len(updates)
+    basis = _stack([update.basis() for update in updates])
+    low = projection.project(_stack([update.matrix() for update in updates]), basis)
+    averages, squares = map(list, zip(*(update.moments() for update in updates), strict=True))
+    update_moments(_unstack(low, count), averages, squares, group["betas"])
+    steps = [update.step for update in updates]
+    roots = denominators(squares, steps, group["betas"][1], group["eps"])
+    directions = torch._foreach_div(averages, roots)
+    # Multiplied here, where they are small, because each weight has a bias correction of its own.
+    torch._foreach_div_(directions, [1 - group["betas"][0] ** step for step in steps])
+
+    lr = float(group["lr"])
+    size = _signed(group, lr * group["scale"])
+    decay = 1 - lr * group["weight_decay"]
+    weight = updates[0].weight
+    if count == 1 and projection.is_plain and weight.dtype == basis.dtype:
+        # Product, decay and sum in one pass over the weight.
+        left, right = (basis, directions[0]) if projection.side == "left" else (directions[0], basis.mT)
+        weight.addmm_(left, right, beta=decay, alpha=size)
+        return
+    moved = _unstack(projection.project_back(_stack(directions), basis), count)
+    weights = [update.weight for update in updates]
+    torch._foreach_mul_(weights, decay)
+    for weight, matrix in zip(weights, moved, strict=True):
+        weight.add_(projection.from_matrix(matrix, weight), alpha=size)
+
+
+def _signed(group: dict[str, Any], size: float) -> float:
+    return size if group["maximize"] else -size
