@@ -85,8 +85,7 @@ def normalized_axes(matrix_axes: Sequence[Sequence[int]] | None, dimensions: int
         raise ValueError(f"matrix_axes must be (row axes, column axes), neither empty, got {matrix_axes}")
     rows, columns = (tuple(int(axis) % dimensions for axis in axes) for axes in matrix_axes)
     used = rows + columns
-    if len(set(used)) < len(used) or not all(
-        -dimensions <= a < dimensions for axes in matrix_axes for a in axes
-    ):
+    exist = all(-dimensions <= axis < dimensions for axes in matrix_axes for axis in axes)
+    if len(set(used)) < len(used) or not exist:
         raise ValueError(f"matrix_axes {matrix_axes} must name different axes of {name}'s {dimensions}")
     return tuple(axis for axis in range(dimensions) if axis not in used), rows, columns

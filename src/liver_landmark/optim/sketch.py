@@ -124,7 +124,10 @@ def srft_energy_sketch(matrix: torch.Tensor, width: int, seeds: Seeds) -> torch.
 
 
 def gaussian_sketch(matrix: torch.Tensor, width: int, seeds: Seeds) -> torch.Tensor:
-    """Y = A Ω with independent normal entries of variance 1 / width; shapes as `srft_sketch`. O(p q width)."""
+    """Y = A Ω with independent normal entries of variance 1 / width: O(p q width).
+
+    Shapes as `srft_sketch`.
+    """
     shape = (matrix.shape[-1], width)
     normal = [torch.randn(shape, generator=generator) for generator in _generators(seeds)]
     return matrix @ (_per_matrix(normal, matrix.device).to(matrix.dtype) / math.sqrt(width))

@@ -224,8 +224,8 @@ class SRFTGaLoreAdamW(Optimizer):
         if self._nonfinite == "raise":
             culprit = next(u for u in updates if not torch.isfinite(u.gradient).all())
             raise FloatingPointError(
-                f"the gradient of {culprit.name} is not finite; nothing was changed: lower lr, clip gradients, "
-                "or pass nonfinite='skip'"
+                f"the gradient of {culprit.name} is not finite; nothing was changed: lower lr, clip the "
+                "gradients, or pass nonfinite='skip'"
             )
         return False
 
@@ -271,8 +271,8 @@ class SRFTGaLoreAdamW(Optimizer):
                     value = self.state.get(parameter, {}).get(key)
                     if value is not None and tuple(value.shape) != tuple(shape):
                         raise ValueError(
-                            f"the state of {parameter_name(group, group_index, index)} does not fit: {key} is "
-                            f"{tuple(value.shape)}, expected {tuple(shape)}"
+                            f"the state of {parameter_name(group, group_index, index)} does not fit: "
+                            f"{key} is {tuple(value.shape)}, expected {tuple(shape)}"
                         )
 
     def __getstate__(self) -> dict[str, Any]:

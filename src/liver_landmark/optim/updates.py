@@ -122,44 +122,47 @@ def _unstack(tensor: torch.Tensor, count: int) -> list[torch.Tensor]:
 
 
 def refresh(updates: list[Update]) -> None:
-    """Gives every update, all of one shape and group, the basis of its gradient."""
+    """Gives every update, all of one shape and group, a new basis; moments follow as the group says."""
     group = updates[0].group
-    oblivious = group["proj_type"] == "srft_oblivious"
-    matrices = [None if oblivious else update.whole_matrix() for update in updates]
-    if not oblivious:
-        nonzero = torch.stack([matrix.any() for matrix in matrices]).tolist()
-        for update, holds in zip(updates, nonzero, strict=True):
-            if not holds and "basis" not in update.state:
-                # It stands until a gradient says more: the count stays 0, so that the next one is asked.
-                _set_basis(update, _data_free_basis(update))
-        updates = [update for update, holds in zip(updates, nonzero, strict=True) if holds]
-        matrices = [matrix for matrix, holds in zip(matrices, nonzero, strict=True) if holds]
-        if not updates:
-            return
-    rotates = group["moment_transfer"] == "rotate"
-    had_basis = [int(update.state["refresh_count"]) > 0 for update in updates]
-    former = [
-        update.basis() if had and rotates else None for update, had in zip(updates, had_basis, strict=True)
-    ]
-    if oblivious:
+    former = [_former_basis(update) for update in updates]
+    if group["proj_type"] == "srft_oblivious":
         for update in updates:
             update.state["refresh_count"] += 1
     else:
-        _set_bases_of(matrices, updates)
-    for update, old in zip(updates, former, strict=True):
-        if old is not None:
-            _rotate(update, old)
+        _refresh_from_gradients(updates)
+    for update, basis in zip(updates, former, strict=True):
+        if basis is not None:
+            _rotate(update, basis)
 
 
-def _set_bases_of(matrices: list[torch.Tensor], updates: list[Update]) -> None:
+def _former_basis(update: Update) -> torch.Tensor | None:
+    """The basis that the moments are to be carried over from, if they are."""
+    rotates = update.group["moment_transfer"] == "rotate"
+    return update.basis() if rotates and int(update.state["refresh_count"]) else None
+
+
+def _refresh_from_gradients(updates: list[Update]) -> None:
+    matrices = [update.whole_matrix() for update in updates]
+    nonzero = torch.stack([matrix.any() for matrix in matrices]).tolist()
+    alike: dict[Any, list[tuple[torch.Tensor, Update]]] = defaultdict(list)
+    for matrix, update, holds in zip(matrices, updates, nonzero, strict=True):
+        if holds:
+            warm = update.group["warm_start"] and int(update.state["refresh_count"]) > 0
+            # Of N-D weights each is a batch already, whose matrices share one seed.
+            alike[warm, update.seed() if matrix.dim() > 2 else None].append((matrix, update))
+        elif "basis" not in update.state:
+            # It stands until a gradient says more: the count stays 0, so that the next one is asked.
+            projection = update.projection
+            basis = oblivious_basis(
+                projection.basis_shape[-2], projection.rank, [update.seed()], matrix.device
+            )
+            _set_basis(update, basis.expand(projection.basis_shape))
+    for (warm, _), members in alike.items():
+        _set_bases_of([m for m, _ in members], [u for _, u in members], warm)
+
+
+def _set_bases_of(matrices: list[torch.Tensor], updates: list[Update], warm: bool) -> None:
     group, projection = updates[0].group, updates[0].projection
-    warm = group["warm_start"] and all(int(update.state["refresh_count"]) > 0 for update in updates)
-    batched_matrices = bool(projection.shape[:-2])
-    if len(updates) > 1 and batched_matrices:
-        # Seeds go with the first dimension only.
-        for matrix, update in zip(matrices, updates, strict=True):
-            _set_bases_of([matrix], [update])
-        return
     bases = find_basis(
         projection.long_side_first(_stack(matrices)),
         projection.rank,
@@ -175,14 +178,6 @@ def _set_bases_of(matrices: list[torch.Tensor], updates: list[Update]) -> None:
         update.state["refresh_count"] += 1
 
 
-def _data_free_basis(update: Update) -> torch.Tensor:
-    projection = update.projection
-    basis = oblivious_basis(
-        projection.basis_shape[-2], projection.rank, [update.seed()], update.gradient.device
-    )
-    return basis.expand(projection.basis_shape)
-
-
 def _set_basis(update: Update, basis: torch.Tensor) -> None:
     # A copy of its own: a slice of a batch would keep the whole batch alive.
     basis = basis.to(torch.float32).clone(memory_format=torch.contiguous_format)
@@ -190,11 +185,11 @@ def _set_basis(update: Update, basis: torch.Tensor) -> None:
 
 
 def _rotate(update: Update, former: torch.Tensor) -> None:
-    average, square = update.moments()
-    rotation = update.basis().mT @ former
     steps = update.step - 1
     if steps < 1:
         return
+    average, square = update.moments()
+    rotation = update.basis().mT @ former
     if update.projection.side == "right":
         average, square = average.mT, square.mT
     rotate_moments(average, square, rotation, steps, update.group["betas"])
