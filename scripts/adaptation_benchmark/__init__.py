@@ -1,0 +1,1 @@
+"""The parts of scripts/benchmark_adaptation.py, which says what it compares and how."""
