@@ -18,7 +18,7 @@ from liver_landmark.model.landmarks_liver_landmark import ID2LABEL
 from tiny_models import TINY_DEPTH, tiny_config
 
 MODELS = Path(__file__).parents[2] / "hub_configs" / "models"
-NAMES = ["base-plus", "large", "paper", "small", "synthetic-tiny", "tiny"]
+NAMES = ["base-plus", "large", "paper", "small", "synthetic-tiny", "synthetic-wide", "tiny"]
 # SAM 2.1's image encoders and Depth Anything V2 Small, in millions of parameters.
 VISION_PARAMETERS = {"tiny": 27.2, "small": 34.3, "base-plus": 69.1, "large": 212.7, "paper": 212.7}
 DEPTH_PARAMETERS = 22.1
@@ -48,8 +48,8 @@ def test_sizes_of_the_named_models(name: str) -> None:
     def millions(module: torch.nn.Module) -> float:
         return sum(parameter.numel() for parameter in module.parameters()) / 1e6
 
-    if name == "synthetic-tiny":
-        assert millions(model) <= 5
+    if name.startswith("synthetic-"):
+        assert millions(model) <= {"synthetic-tiny": 5, "synthetic-wide": 8}[name]
         return
     assert millions(model.vision_branch.encoder) == pytest.approx(VISION_PARAMETERS[name], abs=0.06)
     assert millions(model.depth_branch.encoder) == pytest.approx(DEPTH_PARAMETERS, abs=0.06)

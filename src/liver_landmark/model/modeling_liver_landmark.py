@@ -68,7 +68,20 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
     The vision branch gives a pyramid at strides 4, 8, 16; the depth branch one map, which the fusion
     joins with the pyramid's coarsest level; the decoder refines the fused map with the pyramid's
     levels. Source: arXiv 2511.03163.
+
+    Attributes:
+        galore_target_modules: Regular expressions of the linear layers whose weights the paper adapts, the
+            attentions of each branch: Hiera's, and DINOv2's as transformers names its modules now and
+            named them before. Low-rank optimizers and the recipes' `trainable` section read them.
     """
+
+    galore_target_modules = {  # noqa: RUF012 - as the other class attributes that transformers reads
+        "vision": r"vision_branch\.encoder\..*\.attn\.(qkv|proj)",
+        "depth": (
+            r"depth_branch\.encoder\..*\.attention\."
+            r"((attention\.)?((q|k|v|o)_proj|query|key|value)|output\.dense)"
+        ),
+    }
 
     def __init__(self, config: LiverLandmarkConfig) -> None:
         super().__init__(config)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Partial, Replicate
 
+from .projection import local
 from .srft_galore_adamw import SRFTGaLoreAdamW
 
 
@@ -18,7 +19,7 @@ class LayerwiseStep:
 
     Attributes:
         lr: The first group's learning rate, as it was used.
-        grad_norm: Total norm of the gradients that were used, of the shards of this process.
+        grad_norm: Total norm of the gradients that were used; of sharded ones the whole, on every process.
         skipped: Parameters whose gradient was not finite and was skipped.
     """
 
@@ -36,7 +37,8 @@ class LayerwiseStepper:
 
     With accumulation, gradients are kept over the first passes, as they must be, and freed in the last.
     Clipping by the total norm is not possible: the norm is known when every weight has moved. Nor is a
-    gradient scaler's unscaling.
+    gradient scaler's unscaling. A gradient that is not finite is refused or skipped by itself, when the
+    weights before it have moved. With sharded parameters the norm costs an all-reduce of one number.
 
     Args:
         optimizer: Its parameters get the hooks.
@@ -75,7 +77,7 @@ class LayerwiseStepper:
 
     def _start(self) -> None:
         self._passes.clear()
-        self._square_sums: list[torch.Tensor] = []
+        self._norms: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._lr: float | None = None
         self._skipped = 0
 
@@ -92,12 +94,13 @@ class LayerwiseStepper:
             )
 
     def _use(self, parameter: torch.Tensor) -> None:
-        gradient = parameter.grad
-        if isinstance(gradient, DTensor):
-            gradient = gradient.to_local()
-        self._square_sums.append(gradient.detach().float().square().sum())
+        gradient = local(parameter.grad).detach()
+        dtype = torch.promote_types(gradient.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(gradient, dtype=dtype)
         self._lr = float(self.optimizer.param_groups[0]["lr"])
-        if not self.optimizer.step_parameter(parameter):
+        if self.optimizer.step_parameter(parameter):
+            self._norms.append((parameter, norm))
+        else:
             self._skipped += 1
         parameter.grad = None
 
@@ -110,9 +113,27 @@ class LayerwiseStepper:
 
     def _after_step(self, *_: Any) -> None:
         if self._lr is not None:
-            total = sum(square_sum.item() for square_sum in self._square_sums)
-            self.last_step = LayerwiseStep(self._lr, math.sqrt(total), self._skipped)
+            self.last_step = LayerwiseStep(self._lr, _total_norm(self._norms), self._skipped)
         self._start()
+
+
+def _total_norm(norms: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    """Of (parameter, norm of this process's part of its gradient); an all-reduce for each way of sharding."""
+    parts: dict[Any, list[float]] = {}
+    for parameter, norm in norms:
+        layout = (parameter.device_mesh, parameter.placements) if isinstance(parameter, DTensor) else None
+        parts.setdefault(layout, []).append(norm.item())
+    squares = []
+    for layout, part in parts.items():
+        square = math.hypot(*part) ** 2
+        if layout is not None:
+            mesh, placements = layout
+            # Shards add up, replicas do not.
+            summed = [Replicate() if placement == Replicate() else Partial() for placement in placements]
+            number = torch.tensor(square, dtype=torch.float64, device=mesh.device_type)
+            square = DTensor.from_local(number, mesh, summed, run_check=False).full_tensor().item()
+        squares.append(square)
+    return math.sqrt(sum(squares))
 
 
 def _refuse_data_parallel(parameter: torch.Tensor) -> None:

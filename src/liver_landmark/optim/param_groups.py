@@ -8,6 +8,10 @@ from typing import Any
 
 from torch import nn
 
+from .settings import PROJECTION_DEFAULTS
+
+_GROUP_KEYS = (*PROJECTION_DEFAULTS, "lr", "betas", "eps", "weight_decay", "maximize", "foreach")
+
 
 def galore_param_groups(
     model: nn.Module,
@@ -33,27 +37,30 @@ def galore_param_groups(
         [projected, rest], parameters as (name, parameter); without `rest` where nothing is left.
 
     Raises:
-        ValueError: something that was asked for matches no weight that trains, or target_modules is
-            missing for a model without a default.
+        ValueError: something that was asked for matches no weight that trains, target_modules is missing
+            for a model without a default, or an unknown setting.
     """
-    patterns = _patterns(model, target_modules, depth)
-    trains = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    targets = []
-    for wanted, pattern in patterns.items():
-        matches = [
-            f"{name}.weight" if name else "weight"
-            for name, _ in model.named_modules()
-            if pattern.fullmatch(name)
+    unknown = sorted(settings.keys() - _GROUP_KEYS)
+    if unknown:
+        raise ValueError(f"{unknown[0]} is no setting of a group: choose among {', '.join(_GROUP_KEYS)}")
+    # By identity: a tied weight has one name for each of its modules, and named_parameters() gives one.
+    targets: set[int] = set()
+    for wanted, pattern in _patterns(model, target_modules, depth).items():
+        weights = [
+            module.weight
+            for name, module in model.named_modules(remove_duplicate=False)
+            if pattern.fullmatch(name) and isinstance(getattr(module, "weight", None), nn.Parameter)
         ]
-        if not any(name in trains for name in matches):
-            frozen = " (the modules are there, but their weights are frozen)" if matches else ""
+        if not any(weight.requires_grad for weight in weights):
+            frozen = " (the modules are there, but their weights are frozen)" if weights else ""
             raise ValueError(
                 f"target_modules: {wanted!r} matches no weight that trains{frozen}: compare it with the "
                 "names of model.named_modules()"
             )
-        targets += matches
-    projected = [(name, trains[name]) for name in trains if name in set(targets)]
-    rest = [(name, trains[name]) for name in trains if name not in set(targets)]
+        targets |= {id(weight) for weight in weights}
+    trains = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    projected = [(name, parameter) for name, parameter in trains if id(parameter) in targets]
+    rest = [(name, parameter) for name, parameter in trains if id(parameter) not in targets]
     groups: list[dict[str, Any]] = [{"params": projected, "rank": rank, **settings}]
     return groups + ([{"params": rest}] if rest else [])
 
@@ -75,7 +82,12 @@ def _patterns(
             "depth goes with the model's own default: name its modules in target_modules instead"
         )
     if isinstance(target_modules, str):
-        return {target_modules: re.compile(target_modules)}
+        try:
+            return {target_modules: re.compile(target_modules)}
+        except re.error as error:
+            raise ValueError(
+                f"target_modules: {target_modules!r} is no regular expression: {error}"
+            ) from error
     patterns = {name: re.compile(rf"(.*\.)?{re.escape(name)}") for name in target_modules}
     if not patterns:
         raise ValueError("target_modules names no module")

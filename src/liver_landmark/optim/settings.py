@@ -11,6 +11,21 @@ from .basis import check_projection
 # GaLore's own projection types say which side is projected, and nothing else.
 _GALORE_SIDES = {"std": "shorter", "reverse_std": "longer", "left": "left", "right": "right"}
 
+# Of the settings of a group with `rank`.
+PROJECTION_DEFAULTS: dict[str, Any] = {
+    "update_proj_gap": 50,
+    "scale": 1.0,
+    "proj_type": "srft",
+    "side": "longer",
+    "oversampling": 0,
+    "power_iterations": 0,
+    "warm_start": False,
+    "singular_basis": False,
+    "moment_transfer": "none",
+    "stagger": True,
+    "matrix_axes": None,
+    "seed": 0,
+}
 MOMENT_TRANSFERS = ("none", "rotate")
 NONFINITE = ("raise", "skip")
 
@@ -28,25 +43,38 @@ def with_side_of_galore(group: dict[str, Any]) -> dict[str, Any]:
     return group | {"proj_type": "srft", "side": _GALORE_SIDES[proj_type]}
 
 
+def _number(name: str, value: Any) -> float:
+    # Text is refused even where it spells a number: steps would fail on it.
+    try:
+        if not isinstance(value, str):
+            return float(value)
+    except TypeError:
+        pass
+    raise ValueError(f"{name} must be a number, got {value!r}")
+
+
 def check_group(group: dict[str, Any]) -> None:
     """Raises a ValueError that names the first hyper-parameter that is out of its range."""
     for name in ("lr", "eps", "weight_decay"):
-        value = float(group[name])
+        value = _number(name, group[name])
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be at least 0 and finite, got {value}")
     betas = group["betas"]
-    if len(betas) != 2 or not all(0 <= float(beta) < 1 for beta in betas):
+    pair = isinstance(betas, Sequence) and len(betas) == 2
+    if not pair or not all(0 <= _number("betas", beta) < 1 for beta in betas):
         raise ValueError(f"betas must be two numbers of at least 0 and below 1, got {betas}")
     if group["rank"] is not None:
-        _check_projected_group(group)
+        check_projected_group(group)
 
 
-def _check_projected_group(group: dict[str, Any]) -> None:
+def check_projected_group(group: dict[str, Any]) -> None:
+    """As `check_group`, for what concerns projection; settings that are missing have their defaults."""
+    group = PROJECTION_DEFAULTS | with_side_of_galore(group)
     for name, least in (("rank", 1), ("update_proj_gap", 1), ("seed", 0)):
         value = group[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-    if not 0 < float(group["scale"]) < math.inf:
+    if not 0 < _number("scale", group["scale"]) < math.inf:
         raise ValueError(f"scale must be positive and finite, got {group['scale']}")
     check_projection(group["proj_type"], group["side"], group["oversampling"], group["power_iterations"])
     if group["moment_transfer"] not in MOMENT_TRANSFERS:
@@ -81,7 +109,8 @@ def normalized_axes(matrix_axes: Sequence[Sequence[int]] | None, dimensions: int
                 "convolution ((0,), (1, 2, 3)), or move it to a group without rank"
             )
         return (), (0,), (1,)
-    if len(matrix_axes) != 2 or not all(len(axes) for axes in matrix_axes):
+    pair = isinstance(matrix_axes, Sequence) and len(matrix_axes) == 2
+    if not pair or not all(isinstance(axes, Sequence) and axes for axes in matrix_axes):
         raise ValueError(f"matrix_axes must be (row axes, column axes), neither empty, got {matrix_axes}")
     rows, columns = (tuple(int(axis) % dimensions for axis in axes) for axes in matrix_axes)
     used = rows + columns

@@ -24,12 +24,10 @@ import torch
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from .loading import check_groups, restored_state
 from .projection import local, parameter_name, plan_projections
 from .settings import NONFINITE, check_group, with_side_of_galore
 from .updates import Update, apply_plain, apply_projected, batches, refresh
-
-# State that stays on the CPU as it is: reading it must not wait for a GPU.
-_COUNTERS = ("step", "refresh_count")
 
 
 class SRFTGaLoreAdamW(Optimizer):
@@ -243,37 +241,46 @@ class SRFTGaLoreAdamW(Optimizer):
                 apply_projected(batch)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over a `state_dict()`: moments in their own dtype, nothing shared with the argument.
+        """Takes over a `state_dict()`, each tensor in a precision of its own and shared with nothing.
 
         Raises:
-            ValueError: groups or states that do not fit this optimizer's parameters.
+            ValueError: groups or states that do not fit this optimizer's parameters; all stays as it was.
         """
-        super().load_state_dict(state_dict)
-        # PyTorch has cast the whole state to the parameters' dtype, and shares what needed no cast.
+        before = self.state, self.param_groups
+        loaded: dict[str, Any] = {}
+
+        def keep(_: Optimizer, state_dict: dict[str, Any]) -> None:
+            check_groups(self.param_groups, state_dict["param_groups"])
+            loaded.update(state_dict)
+
+        # The last hook sees what those before it have made of the argument.
+        last_hook = self.register_load_state_dict_pre_hook(keep)
+        try:
+            super().load_state_dict(state_dict)
+            # It has cast all state to the parameters' dtype, and shares what needed no cast.
+            self._restore(loaded)
+        except ValueError:
+            self.state, self.param_groups = before
+            self._plan()
+            raise
+        finally:
+            last_hook.remove()
+
+    def _restore(self, state_dict: dict[str, Any]) -> None:
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
         identifiers = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         for identifier, parameter in zip(identifiers, parameters, strict=True):
-            for key, value in state_dict["state"].get(identifier, {}).items():
-                if isinstance(value, torch.Tensor):
-                    device = "cpu" if key in _COUNTERS else parameter.device
-                    self.state[parameter][key] = value.detach().to(device, copy=True)
-        self._check_shapes()
-
-    def _check_shapes(self) -> None:
-        for group_index, group in enumerate(self.param_groups):
-            for index, parameter in enumerate(group["params"]):
-                projection = self._projections.get(parameter)
-                moment = parameter.shape if projection is None else projection.moment_shape
-                expected = {"exp_avg": moment, "exp_avg_sq": moment}
-                if projection is not None:
-                    expected["basis"] = projection.basis_shape
-                for key, shape in expected.items():
-                    value = self.state.get(parameter, {}).get(key)
-                    if value is not None and tuple(value.shape) != tuple(shape):
-                        raise ValueError(
-                            f"the state of {parameter_name(group, group_index, index)} does not fit: "
-                            f"{key} is {tuple(value.shape)}, expected {tuple(shape)}"
-                        )
+            saved = state_dict["state"].get(identifier)
+            if saved:
+                group_index, index = self._places[parameter]
+                group = self.param_groups[group_index]
+                self.state[parameter] = restored_state(
+                    saved,
+                    parameter,
+                    self._projections.get(parameter),
+                    stores_basis=group["proj_type"] != "srft_oblivious",
+                    name=parameter_name(group, group_index, index),
+                )
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_nonfinite": self._nonfinite}

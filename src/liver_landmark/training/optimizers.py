@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..optim import SRFTGaLoreAdamW, galore_param_groups
 from .recipe import OptimizerConfig
 
 # Biases, norms, gates and position embeddings are not: shrinking them regularises nothing.
@@ -19,6 +21,13 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
     Weights of linear and convolution layers decay. A group without parameters is left out.
     """
+    trains = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return _split_by_decay(model, trains, weight_decay)
+
+
+def _split_by_decay(
+    model: nn.Module, parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
+) -> list[dict[str, Any]]:
     decaying = {
         f"{name}.weight" if name else "weight"
         for name, module in model.named_modules()
@@ -28,9 +37,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         {"params": [], "weight_decay": weight_decay},
         {"params": [], "weight_decay": 0.0},
     ]
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups[name not in decaying]["params"].append((name, parameter))
+    for name, parameter in parameters:
+        groups[name not in decaying]["params"].append((name, parameter))
     return [group for group in groups if group["params"]]
 
 
@@ -40,9 +48,46 @@ def _adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     )
 
 
+def _srft_galore(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    projected, *rest = galore_param_groups(
+        model, config.target_modules or _attentions_that_train(model), **config.projection_settings()
+    )
+    projected["weight_decay"] = config.weight_decay
+    others = [parameter for group in rest for parameter in group["params"]]
+    return SRFTGaLoreAdamW(
+        [projected, *_split_by_decay(model, others, config.weight_decay)],
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+    )
+
+
+def _attentions_that_train(model: nn.Module) -> str:
+    """The model's own targets, of the branches of which at least one trains."""
+    trains = {
+        name.removesuffix(".weight")
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    patterns = [
+        pattern
+        for pattern in model.galore_target_modules.values()
+        if any(re.fullmatch(pattern, name) for name in trains)
+    ]
+    if not patterns:
+        raise ValueError(
+            "optimizer.name: srft_galore finds no attention that trains: set trainable.vision or "
+            "trainable.depth to attention or all, or name modules in optimizer.target_modules"
+        )
+    return "|".join(f"({pattern})" for pattern in patterns)
+
+
 # An optimizer takes the model and the recipe's section and chooses its own parameter groups: one that
 # projects some weights needs to know which modules they belong to.
-OPTIMIZERS: dict[str, Callable[[nn.Module, OptimizerConfig], torch.optim.Optimizer]] = {"adamw": _adamw}
+OPTIMIZERS: dict[str, Callable[[nn.Module, OptimizerConfig], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "srft_galore": _srft_galore,
+}
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:

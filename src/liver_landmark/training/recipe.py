@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ..curves import get_protocol
 from ..data.augment import AugmentationConfig
+from ..optim.settings import check_projected_group
 
 
 def _require(holds: bool, message: str) -> None:
@@ -112,6 +113,17 @@ class OptimizerConfig:
         weight_decay: Decoupled weight decay of linear and convolution weights; nothing else decays.
         betas: Decay rates of the first and second moment.
         eps: Added to the root of the second moment.
+        rank: Of the subspace that holds a projected weight's moments. This and all below: for `srft_galore`
+            only; `SRFTGaLoreAdamW` says more of each.
+        update_proj_gap: Steps between two refreshes of the same subspace.
+        scale: Factor on the projected steps.
+        side: Which side of a weight is projected.
+        proj_type: How the subspace is found.
+        power_iterations: Passes over the gradient that sharpen it.
+        singular_basis: Rotate the subspace's basis to singular-like directions.
+        moment_transfer: What a refresh does to the moments.
+        target_modules: A regular expression of full module names, or names: their weights are projected,
+            all others train by AdamW. None: the attentions' linear layers of the branches that train.
     """
 
     name: str = "adamw"
@@ -119,6 +131,15 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    rank: int = 128
+    update_proj_gap: int = 50
+    scale: float = 1.0
+    side: str = "longer"
+    proj_type: str = "srft"
+    power_iterations: int = 0
+    singular_basis: bool = False
+    moment_transfer: str = "none"
+    target_modules: str | list[str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("lr", "eps"):
@@ -132,6 +153,24 @@ class OptimizerConfig:
             all(0 <= beta < 1 for beta in self.betas),
             f"optimizer.betas must be at least 0 and below 1, got {self.betas}",
         )
+        try:
+            check_projected_group(self.projection_settings())
+        except ValueError as error:
+            raise ValueError(f"optimizer.{error}") from error
+
+    def projection_settings(self) -> dict[str, Any]:
+        """What `SRFTGaLoreAdamW` calls a group's settings."""
+        names = (
+            "rank",
+            "update_proj_gap",
+            "scale",
+            "side",
+            "proj_type",
+            "power_iterations",
+            "singular_basis",
+            "moment_transfer",
+        )
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)

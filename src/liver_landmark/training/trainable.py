@@ -6,22 +6,17 @@ import re
 
 from torch import nn
 
+from .. import LiverLandmarkForSemanticSegmentation
 from .recipe import TrainableConfig
 
-# The attentions' linear layers: Hiera's, and DINOv2's as its modules are named by transformers now
-# and as they were before.
-_VISION_ATTENTION = r"vision_branch\.encoder\..*\.attn\.(qkv|proj)\.weight"
-_DEPTH_ATTENTION = (
-    r"depth_branch\.encoder\..*\.attention\."
-    r"((attention\.)?((q|k|v|o)_proj|query|key|value)|output\.dense)\.weight"
-)
+_ATTENTIONS = LiverLandmarkForSemanticSegmentation.galore_target_modules
 
 # (field, choice) -> pattern of the full names of the parameters that train.
 _PATTERNS: dict[tuple[str, str | bool], str] = {
     ("vision", "all"): r"vision_branch\.encoder\..*",
-    ("vision", "attention"): _VISION_ATTENTION,
+    ("vision", "attention"): rf"{_ATTENTIONS['vision']}\.weight",
     ("depth", "all"): r"depth_branch\.encoder\..*",
-    ("depth", "attention"): _DEPTH_ATTENTION,
+    ("depth", "attention"): rf"{_ATTENTIONS['depth']}\.weight",
     # Without the projection the fusion would ask with random features.
     ("fusion", True): r"(depth_branch\.projection|fusion)\..*",
     ("decoder", True): r"decoder\..*",
