@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-MODULES = ("command", "matrices", "peers", "refresh", "steps", "timing")
+MODULES = ("command", "matrices", "peers", "refresh", "steps", "targets", "timing")
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +124,8 @@ def test_rounds_take_every_measurement_in_turn(parts):
     results = parts.timing.interleave({"a": measurement("a"), "bb": measurement("bb")}, 3)
     assert calls == [(turn, name) for turn in range(3) for name in ("a", "bb")]
     assert results == {"a": [1, 11, 21], "bb": [2, 12, 22]}
-    # Of the rounds' ratios 1, 10 and 2; the medians' ratio would be 4.
-    assert parts.timing.median_ratio([1, 40, 8], [1, 4, 4]) == 2
+    # Of the rounds' ratios 2, 3 and 1; the medians' ratio would be 1.2.
+    assert parts.timing.median_ratio([2, 30, 12], [1, 10, 12]) == 2
 
 
 @pytest.mark.parametrize("stacked", [False, True])
@@ -240,7 +240,8 @@ def test_a_peer_is_imported_without_what_only_its_package_wants(parts, tmp_path,
     )
     (tmp_path / "peer_lacking" / "other.py").write_text("answer = 2")
     write_package(tmp_path, "peer_broken", "", "import missing_need")
-    names = ("peer_whole", "peer_lacking", "peer_broken", "peer_absent")
+    write_package(tmp_path, "peer_barred", "import missing_too", "answer = 3")
+    names = ("peer_whole", "peer_lacking", "peer_broken", "peer_barred", "peer_absent")
     monkeypatch.setattr(parts.peers, "PEERS", {name: f"{name}.inner" for name in names})
     monkeypatch.setattr(parts.peers.importlib.metadata, "version", lambda name: "3.1")
     modules, remarks = parts.peers.find_peers(names)
@@ -250,6 +251,7 @@ def test_a_peer_is_imported_without_what_only_its_package_wants(parts, tmp_path,
         "peer_whole": "version 3.1",
         "peer_lacking": "version 3.1",
         "peer_broken": "not installed: No module named 'missing_need'",
+        "peer_barred": "not installed: No module named 'missing_too'",
         "peer_absent": "not installed: No module named 'peer_absent'",
     }
 
@@ -273,6 +275,22 @@ def test_peers_project_the_shorter_side(parts, name):
     parts.steps.measure_steps({name: optimizer}, 1, torch.device("cpu"))
     # Moments of the longer side and a projection of the shorter one, at least.
     assert parts.steps.state_bytes(optimizer) >= 4 * 4 * (2 * 30 + 12 + 3 * 12)
+
+
+def test_the_targets_speak_of_the_large_models_list(parts, repository):
+    """Two weights in each of Hiera's 48 blocks; a stage's first block takes in half the width."""
+    widths = [144] * 2 + [288] * 6 + [576] * 36 + [1152] * 4
+    inputs = [144, *widths[:-1]]
+    expected = [shape for i, o in zip(inputs, widths, strict=True) for shape in ((3 * o, i), (o, o))]
+    large = repository / "hub_configs/models/large"
+    shapes = list(parts.matrices.projected_shapes(large, quick=False).values())
+    assert shapes == expected
+    entries = sum(rows * columns for rows, columns in shapes)
+    assert (len(shapes), entries) == (96, 68_553_216)
+    figures = {"matrices": len(shapes), "parameters": entries, "rank": 128}
+    assert parts.targets.is_target_setting(figures)
+    quick = parts.matrices.projected_shapes(large, quick=True)
+    assert sorted(quick.values(), key=math.prod) == sorted(shapes, key=math.prod)[: len(quick)]
 
 
 def test_a_quick_run_writes_all_it_measures(repository, tmp_path):
