@@ -319,8 +319,10 @@ def prepare(options: argparse.Namespace, part: int | None) -> Benchmark:
 def write_results(benchmark: Benchmark, names: Sequence[str], seeds: int, command: str) -> Path:
     """table.md and results.json from all records of these settings."""
     folder = benchmark.records.folder
-    runs = {name: benchmark.records.read(benchmark.settings(name), name) for name in (UNADAPTED, *names)}
-    start = runs.pop(UNADAPTED)
+    start, reference, *others = (
+        benchmark.records.read(benchmark.settings(name), name) for name in (UNADAPTED, REFERENCE, *names)
+    )
+    runs = dict(zip(names, others, strict=True))
     if not start and not any(runs.values()):
         raise CommandError(f"output {folder} holds no runs of this model, these data and these settings")
     machines = {
@@ -340,9 +342,7 @@ def write_results(benchmark: Benchmark, names: Sequence[str], seeds: int, comman
         "seeds": seeds,
         "reference": REFERENCE,
         "unadapted": start.get((None, 0)),
-        "methods": {
-            name: summarize(found, seeds, runs.get(REFERENCE, {})) for name, found in runs.items() if found
-        },
+        "methods": {name: summarize(found, seeds, reference) for name, found in runs.items() if found},
         "runs": [run for found in runs.values() for run in found.values()],
     }
     write_json(folder / "results.json", results)
