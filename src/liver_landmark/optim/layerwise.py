@@ -42,7 +42,8 @@ class LayerwiseStepper:
 
     Args:
         optimizer: Its parameters get the hooks.
-        accumulation_steps: Backward passes per step.
+        accumulation_steps: Backward passes per step; those that `set_requires_gradient_sync(False)` keeps
+            from communicating under `fully_shard` do not count.
 
     Raises:
         ValueError: accumulation_steps below 1.
