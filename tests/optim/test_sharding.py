@@ -1,0 +1,106 @@
+"""With weights sharded by rows two processes do what one does, and communicate at refreshes only."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from optim.small_network import equal, frames, loss_of, network, optimizer_of, states_of, train, weights_of
+from optim.two_processes import found, tensors
+
+STEPS = range(10)
+# Of 7, 13, 30 and 1 rows, as torch.chunk gives them to two processes.
+ROWS = {"0.weight": (4, 3), "3.weight": (7, 6), "6.weight": (15, 15), "8.weight": (1, 0)}
+MOMENTS = {"0.weight": (7, 3), "3.weight": (13, 4), "6.weight": (30, 5), "8.weight": (1, 1)}
+SKETCHED = ("0.weight", "3.weight", "8.weight")
+
+
+def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, expected in theirs.items():
+        torch.testing.assert_close(
+            ours[name], expected, rtol=1e-6, atol=1e-7, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def test_two_processes_equal_one() -> None:
+    model = network()
+    optimizer = optimizer_of(model, side="right")
+    train(model, optimizer, STEPS)
+    found("sharded")
+    expected = states_of(optimizer)
+    assert all(expected[f"{name}/refresh_count"] >= 4 for name in ROWS)
+    for rank in range(2):
+        assert_close(tensors("sharded", "weights")[rank], weights_of(model))
+        assert_close(tensors("sharded", "states")[rank], expected)
+
+
+def test_bases_are_equal_on_both_ranks_bit_for_bit() -> None:
+    found("sharded")
+    first, second = tensors("sharded", "bases")
+    assert set(first) == set(SKETCHED)
+    assert equal(first, second)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_moments_are_sharded_as_the_weight(name: str) -> None:
+    for rank, fact in enumerate(found("sharded")):
+        layout = fact["layout"][name]
+        assert layout["placements"] == "(Shard(dim=0),)"
+        assert layout["rows"] == ROWS[name][rank]
+        for moment in layout["moments"]:
+            rows, rank_columns = MOMENTS[name]
+            assert moment == ["(Shard(dim=0),)", layout["rows"], rank_columns, rows, rank_columns]
+        assert layout["basis"] == ("(Replicate(),)" if name in SKETCHED else None)
+
+
+def test_processes_communicate_at_refreshes_only() -> None:
+    for fact in found("sharded"):
+        # One gathered gradient for each basis found in one; oblivious bases need none.
+        assert fact["collectives"] == fact["refreshes"]
+        assert sum(fact["refreshes"]) >= 3 * len(SKETCHED)
+        assert fact["refreshes"].count(0) >= 3
+
+
+def test_global_generators_stay_as_they_are() -> None:
+    assert all(fact["untouched"] == [True] * len(STEPS) for fact in found("sharded"))
+
+
+def test_nan_on_one_rank_is_skipped_on_both_for_one_reduction_a_step() -> None:
+    for fact in found("sharded_nonfinite"):
+        assert sum(step["poisoned"] for step in fact["steps"]) == 2
+        for step in fact["steps"]:
+            assert step["skipped"] == step["unchanged"] == step["poisoned"]
+            assert step["collectives"] == 1 + step["refreshes"]
+    model = network()
+    optimizer = optimizer_of(model, side="right")
+    for step in STEPS:
+        if step not in (4, 6):
+            loss_of(model, frames(step)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    for weights in tensors("sharded_nonfinite", "weights"):
+        assert_close(weights, weights_of(model))
+
+
+def test_weights_sharded_by_rows_or_replicated_are_accepted() -> None:
+    assert [fact["accepted"] for fact in found("sharded_refusals")] == [[""] * 5] * 2
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        ("left", "sharded by rows and side 'left'"),
+        ("shorter_is_left", "sharded by rows and side 'shorter'"),
+        ("columns", "placed as S(1)"),
+        ("tensor_parallel", "placed as S(1)"),
+        ("tensor_and_data_parallel", "placed as _S(0, 2)"),
+        ("partial", "placed as P(sum)"),
+        ("rows_not_first", "matrix_axes must take axis 0"),
+        ("rows_of_a_batch", "matrix_axes must take axis 0"),
+    ],
+)
+def test_other_placements_are_refused_by_name(case: str, reason: str) -> None:
+    for fact in found("sharded_refusals"):
+        assert fact[case].startswith("blocks.0.weight ")
+        assert reason in fact[case]
