@@ -43,8 +43,8 @@ _GALORE_LRS = (1e-3, 3e-3, 1e-2)
 METHODS = {
     "srft": Method(_GALORE_LRS),
     "svd": Method(_GALORE_LRS, keys={"proj_type": "svd"}),
-    "adamw": Method((1e-4, 3e-4, 1e-3), kind="adamw"),
-    "lora": Method((7e-4, 2e-3, 6e-3), kind="lora"),
+    "adamw": Method((3e-4, 1e-3, 3e-3), kind="adamw"),
+    "lora": Method((2e-3, 6e-3, 2e-2), kind="lora"),
     "srft_singular": Method(_GALORE_LRS, keys={"singular_basis": True}),
     "srft_rotate": Method(_GALORE_LRS, keys={"moment_transfer": "rotate"}),
     "srft_rotate_singular": Method(_GALORE_LRS, keys={"moment_transfer": "rotate", "singular_basis": True}),
