@@ -143,8 +143,9 @@ def format_table(results: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"Test DSC in points, mean ± standard deviation (n - 1) over {results['seeds']} "
-        f"seed{'s' * (results['seeds'] > 1)} at the learning rate in bold, which the validation split chose on "
-        "seed 0 (edge: it is the lowest or highest that was tried). Pooled over the landmarks, then one by one.",
+        f"seed{'s' * (results['seeds'] > 1)} at the learning rate in bold, which the validation split chose "
+        "on seed 0 (edge: it is the lowest or highest that was tried). Pooled over the landmarks, then "
+        "one by one.",
         "",
         "```",
         results["command"],
