@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 import torch
 
+from .finite import all_finite
 from .sketch import Seeds, draw_seed, gaussian_sketch, oblivious_basis, srft_energy_sketch, srft_sketch
 
 _SKETCHES: dict[str, Callable[[torch.Tensor, int, Seeds], torch.Tensor]] = {
@@ -167,7 +168,7 @@ def compute_basis(
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise ValueError(f"rank must be an integer of at least 1, got {rank!r}")
     matrix = gradient.detach().float()
-    if not torch.isfinite(matrix).all():
+    if not all_finite([matrix]):
         raise ValueError("gradient is not finite: its NaN or infinite entries would fill the whole basis")
     if resolve_side(side, *gradient.shape[-2:]) == "right":
         matrix = matrix.mT

@@ -15,7 +15,6 @@ For a weight in a group with `rank`, at step t with gradient G (for a right proj
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
@@ -24,6 +23,7 @@ import torch
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from .finite import all_finite
 from .loading import check_groups, restored_state
 from .projection import local, parameter_name, plan_projections
 from .settings import NONFINITE, check_group, with_side_of_galore
@@ -210,14 +210,13 @@ class SRFTGaLoreAdamW(Optimizer):
         }
 
     def _is_finite(self, updates: list[Update]) -> bool:
-        gradients = [update.gradient for update in updates if update.gradient.numel()]
-        largest = torch.nn.utils.get_total_norm(gradients, norm_type=math.inf)
+        finite = all_finite([update.gradient for update in updates])
         if self._nonfinite == "skip" and any(isinstance(u.parameter, DTensor) for u in updates):
-            bad = (~torch.isfinite(largest)).to(updates[0].gradient.device, torch.float32)
+            bad = torch.tensor(float(not finite), device=updates[0].gradient.device)
             # Ranks must agree: one that steps alone would have another basis from then on.
             torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
             return bad.item() == 0
-        if math.isfinite(largest.item()):
+        if finite:
             return True
         if self._nonfinite == "raise":
             culprit = next(u for u in updates if not torch.isfinite(u.gradient).all())
