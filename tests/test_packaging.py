@@ -48,10 +48,10 @@ def imports_of(path: Path) -> set[str]:
 
 
 def test_the_extras_are_those_that_are_documented():
-    assert set(REQUIREMENTS) == {"", "train", "demo", "sam2", "dev"}
+    assert set(REQUIREMENTS) == {"", "train", "demo", "sam2", "bench", "dev"}
 
 
-@pytest.mark.parametrize("extra", ["", "train", "dev"])
+@pytest.mark.parametrize("extra", ["", "train", "bench", "dev"])
 def test_constraints_pin_every_direct_dependency_within_its_range(extra):
     pins = pinned_versions()
     for requirement in REQUIREMENTS[extra]:
@@ -60,7 +60,7 @@ def test_constraints_pin_every_direct_dependency_within_its_range(extra):
         assert requirement.specifier.contains(pins[name]), f"{requirement} excludes {pins[name]}"
 
 
-@pytest.mark.parametrize("extra", ["", "train", "dev"])
+@pytest.mark.parametrize("extra", ["", "train", "bench", "dev"])
 def test_every_range_has_a_lower_bound(extra):
     for requirement in REQUIREMENTS[extra]:
         operators = {specifier.operator for specifier in requirement.specifier}
