@@ -35,6 +35,8 @@ def test_paper_recipe_holds_the_papers_settings(repository: Path) -> None:
     path = repository / "hub_configs" / "training" / "paper_l3d.yaml"
     recipe, _ = parse_recipe([f"--config={path}", "--data.path=d", "--output_dir=o"])
     assert (recipe.optimizer.lr, recipe.optimizer.weight_decay) == (5e-5, 3e-5)
+    assert recipe.optimizer.name == "srft_galore"
+    assert (recipe.optimizer.rank, recipe.optimizer.update_proj_gap, recipe.optimizer.scale) == (128, 50, 1)
     assert (recipe.schedule.name, recipe.schedule.min_lr) == ("cosine", 1e-6)
     assert (recipe.batch_size, recipe.budget.epochs, recipe.data.protocol) == (4, 100, "srft_galore")
     assert (recipe.trainable.vision, recipe.trainable.depth) == ("attention", "attention")
@@ -46,6 +48,23 @@ def test_later_files_and_the_command_line_win(tmp_path: Path) -> None:
     second.write_text("optimizer: {lr: 0.01, eps: 0.25}\n")
     recipe, _ = parse_recipe([*NEEDED, f"--config={first}", f"--config={second}", "--optimizer.eps=1e-3"])
     assert (recipe.optimizer.lr, recipe.optimizer.weight_decay, recipe.optimizer.eps) == (0.01, 0.2, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("null", None), (r".*\.qkv", r".*\.qkv"), ("[qkv, attn.proj]", ["qkv", "attn.proj"])],
+)
+def test_target_modules_are_an_expression_or_names(text: str, expected: str | list[str] | None) -> None:
+    recipe, _ = parse_recipe([*NEEDED, f"--optimizer.target_modules={text}"])
+    assert recipe.optimizer.target_modules == expected
+
+
+def test_settings_of_the_projection_come_from_the_command_line_too() -> None:
+    arguments = ["rank=8", "update_proj_gap=5", "scale=0.25", "side=right", "proj_type=std"]
+    recipe, _ = parse_recipe([*NEEDED, *(f"--optimizer.{argument}" for argument in arguments)])
+    settings = recipe.optimizer.projection_settings()
+    assert (settings["rank"], settings["update_proj_gap"], settings["scale"]) == (8, 5, 0.25)
+    assert (settings["side"], settings["proj_type"]) == ("right", "std")
 
 
 def test_model_overrides_are_set_one_by_one() -> None:
@@ -83,6 +102,16 @@ def test_unknown_field_of_a_file_is_refused_by_name(tmp_path: Path, content: str
         ("--optimizer.lr=-1", "optimizer.lr"),
         ("--optimizer.betas=[0.9]", "optimizer.betas"),
         ("--optimizer.betas=[0.9,1.0]", "optimizer.betas"),
+        ("--optimizer.rank=0", "optimizer.rank"),
+        ("--optimizer.rank=2.5", "optimizer.rank"),
+        ("--optimizer.update_proj_gap=0", "optimizer.update_proj_gap"),
+        ("--optimizer.scale=0", "optimizer.scale"),
+        ("--optimizer.side=top", "optimizer.side"),
+        ("--optimizer.proj_type=fft", "optimizer.proj_type"),
+        ("--optimizer.proj_type=full", "optimizer.proj_type"),
+        ("--optimizer={proj_type: svd, power_iterations: 1}", "optimizer.power_iterations"),
+        ("--optimizer={proj_type: srft_oblivious, singular_basis: true}", "optimizer.singular_basis"),
+        ("--optimizer.moment_transfer=carry", "optimizer.moment_transfer"),
         ("--trainable.vision=most", "trainable.vision"),
         ("--schedule.warmup_fraction=1", "schedule.warmup_fraction"),
         ("--schedule.min_lr=1", "schedule.min_lr"),

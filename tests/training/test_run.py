@@ -125,24 +125,44 @@ def test_checkpoint_holds_the_weights_that_train_in_float32(tmp_path: Path, argu
         assert torch.equal(saved[name], tensor), name
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
+SRFT_GALORE = {
+    "optimizer__name": "srft_galore",
+    "optimizer__rank": 4,
+    "optimizer__update_proj_gap": 2,
+    "optimizer__moment_transfer": "rotate",
+}
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"channels_last": True}, SRFT_GALORE], ids=["default", "channels_last", "srft_galore"]
+)
 def test_resumed_run_equals_the_uninterrupted_one(
-    tmp_path: Path, arguments, whole_run: Path, channels_last: bool
+    tmp_path: Path, arguments, whole_run: Path, fields: dict
 ) -> None:
     """In the middle of an epoch, with accumulation, dropout, drop path and augmentation on."""
-    if channels_last:
+    if fields:
         whole_run = tmp_path / "whole"
-        run(arguments(whole_run, checkpoint__keep_last=3, channels_last=True))
+        run(arguments(whole_run, checkpoint__keep_last=3, **fields))
     folder = tmp_path / "run"
     # Step 5 has been done and logged, but is not in the last checkpoint.
-    stopped = prepare(arguments(folder, channels_last=channels_last))
+    stopped = prepare(arguments(folder, **fields))
     stop_before_step(stopped, 6)
     with pytest.raises(KeyboardInterrupt):
         train(stopped)
     assert read_metrics(folder)[-1]["step"] == 5
     assert read_run_state(folder / "last").step == 4
-    run([*arguments(folder, channels_last=channels_last), "--resume"])
+    run([*arguments(folder, **fields), "--resume"])
     assert_equal_runs(whole_run, folder)
+    before, after = (refresh_counts(folder / "checkpoints" / f"step-00000{step}") for step in (4, 6))
+    # Five blocks of qkv and proj; four layers of q, k, v and o.
+    assert len(after) == (5 * 2 + 4 * 4 if fields is SRFT_GALORE else 0)
+    assert all(earlier < later for earlier, later in zip(before, after, strict=True))
+
+
+def refresh_counts(checkpoint: Path) -> list[int]:
+    """How often each projected weight's basis has been refreshed."""
+    state = training_state(checkpoint)
+    return [int(tensor) for name, tensor in state.items() if name.endswith(".refresh_count")]
 
 
 def stop_before_step(current, step: int) -> None:
@@ -306,6 +326,7 @@ def test_tensorboard_gets_the_curves(tmp_path: Path, arguments) -> None:
         ({"trackers": ["paper"]}, "trackers: 'paper' is unknown"),
         ({"trackers": ["wandb"]}, "trackers: wandb is not installed"),
         ({"optimizer__name": "sgdd"}, "optimizer.name: 'sgdd'"),
+        ({"optimizer__name": "srft_galore", "optimizer__target_modules": "qkw"}, "target_modules: 'qkw'"),
         ({"model__architecture": "huge"}, "model.architecture: 'huge'"),
         ({"model__overrides": {"dice": 1}}, "model.overrides.dice"),
         ({"model__init": "missing/folder"}, "missing/folder"),
