@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,15 @@ class Update:
     group: dict[str, Any]
     state: dict[str, Any]
     projection: Projection | None
+
+    def __post_init__(self) -> None:
+        whole = self.parameter.grad
+        if isinstance(whole, DTensor) and whole.placements != self.parameter.placements:
+            # Each process would move its part by other numbers.
+            raise ValueError(
+                f"the gradient of {self.name} is placed as {whole.placements}, the weight as "
+                f"{self.parameter.placements}: redistribute the gradient as the weight is before the step"
+            )
 
     @property
     def step(self) -> int:
@@ -107,7 +117,8 @@ def batches(updates: Iterable[Update]) -> Iterator[list[Update]]:
         if batch[0].projection is None:
             yield batch
             continue
-        size = max(1, _BATCH_ENTRIES // max(1, batch[0].gradient.numel()))
+        # Of whole matrices, which a refresh gathers: equal on all processes, however many rows each holds.
+        size = max(1, _BATCH_ENTRIES // math.prod(batch[0].projection.shape))
         for start in range(0, len(batch), size):
             yield batch[start : start + size]
 
