@@ -286,6 +286,8 @@ class SRFTGaLoreAdamW(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        # PyTorch's addition: a group that gained it here would no longer fit an older distributed checkpoint.
+        self.defaults.pop("differentiable", None)
         for group in self.param_groups:
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
