@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from sharding_checks import sharded_network
 from small_network import equal, frames, loss_of, network, optimizer_of, part, states_of, weights_of
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.nn.parallel import DistributedDataParallel
 
@@ -87,4 +89,20 @@ def layerwise_sharded(findings: Any) -> None:
     findings.facts(modes=modes)
 
 
-CHECKS = (layerwise_data_parallel, layerwise_sharded)
+def layerwise_hybrid(findings: Any) -> None:
+    """Two replicas of one shard, and one replica of two shards, on one mesh of two dimensions each."""
+    norms = {}
+    for replicas in (2, 1):
+        mesh = init_device_mesh("cpu", (replicas, 2 // replicas), mesh_dim_names=("replicas", "shards"))
+        model = fully_shard(network(), mesh=mesh)
+        stepper = LayerwiseStepper(optimizer_of(model))
+        norms[str(replicas)] = []
+        for step in STEPS:
+            _passes(model, step, 1, communicate_last_only=False)
+            stepper.optimizer.step()
+            norms[str(replicas)].append(stepper.last_step.grad_norm)
+        findings.tensors(f"weights-{replicas}", weights_of(model))
+    findings.facts(norms=norms)
+
+
+CHECKS = (layerwise_data_parallel, layerwise_sharded, layerwise_hybrid)

@@ -17,7 +17,7 @@ from small_network import (
     weights_of,
 )
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
@@ -128,6 +128,18 @@ def refusal(weight: torch.Tensor, **settings: Any) -> str:
     return ""
 
 
+def gradient_refusal(mesh: DeviceMesh) -> str:
+    """Of a replicated weight whose input is split over the processes: the gradient is a sum not yet done."""
+    weight = nn.Parameter(distribute_tensor(torch.ones(4, 6), mesh, [Replicate()]))
+    inputs = distribute_tensor(torch.arange(48.0).reshape(8, 6), mesh, [Shard(0)])
+    (inputs @ weight.T).square().sum().backward()
+    try:
+        SRFTGaLoreAdamW([("blocks.0.weight", weight)]).step()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def sharded_refusals(findings: Any) -> None:
     mesh = init_device_mesh("cpu", (2,))
     values = torch.arange(48.0).reshape(8, 6)
@@ -152,6 +164,7 @@ def sharded_refusals(findings: Any) -> None:
         tensor_parallel=refusal(row_wise.weight),
         tensor_and_data_parallel=refusal(column_wise.weight),
         partial=refusal(DTensor.from_local(values, mesh, [Partial()], run_check=False)),
+        gradient=gradient_refusal(mesh),
         rows_not_first=refusal(image, matrix_axes=((1,), (0, 2, 3))),
         rows_of_a_batch=refusal(image, matrix_axes=((1,), (2, 3))),
     )

@@ -23,7 +23,7 @@ from optim.small_network import (
     train,
     weights_of,
 )
-from optim.two_processes import found
+from optim.two_processes import found, tensors
 
 STEPS = range(10)
 Losses = list[Callable[[], torch.Tensor]]
@@ -186,3 +186,20 @@ def test_sharded_weights_move_as_in_the_ordinary_mode(mode: str) -> None:
         assert mode_facts["kept"] == [0] * len(STEPS)
         # The norm of the whole gradient; refreshes have communicated in the backward pass.
         assert mode_facts["collectives"] == [1] * len(STEPS)
+
+
+@pytest.mark.parametrize("replicas", [2, 1])
+def test_replicas_of_shards_equal_one_process(replicas: int) -> None:
+    model = network()
+    optimizer = optimizer_of(model, side="right")
+    norms = []
+    for step in STEPS:
+        loss_of(model, frames(step)).backward()
+        norms.append(torch.nn.utils.get_total_norm([weight.grad for weight in model.parameters()]).item())
+        optimizer.step()
+        optimizer.zero_grad()
+    for rank, fact in enumerate(found("layerwise_hybrid")):
+        assert fact["norms"][str(replicas)] == pytest.approx(norms, rel=1e-6)
+        weights = tensors("layerwise_hybrid", f"weights-{replicas}")[rank]
+        for name, expected in weights_of(model).items():
+            torch.testing.assert_close(weights[name], expected, rtol=1e-6, atol=1e-7)

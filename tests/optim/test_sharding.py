@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from liver_landmark.optim import SRFTGaLoreAdamW
+from liver_landmark.optim.projection import plan_projections
+from liver_landmark.optim.updates import Update, batches
 from optim.small_network import equal, frames, loss_of, network, optimizer_of, states_of, train, weights_of
 from optim.two_processes import found, tensors
 
@@ -54,6 +57,30 @@ def test_moments_are_sharded_as_the_weight(name: str) -> None:
         assert layout["basis"] == ("(Replicate(),)" if name in SKETCHED else None)
 
 
+def test_moments_of_plain_weights_are_sharded_too() -> None:
+    for rank, fact in enumerate(found("sharded")):
+        assert fact["layout"]["3.bias"]["moments"] == [["(Shard(dim=0),)", (7, 6)[rank], 13]] * 2
+        assert fact["layout"]["8.bias"]["moments"] == [["(Shard(dim=0),)", (1, 0)[rank], 1]] * 2
+
+
+def test_processes_batch_alike_whatever_rows_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one would find two bases in one batched decomposition, the other in two: not bit for bit alike."""
+    # Room for one matrix of 13 × 12, for one part of 7 rows, for two of 6.
+    monkeypatch.setattr("liver_landmark.optim.updates._BATCH_ENTRIES", 160)
+    weights = [torch.nn.Parameter(torch.zeros(13, 12)) for _ in range(3)]
+    optimizer = SRFTGaLoreAdamW(weights, rank=2, foreach=True)
+    projections = plan_projections(optimizer.param_groups)
+
+    def sizes(rows: int) -> list[int]:
+        group = optimizer.param_groups[0]
+        updates = [Update(each, each[:rows], "", group, {}, projections[each]) for each in weights]
+        return [len(batch) for batch in batches(updates)]
+
+    assert sizes(7) == sizes(6) == [1, 1, 1]
+    monkeypatch.setattr("liver_landmark.optim.updates._BATCH_ENTRIES", 320)
+    assert sizes(7) == sizes(6) == [2, 1]
+
+
 def test_processes_communicate_at_refreshes_only() -> None:
     for fact in found("sharded"):
         # One gathered gradient for each basis found in one; oblivious bases need none.
@@ -96,11 +123,12 @@ def test_weights_sharded_by_rows_or_replicated_are_accepted() -> None:
         ("tensor_parallel", "placed as S(1)"),
         ("tensor_and_data_parallel", "placed as _S(0, 2)"),
         ("partial", "placed as P(sum)"),
+        ("gradient", "is placed as (Partial(sum),), the weight as (Replicate(),)"),
         ("rows_not_first", "matrix_axes must take axis 0"),
         ("rows_of_a_batch", "matrix_axes must take axis 0"),
     ],
 )
 def test_other_placements_are_refused_by_name(case: str, reason: str) -> None:
     for fact in found("sharded_refusals"):
-        assert fact[case].startswith("blocks.0.weight ")
+        assert fact[case].removeprefix("the gradient of ").startswith("blocks.0.weight ")
         assert reason in fact[case]
