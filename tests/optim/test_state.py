@@ -260,7 +260,7 @@ def refusal_of(state: dict[str, Any], configuration: Configuration, rows: int = 
 
 def saved_state() -> dict[str, Any]:
     """Of an optimizer that refreshes at other steps than the one that is to take it over."""
-    return copy.deepcopy(train(Configuration({"update_proj_gap": 5}))[1].state_dict())
+    return copy.deepcopy(train(Configuration({"update_proj_gap": 2}))[1].state_dict())
 
 
 def test_state_of_other_shapes_is_refused_by_the_parameters_name() -> None:
