@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import checkpoint_checks
@@ -32,7 +33,8 @@ class Findings:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo")
+    # Well before the launcher gives up on us, who would stay behind.
+    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=90))
     # Whatever depended on a global generator would differ between the processes.
     torch.manual_seed(100 + torch.distributed.get_rank())
     for module in (data_parallel_checks, sharding_checks, checkpoint_checks, layerwise_checks):
