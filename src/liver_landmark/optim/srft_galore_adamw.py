@@ -20,7 +20,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Partial
 from torch.optim import Optimizer
 
 from .finite import all_finite
@@ -56,13 +56,15 @@ class SRFTGaLoreAdamW(Optimizer):
             loop is faster.
         nonfinite: A NaN or infinite gradient: `raise` a FloatingPointError that names the parameter, or
             `skip` the whole step (`last_step_skipped` says so); neither touches weights or state. With
-            sharded parameters `skip` costs an all-reduce of one number a step.
+            sharded parameters `skip` costs an all-reduce of one number a step; `raise` costs none, and only
+            the processes that hold the bad rows raise.
         rank: k, clipped to each matrix; None: plain AdamW.
         update_proj_gap: Steps between two refreshes of the same basis.
         scale: Factor on the projected step (GaLore's α).
         proj_type: `srft`, `srft_energy`, `srft_oblivious`, `gaussian` or `svd`; GaLore's `std`,
             `reverse_std`, `left` and `right` are taken as a side.
-        side: `longer`, `shorter`, `left` or `right`; `longer` means `right` for sharded parameters.
+        side: `longer`, `shorter`, `left` or `right`; `longer` means `right` for sharded parameters, so
+            choose `right` where a checkpoint is to move between sharded and whole ones.
         oversampling: Extra columns of the sketch, cut back to `rank`.
         power_iterations: Passes over the gradient that sharpen the basis; one is worth it where the
             spectrum decays slowly.
@@ -196,7 +198,8 @@ class SRFTGaLoreAdamW(Optimizer):
             gradient=local(gradient),
             name=name,
             group=group,
-            state=self.state[parameter],
+            # An entry of its own only once it steps: an empty one would count as initialised elsewhere.
+            state=self.state.get(parameter, {}),
             projection=self._projections.get(parameter),
         )
 
@@ -211,11 +214,13 @@ class SRFTGaLoreAdamW(Optimizer):
 
     def _is_finite(self, updates: list[Update]) -> bool:
         finite = all_finite([update.gradient for update in updates])
-        if self._nonfinite == "skip" and any(isinstance(u.parameter, DTensor) for u in updates):
-            bad = torch.tensor(float(not finite), device=updates[0].gradient.device)
-            # Ranks must agree: one that steps alone would have another basis from then on.
-            torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
-            return bad.item() == 0
+        if self._nonfinite == "skip":
+            # Processes must agree: one that steps alone would have another basis from then on.
+            meshes = {u.parameter.device_mesh for u in updates if isinstance(u.parameter, DTensor)}
+            for mesh in sorted(meshes, key=lambda mesh: mesh.mesh.tolist()):
+                bad = torch.tensor(float(not finite), device=updates[0].gradient.device)
+                everywhere = DTensor.from_local(bad, mesh, [Partial("max")] * mesh.ndim, run_check=False)
+                finite = everywhere.full_tensor().item() == 0
         if finite:
             return True
         if self._nonfinite == "raise":
@@ -229,6 +234,7 @@ class SRFTGaLoreAdamW(Optimizer):
     def _apply(self, updates: list[Update]) -> None:
         for update in updates:
             update.init_state()
+            self.state[update.parameter] = update.state
             update.state["step"] += 1
         for batch in batches(updates):
             if batch[0].projection is None:
