@@ -138,3 +138,21 @@ def test_nothing_to_project_is_refused_by_name(
     with pytest.raises(ValueError, match=message) as error:
         build_optimizer(model, OptimizerConfig(name="srft_galore", target_modules=target_modules))
     assert "\n" not in str(error.value)
+
+
+def test_the_seed_decides_the_projections() -> None:
+    bases = []
+    for seed in (3, 3, 4):
+        model = tiny_model()
+        optimizer = build_optimizer(model, OptimizerConfig(name="srft_galore", rank=4), seed)
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter) + parameter.detach()
+        optimizer.step()
+        bases.append([state["basis"] for state in optimizer.state.values() if "basis" in state])
+    assert all(map(torch.equal, bases[0], bases[1]))
+    assert not any(map(torch.equal, bases[0], bases[2]))
+
+
+def test_targets_that_name_nothing_are_no_default() -> None:
+    with pytest.raises(ValueError, match="target_modules"):
+        build_optimizer(tiny_model(), OptimizerConfig(name="srft_galore", target_modules=[]))

@@ -42,16 +42,17 @@ def _split_by_decay(
     return [group for group in groups if group["params"]]
 
 
-def _adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+def _adamw(model: nn.Module, config: OptimizerConfig, seed: int) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         parameter_groups(model, config.weight_decay), lr=config.lr, betas=config.betas, eps=config.eps
     )
 
 
-def _srft_galore(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    projected, *rest = galore_param_groups(
-        model, config.target_modules or _attentions_that_train(model), **config.projection_settings()
-    )
+def _srft_galore(model: nn.Module, config: OptimizerConfig, seed: int) -> torch.optim.Optimizer:
+    targets = config.target_modules
+    if targets is None:
+        targets = _attentions_that_train(model)
+    projected, *rest = galore_param_groups(model, targets, **config.projection_settings())
     projected["weight_decay"] = config.weight_decay
     others = [parameter for group in rest for parameter in group["params"]]
     return SRFTGaLoreAdamW(
@@ -59,6 +60,7 @@ def _srft_galore(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optim
         lr=config.lr,
         betas=config.betas,
         eps=config.eps,
+        seed=seed,
     )
 
 
@@ -82,18 +84,18 @@ def _attentions_that_train(model: nn.Module) -> str:
     return "|".join(f"({pattern})" for pattern in patterns)
 
 
-# An optimizer takes the model and the recipe's section and chooses its own parameter groups: one that
-# projects some weights needs to know which modules they belong to.
-OPTIMIZERS: dict[str, Callable[[nn.Module, OptimizerConfig], torch.optim.Optimizer]] = {
+# An optimizer takes the model, the recipe's section and its seed, and chooses its own parameter groups: one
+# that projects some weights needs to know which modules they belong to.
+OPTIMIZERS: dict[str, Callable[[nn.Module, OptimizerConfig, int], torch.optim.Optimizer]] = {
     "adamw": _adamw,
     "srft_galore": _srft_galore,
 }
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer of that name over the parameters of `model` that train."""
+def build_optimizer(model: nn.Module, config: OptimizerConfig, seed: int = 0) -> torch.optim.Optimizer:
+    """The optimizer of that name over the parameters of `model` that train; `seed`: of its own draws."""
     if config.name not in OPTIMIZERS:
         raise ValueError(
             f"optimizer.name: {config.name!r} is unknown: choose one of {', '.join(sorted(OPTIMIZERS))}"
         )
-    return OPTIMIZERS[config.name](model, config)
+    return OPTIMIZERS[config.name](model, config, seed)

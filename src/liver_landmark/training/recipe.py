@@ -289,7 +289,7 @@ class Recipe:
             under plain python. Weights are float32 in every case.
         channels_last: Keep images and filters in channels-last order, faster for some convolutions.
         compile: Compile the model with `torch.compile`; worth its minutes in long runs on a GPU.
-        seed: Of weights, order of frames, augmentation and dropout.
+        seed: Of weights, order of frames, augmentation, dropout and random projections.
         log_every_steps: Optimizer steps between two training records.
         trackers: Trackers beside metrics.jsonl, by accelerate's names: `tensorboard`, `wandb`, …
     """

@@ -144,7 +144,7 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
     if recipe.compile:
         # In place: a compiled wrapper would rename the weights.
         model.compile()
-    optimizer = build_optimizer(model, recipe.optimizer)
+    optimizer = build_optimizer(model, recipe.optimizer, recipe.seed)
     frames_per_step = recipe.batch_size * recipe.gradient_accumulation_steps * accelerator.num_processes
     total_steps = recipe.budget.total_steps(len(train_rows), frames_per_step)
     schedule = build_schedule(optimizer, recipe.schedule, recipe.optimizer.lr, total_steps)
