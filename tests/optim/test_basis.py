@@ -158,7 +158,8 @@ def test_a_warm_start_is_a_pass_from_the_former_basis() -> None:
     former = compute_basis(matrix, 10, seed=1)
     expected = torch.linalg.qr(matrix @ matrix.mT @ former).Q
     warm = compute_basis(matrix, 10, seed=2, start=former)
-    torch.testing.assert_close(warm @ warm.mT, expected @ expected.mT, atol=1e-4, rtol=0)
+    # Up to the thousandth of random signs that keeps it from going blind.
+    torch.testing.assert_close(warm @ warm.mT, expected @ expected.mT, atol=2e-3, rtol=0)
     assert captured(matrix, warm) > captured(matrix, former) + 0.05
 
 

@@ -127,6 +127,14 @@ def test_sparse_and_complex_gradients_are_refused_by_name() -> None:
         (dict(lr=-1.0), "lr must be at least 0"),
         (dict(lr=math.nan), "lr must be at least 0"),
         (dict(eps=-1e-8), "eps must be at least 0"),
+        (dict(eps=0), "eps must be more than 0"),
+        (dict(warm_start="no"), "warm_start must be True or False"),
+        (dict(stagger=None), "stagger must be True or False"),
+        (dict(foreach="yes"), "foreach must be one of"),
+        (dict(maximize=1), "maximize must be one of"),
+        (dict(proj_type=["srft"]), "proj_type: .* is unknown"),
+        (dict(matrix_axes=((0,), (None,))), "must name axes"),
+        (dict(matrix_axes=((0.0,), (1,))), "must name axes"),
         (dict(weight_decay=-0.1), "weight_decay must be at least 0"),
         (dict(betas=(0.9, 1.0)), "betas must be two numbers"),
         (dict(betas=(0.9,)), "betas must be two numbers"),
@@ -141,7 +149,7 @@ def test_sparse_and_complex_gradients_are_refused_by_name() -> None:
         (dict(proj_type="svd", warm_start=True), "warm_start means nothing for proj_type svd"),
         (dict(proj_type="srft_oblivious", power_iterations=1), "power_iterations means nothing"),
         (dict(matrix_axes=((0,), (0,))), "must name different axes"),
-        (dict(matrix_axes=((0,), (2,))), "must name different axes"),
+        (dict(matrix_axes=((0,), (2,))), "must name axes"),
         (dict(nonfinite="ignore"), "nonfinite: 'ignore' is unknown"),
     ],
 )
@@ -163,9 +171,9 @@ def test_a_refused_group_leaves_the_optimizer_as_it_was() -> None:
     parameters = weights((6, 4), (6, 4))
     optimizer = SRFTGaLoreAdamW(parameters[:1], rank=2)
     run(parameters[:1], optimizer, 2)
-    group = {"params": [nn.Parameter(torch.ones(3))], "rank": 2}
-    with pytest.raises(ValueError, match="parameter 0 of group 1"):
-        optimizer.add_param_group(group)
+    for shape, settings in (((3,), {}), ((3, 3), {"matrix_axes": ((0,), (None,))})):
+        with pytest.raises(ValueError, match="parameter 0 of group 1"):
+            optimizer.add_param_group({"params": [nn.Parameter(torch.ones(shape))], "rank": 2, **settings})
     assert len(optimizer.param_groups) == 1
     optimizer.add_param_group({"params": parameters[1:], "lr": 0.5})
     run(parameters, optimizer, 2)
@@ -183,6 +191,9 @@ def test_galores_projection_types_choose_a_side_only(proj_type: str, side: str) 
     ):
         group = SRFTGaLoreAdamW(**arguments).param_groups[0]
         assert (group["proj_type"], group["side"]) == ("srft", side)
+    groups = [{"params": weights((6, 4)), "rank": 2, "proj_type": proj_type}]
+    group = SRFTGaLoreAdamW(groups, proj_type="svd").param_groups[0]
+    assert (group["proj_type"], group["side"]) == ("svd", side)
 
 
 def test_global_random_numbers_are_neither_used_nor_moved() -> None:

@@ -207,7 +207,7 @@ def test_every_variant_solves_least_squares(variant: str) -> None:
     assert loss_of().item() < (0.2 if variant == "oblivious" else 0.05) * start
 
 
-def test_rotating_into_the_same_basis_changes_nothing_and_into_another_follows_the_formula() -> None:
+def test_rotated_moments_follow_the_formula() -> None:
     generator = torch.Generator().manual_seed(0)
     average = torch.randn(3, 5, generator=generator)
     square = average.square() + torch.rand(3, 5, generator=generator)

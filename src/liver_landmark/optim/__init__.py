@@ -1,4 +1,4 @@
-"""SRFT-GaLore, an optimizer with low-rank state. Imports torch only; useful without the rest."""
+"""SRFT-GaLore, an optimizer with low-rank state. Its code needs torch only, and nothing of the rest."""
 
 from .basis import PROJ_TYPES, SIDES, compute_basis
 from .layerwise import LayerwiseStep, LayerwiseStepper

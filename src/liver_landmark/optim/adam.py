@@ -38,7 +38,8 @@ def rotate_moments(
     With C = P_newᵀ P_old the new gradient is about C times the old one, and so m ← C m. The second moment
     is a variance plus a squared mean; if the old coordinates are uncorrelated, C maps the variances by its
     squared entries: v ← C² (v - m²) + (C m)², on bias-corrected moments (LDAdam, Robert et al.,
-    arXiv 2410.16103, section 3.2).
+    arXiv 2410.16103, section 3.2). Where v < m², as decay rates of their own allow, the variance counts as
+    none; LDAdam takes the magnitude of the sum instead. O(k² n).
 
     Args:
         average, square: m and v (…, k, n).
@@ -48,7 +49,9 @@ def rotate_moments(
     """
     correction1, correction2 = 1 - betas[0] ** step, 1 - betas[1] ** step
     mean = average / correction1
-    variance = (square / correction2 - mean.square()).clamp_min_(0)
+    # A square that has overflowed stays huge, and spoils no other.
+    most = torch.finfo(square.dtype).max / (2 * rotation.shape[-1])
+    variance = (square / correction2).clamp_max_(most).sub_(mean.square().clamp_max_(most)).clamp_min_(0)
     rotated = rotation @ mean
     square.copy_((rotation.square() @ variance + rotated.square()) * correction2)
     average.copy_(rotated * correction1)

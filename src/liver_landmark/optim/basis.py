@@ -5,12 +5,14 @@ singular vectors maximise it. GaLore (arXiv 2403.03507) computes them by an SVD,
 sequential at heart; SRFT-GaLore (arXiv 2511.03163) takes P = orth(Y) of a randomized Fourier sketch
 Y = A D F R, O(p q log q + p k²). What improves on that, after Halko, Martinsson, Tropp (2011):
 
-- power iterations (algorithm 4.4): Y ← A orth(Aᵀ Y) weighs a singular value σ by σ² more each time; two
-  products with A, 4 p q k operations;
+- power iterations: Y ← A orth(Aᵀ Y) weighs a singular value σ by σ² more each time; two products with A,
+  4 p q k operations. (Algorithm 4.4 without its orthonormalisation of Y before Aᵀ, which costs a third more
+  and matters only for directions with less than a thousandth of the largest singular value.);
 - oversampling: k + extra columns, cut back to the k leading left singular vectors of A's projection onto
   them by the small eigenproblem of (QᵀA)(QᵀA)ᵀ. Without that cut it would mean nothing: the first k
   columns of QR(Y) span the first k columns of Y, however many follow;
-- a warm start: Y = A orth(Aᵀ P_old), one power iteration that starts from the former basis.
+- a warm start: Y = A orth(Aᵀ P_old), one power iteration that starts from the former basis. With
+  oversampling it is joined by as many fresh sketch columns before the cut.
 """
 
 from __future__ import annotations
@@ -19,8 +21,15 @@ from collections.abc import Callable
 
 import torch
 
-from .finite import all_finite
-from .sketch import Seeds, draw_seed, gaussian_sketch, oblivious_basis, srft_energy_sketch, srft_sketch
+from .sketch import (
+    Seeds,
+    add_sparse_signs,
+    draw_seed,
+    gaussian_sketch,
+    oblivious_basis,
+    srft_energy_sketch,
+    srft_sketch,
+)
 
 _SKETCHES: dict[str, Callable[[torch.Tensor, int, Seeds], torch.Tensor]] = {
     "srft": srft_sketch,
@@ -28,6 +37,8 @@ _SKETCHES: dict[str, Callable[[torch.Tensor, int, Seeds], torch.Tensor]] = {
     "gaussian": gaussian_sketch,
 }
 SKETCHED_TYPES = tuple(_SKETCHES)
+# Of a warm start's basis, what is random: enough to be found, too little to cost energy.
+_BLIND_SPOT = 1e-3
 PROJ_TYPES = (*_SKETCHES, "srft_oblivious", "svd")
 SIDES = ("longer", "shorter", "left", "right")
 
@@ -73,6 +84,9 @@ def find_basis(
 ) -> torch.Tensor:
     """An orthonormal basis of `rank` columns for the column space of a finite matrix.
 
+    O(p q log q + p k²) for the Fourier sketches, 4 p q k more for each pass over A, O(p q min(p, q)) for
+    `svd`; sources in this module's head.
+
     Args:
         matrix: A (…, p, q), float32 or float64.
         rank: k, 1 to min(p, q).
@@ -92,11 +106,18 @@ def find_basis(
     if proj_type == "srft_oblivious":
         basis = oblivious_basis(matrix.shape[-2], rank, seeds, matrix.device).to(matrix.dtype)
         return basis.expand(*matrix.shape[:-2], -1, -1).contiguous()
+    matrix = matrix * _power_of_two_to_one(largest_entry(matrix))
     if start is None:
         width = min(rank + oversampling, *matrix.shape[-2:])
         sketch = _SKETCHES[proj_type](matrix, width, seeds)
     else:
+        # The signs find what the former basis is blind to: without them, a gradient that has moved out of
+        # its reach would never be found again.
+        start = add_sparse_signs(start, _BLIND_SPOT, seeds)
         sketch = matrix @ orthonormalize(matrix.mT @ start)
+        width = min(oversampling, min(matrix.shape[-2:]) - rank)
+        if width:
+            sketch = torch.cat([sketch, _SKETCHES[proj_type](matrix, width, seeds)], dim=-1)
     for _ in range(power_iterations):
         sketch = matrix @ orthonormalize(matrix.mT @ sketch)
     basis = orthonormalize(sketch)
@@ -105,11 +126,24 @@ def find_basis(
     return basis.contiguous()
 
 
+def largest_entry(matrix: torch.Tensor) -> torch.Tensor:
+    """The largest magnitude of each matrix of (…, p, q): (…, 1, 1); NaN where there is one."""
+    dims = (-2, -1)
+    return torch.maximum(matrix.amax(dims, keepdim=True), -matrix.amin(dims, keepdim=True))
+
+
+def _power_of_two_to_one(peak: torch.Tensor) -> torch.Tensor:
+    """Brings `peak` between 1/2 and 1, exactly; then no product of the matrix overflows or vanishes."""
+    bound = {torch.float32: 126, torch.float64: 1022}[peak.dtype]
+    exponent = torch.where(torch.isfinite(peak), -torch.frexp(peak).exponent, 0).clamp(-bound, bound)
+    return torch.ldexp(torch.ones_like(peak), exponent)
+
+
 def check_projection(proj_type: str, side: str, oversampling: int, power_iterations: int) -> None:
     """Raises a ValueError that names the first of the four that cannot be."""
-    if proj_type not in PROJ_TYPES:
+    if not isinstance(proj_type, str) or proj_type not in PROJ_TYPES:
         raise ValueError(f"proj_type: {proj_type!r} is unknown: choose one of {', '.join(PROJ_TYPES)}")
-    if side not in SIDES:
+    if not isinstance(side, str) or side not in SIDES:
         raise ValueError(f"side: {side!r} is unknown: choose one of {', '.join(SIDES)}")
     for name, value in (("oversampling", oversampling), ("power_iterations", power_iterations)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -135,7 +169,8 @@ def compute_basis(
 ) -> torch.Tensor:
     """Orthonormal basis of one gradient's chosen side: what SRFT-GaLore projects onto.
 
-    A function of its arguments alone: no global random state is read or moved.
+    A function of its arguments alone: no global random state is read or moved. Cost and sources as
+    `find_basis`.
 
     Args:
         gradient: G (…, m, n), real, of any floating dtype; all matrices of a batch share the random draws.
@@ -167,8 +202,10 @@ def compute_basis(
         )
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise ValueError(f"rank must be an integer of at least 1, got {rank!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
     matrix = gradient.detach().float()
-    if not all_finite([matrix]):
+    if not torch.isfinite(largest_entry(matrix)).all():
         raise ValueError("gradient is not finite: its NaN or infinite entries would fill the whole basis")
     if resolve_side(side, *gradient.shape[-2:]) == "right":
         matrix = matrix.mT
@@ -180,7 +217,7 @@ def compute_basis(
             raise ValueError(
                 f"start must be a basis of shape {(*matrix.shape[:-1], rank)}, got {tuple(start.shape)}"
             )
-        start = start.to(matrix)
+        start = start.detach().to(matrix)
     return find_basis(
         matrix,
         rank,

@@ -38,7 +38,8 @@ class LayerwiseStepper:
     With accumulation, gradients are kept over the first passes, as they must be, and freed in the last.
     Clipping by the total norm is not possible: the norm is known when every weight has moved. Nor is a
     gradient scaler's unscaling. A gradient that is not finite is refused or skipped by itself, when the
-    weights before it have moved. With sharded parameters the norm costs an all-reduce of one number.
+    weights before it have moved. With sharded parameters the norm costs an all-reduce of one number, and
+    `nonfinite="skip"` one for each parameter.
 
     Args:
         optimizer: Its parameters get the hooks.
@@ -52,8 +53,8 @@ class LayerwiseStepper:
     """
 
     def __init__(self, optimizer: SRFTGaLoreAdamW, accumulation_steps: int = 1) -> None:
-        if accumulation_steps < 1:
-            raise ValueError(f"accumulation_steps must be at least 1, got {accumulation_steps}")
+        if not isinstance(accumulation_steps, int) or accumulation_steps < 1:
+            raise ValueError(f"accumulation_steps must be an integer of at least 1, got {accumulation_steps}")
         self.optimizer = optimizer
         self.accumulation_steps = accumulation_steps
         self.last_step: LayerwiseStep | None = None
@@ -99,7 +100,13 @@ class LayerwiseStepper:
         dtype = torch.promote_types(gradient.dtype, torch.float32)
         norm = torch.linalg.vector_norm(gradient, dtype=dtype)
         self._lr = float(self.optimizer.param_groups[0]["lr"])
-        if self.optimizer.step_parameter(parameter):
+        try:
+            used = self.optimizer.step_parameter(parameter)
+        except FloatingPointError:
+            # Whoever goes on after it starts a step anew.
+            self._start()
+            raise
+        if used:
             self._norms.append((parameter, norm))
         else:
             self._skipped += 1
@@ -121,9 +128,11 @@ class LayerwiseStepper:
 def _total_norm(norms: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
     """Of (parameter, norm of this process's part of its gradient); an all-reduce for each way of sharding."""
     parts: dict[Any, list[float]] = {}
-    for parameter, norm in norms:
+    # One wait for the device.
+    values = torch.stack([norm.double() for _, norm in norms]).tolist() if norms else []
+    for (parameter, _), value in zip(norms, values, strict=True):
         layout = (parameter.device_mesh, parameter.placements) if isinstance(parameter, DTensor) else None
-        parts.setdefault(layout, []).append(norm.item())
+        parts.setdefault(layout, []).append(value)
     squares = []
     for layout, part in parts.items():
         square = math.hypot(*part) ** 2

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from .projection import Projection
 
@@ -26,6 +27,13 @@ def check_groups(groups: Sequence[dict[str, Any]], saved_groups: Sequence[dict[s
                 f"group {index} of the loaded state has {len(saved['params'])} parameter(s), this "
                 f"optimizer's {len(group['params'])}{_first_difference(group, saved)}: build it as the one "
                 "that was saved"
+            )
+        ours, theirs = group.get("param_names"), saved.get("param_names")
+        if ours and theirs and ours != theirs and sorted(ours) == sorted(theirs):
+            name = next(name for name, other in zip(ours, theirs, strict=True) if name != other)
+            raise ValueError(
+                f"group {index} of the loaded state has its parameters in another order, from {name} on: "
+                "build the optimizer as the one that was saved"
             )
         if group["rank"] is not None and "rank" not in saved:
             raise ValueError(
@@ -73,9 +81,15 @@ def restored_state(
             expected["basis"] = (tuple(projection.basis_shape), torch.float32)
     restored = {}
     for key, (shape, dtype) in expected.items():
-        found = tuple(saved[key].shape) if key in saved else "missing"
+        value = saved.get(key)
+        found = tuple(value.shape) if isinstance(value, torch.Tensor) else "no tensor"
         if found != shape:
             raise ValueError(f"the state of {name} does not fit: {key} is {found}, expected {shape}")
+        if key not in _COUNTERS and isinstance(value, DTensor) != isinstance(parameter, DTensor):
+            raise ValueError(
+                f"the state of {name} does not fit: of {key} and the parameter only one is sharded: load it "
+                "by torch.distributed.checkpoint"
+            )
         device = "cpu" if key in _COUNTERS else parameter.device
         restored[key] = saved[key].detach().to(device, dtype, copy=True)
     return restored

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from .basis import resolve_side
 from .settings import normalized_axes
-from .stagger import staggered_offsets
+from .stagger import Stagger
 
 
 @dataclass(frozen=True)
@@ -98,20 +97,24 @@ def plan_projections(groups: Sequence[dict[str, Any]]) -> dict[torch.Tensor, Pro
         ValueError: a parameter that cannot be projected as its group says; the message names it.
     """
     planned: dict[torch.Tensor, Projection] = {}
-    by_gap: dict[int, list[torch.Tensor]] = defaultdict(list)
+    staggers: dict[int, Stagger] = {}
     ordinal = 0
     for group_index, group in enumerate(groups):
+        members = {}
         for index, parameter in enumerate(group["params"]):
             if group["rank"] is not None:
-                name = parameter_name(group, group_index, index)
-                planned[parameter] = _plan(parameter, group, name, ordinal)
-                if group["stagger"]:
-                    by_gap[group["update_proj_gap"]].append(parameter)
+                members[parameter] = _plan(
+                    parameter, group, parameter_name(group, group_index, index), ordinal
+                )
             ordinal += 1
-    for gap, parameters in by_gap.items():
-        costs = [planned[parameter].refresh_cost() for parameter in parameters]
-        for parameter, offset in zip(parameters, staggered_offsets(costs, gap), strict=True):
-            planned[parameter] = replace(planned[parameter], offset=offset)
+        if group["stagger"] and members:
+            gap = group["update_proj_gap"]
+            offsets = staggers.setdefault(gap, Stagger(gap)).offsets(
+                [projection.refresh_cost() for projection in members.values()]
+            )
+            for parameter, offset in zip(members, offsets, strict=True):
+                members[parameter] = replace(members[parameter], offset=offset)
+        planned |= members
     return planned
 
 
@@ -162,6 +165,11 @@ def _check_placements(parameter: DTensor, name: str) -> None:
                 f"{name} is placed as {placement}: parameters may be replicated or sharded by rows "
                 "(fully_shard's default), not otherwise"
             )
+    if parameter.to_local().device.type != parameter.device_mesh.device_type:
+        raise ValueError(
+            f"{name} lies on the {parameter.to_local().device.type} while its mesh is of "
+            f"{parameter.device_mesh.device_type}: offloading parameters is not supported"
+        )
 
 
 def _product(sizes: Sequence[int]) -> int:

@@ -31,16 +31,20 @@ NONFINITE = ("raise", "skip")
 
 
 def with_side_of_galore(group: dict[str, Any]) -> dict[str, Any]:
-    """The group with one of GaLore's own values of `proj_type` taken as the `side` that it means."""
+    """The group with one of GaLore's own values of `proj_type` taken as the `side` that it means.
+
+    Such a group has no `proj_type` then, so that the default applies.
+    """
     proj_type = group.get("proj_type")
     if proj_type == "full":
         raise ValueError(
             "proj_type: 'full' projects both sides, which is not supported: choose a side by 'left', "
             "'right', 'std' or 'reverse_std'"
         )
-    if proj_type not in _GALORE_SIDES:
+    if not isinstance(proj_type, str) or proj_type not in _GALORE_SIDES:
         return group
-    return group | {"proj_type": "srft", "side": _GALORE_SIDES[proj_type]}
+    rest = {name: value for name, value in group.items() if name != "proj_type"}
+    return rest | {"side": _GALORE_SIDES[proj_type]}
 
 
 def _number(name: str, value: Any) -> float:
@@ -59,6 +63,12 @@ def check_group(group: dict[str, Any]) -> None:
         value = _number(name, group[name])
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be at least 0 and finite, got {value}")
+    if group["eps"] == 0:
+        # The step of a gradient of zero would be 0 / 0.
+        raise ValueError("eps must be more than 0")
+    for name, allowed in (("maximize", (True, False)), ("foreach", (True, False, None))):
+        if not any(group[name] is value for value in allowed):
+            raise ValueError(f"{name} must be one of {allowed}, got {group[name]!r}")
     betas = group["betas"]
     pair = isinstance(betas, Sequence) and len(betas) == 2
     if not pair or not all(0 <= _number("betas", beta) < 1 for beta in betas):
@@ -74,6 +84,9 @@ def check_projected_group(group: dict[str, Any]) -> None:
         value = group[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    for name in ("warm_start", "singular_basis", "stagger"):
+        if not isinstance(group[name], bool):
+            raise ValueError(f"{name} must be True or False, got {group[name]!r}")
     if not 0 < _number("scale", group["scale"]) < math.inf:
         raise ValueError(f"scale must be positive and finite, got {group['scale']}")
     check_projection(group["proj_type"], group["side"], group["oversampling"], group["power_iterations"])
@@ -112,9 +125,13 @@ def normalized_axes(matrix_axes: Sequence[Sequence[int]] | None, dimensions: int
     pair = isinstance(matrix_axes, Sequence) and len(matrix_axes) == 2
     if not pair or not all(isinstance(axes, Sequence) and axes for axes in matrix_axes):
         raise ValueError(f"matrix_axes must be (row axes, column axes), neither empty, got {matrix_axes}")
-    rows, columns = (tuple(int(axis) % dimensions for axis in axes) for axes in matrix_axes)
+    named = [axis for axes in matrix_axes for axis in axes]
+    if not all(isinstance(axis, int) and -dimensions <= axis < dimensions for axis in named):
+        raise ValueError(
+            f"matrix_axes {matrix_axes} must name axes of {name}'s {dimensions} by their numbers"
+        )
+    rows, columns = (tuple(axis % dimensions for axis in axes) for axes in matrix_axes)
     used = rows + columns
-    exist = all(-dimensions <= axis < dimensions for axes in matrix_axes for axis in axes)
-    if len(set(used)) < len(used) or not exist:
+    if len(set(used)) < len(used):
         raise ValueError(f"matrix_axes {matrix_axes} must name different axes of {name}'s {dimensions}")
     return tuple(axis for axis in range(dimensions) if axis not in used), rows, columns

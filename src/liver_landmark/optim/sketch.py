@@ -46,7 +46,7 @@ def draw_seed(seed: int, ordinal: int, refresh: int) -> int:
 
 def _generators(seeds: Seeds) -> list[torch.Generator]:
     # On the CPU whatever the device, so that a checkpoint goes on alike on another one.
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
 
 def _per_matrix(drawn: list[torch.Tensor], device: torch.device) -> torch.Tensor:
@@ -56,12 +56,13 @@ def _per_matrix(drawn: list[torch.Tensor], device: torch.device) -> torch.Tensor
 
 
 def _signs(size: int, generator: torch.Generator) -> torch.Tensor:
-    return torch.randint(0, 2, (size,), generator=generator, dtype=torch.int8).mul_(2).sub_(1)
+    drawn = torch.randint(0, 2, (size,), generator=generator, dtype=torch.int8, device="cpu")
+    return drawn.mul_(2).sub_(1)
 
 
 def _columns(size: int, width: int, generator: torch.Generator) -> torch.Tensor:
     """`width` different ones of `size`, ascending: the order changes nothing but the memory's locality."""
-    return torch.randperm(size, generator=generator)[:width].sort().values
+    return torch.randperm(size, generator=generator, device="cpu")[:width].sort().values
 
 
 def _mirror(columns: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,14 +110,19 @@ def srft_sketch(matrix: torch.Tensor, width: int, seeds: Seeds) -> torch.Tensor:
 
 
 def srft_energy_sketch(matrix: torch.Tensor, width: int, seeds: Seeds) -> torch.Tensor:
-    """Y = A D H R with the `width` columns of A D H that hold most energy; shapes as `srft_sketch`.
+    """Y = A Q D H R with the `width` columns of A Q D H that hold most energy; shapes as `srft_sketch`.
 
     Each of the q real columns competes by itself. (Of complex bins, j and q - j have equal energy and
-    span the same two real directions: a choice among them takes every direction twice.)
+    span the same two real directions: a choice among them takes every direction twice.) Q permutes A's
+    columns at random: where energy lies in a few neighbouring ones, neighbouring frequencies would be
+    nearly parallel, and the choice would take the same direction again and again. O(p q log q).
     """
     size = matrix.shape[-1]
-    signs = _per_matrix([_signs(size, generator) for generator in _generators(seeds)], matrix.device)
-    transformed = hartley_transform(matrix * signs.to(matrix.dtype).unsqueeze(-2))
+    generators = _generators(seeds)
+    signs = _per_matrix([_signs(size, generator) for generator in generators], matrix.device)
+    orders = [torch.randperm(size, generator=generator, device="cpu") for generator in generators]
+    shuffled = _select(matrix, _per_matrix(orders, matrix.device))
+    transformed = hartley_transform(shuffled * signs.to(matrix.dtype).unsqueeze(-2))
     energy = transformed.square().sum(dim=-2)
     # Stable, so that equal energies are ordered alike everywhere.
     columns = energy.sort(dim=-1, descending=True, stable=True).indices[..., :width]
@@ -129,7 +135,10 @@ def gaussian_sketch(matrix: torch.Tensor, width: int, seeds: Seeds) -> torch.Ten
     Shapes as `srft_sketch`.
     """
     shape = (matrix.shape[-1], width)
-    normal = [torch.randn(shape, generator=generator) for generator in _generators(seeds)]
+    normal = [
+        torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+        for generator in _generators(seeds)
+    ]
     return matrix @ (_per_matrix(normal, matrix.device).to(matrix.dtype) / math.sqrt(width))
 
 
@@ -139,7 +148,7 @@ def oblivious_basis(size: int, rank: int, seeds: Seeds, device: torch.device) ->
     Returns:
         float32 (size, rank), or (batch, size, rank) for several seeds. O(size · rank).
     """
-    angles = torch.arange(size, dtype=torch.float64) * (2 * math.pi / size)
+    angles = torch.arange(size, dtype=torch.float64, device="cpu") * (2 * math.pi / size)
     cas = ((angles.cos() + angles.sin()) / math.sqrt(size)).float().to(device)
     rows = torch.arange(size, device=device)
     generators = _generators(seeds)
@@ -147,3 +156,14 @@ def oblivious_basis(size: int, rank: int, seeds: Seeds, device: torch.device) ->
     columns = _per_matrix([_columns(size, rank, generator) for generator in generators], device)
     phases = rows.unsqueeze(-1) * columns.unsqueeze(-2) % size
     return cas[phases] * signs.unsqueeze(-1)
+
+
+def add_sparse_signs(basis: torch.Tensor, size: float, seeds: Seeds) -> torch.Tensor:
+    """P + size · S, with one random sign in each row of S: no direction of the space is left out. O(p)."""
+    rows, columns = basis.shape[-2:]
+    signs = _per_matrix([_signs(rows, generator) for generator in _generators(seeds)], basis.device)
+    places = torch.arange(rows, device=basis.device) % columns
+    entries = (size * signs.to(basis.dtype)).unsqueeze(-1)
+    return basis.scatter_add(
+        -1, places.unsqueeze(-1).expand(*basis.shape[:-1], 1), entries.expand(*basis.shape[:-1], 1)
+    )

@@ -23,7 +23,7 @@ import torch
 from torch.distributed.tensor import DTensor, Partial
 from torch.optim import Optimizer
 
-from .finite import all_finite
+from .finite import squares_are_finite
 from .loading import check_groups, restored_state
 from .projection import local, parameter_name, plan_projections
 from .settings import NONFINITE, check_group, with_side_of_galore
@@ -34,7 +34,8 @@ class SRFTGaLoreAdamW(Optimizer):
     """AdamW (decoupled weight decay) with low-rank moments for the groups that have a `rank`.
 
     The settings you will actually change: `lr`, `weight_decay`, and in a group `rank`,
-    `update_proj_gap`, `scale`. Every setting but `nonfinite` may stand in a parameter group.
+    `update_proj_gap`, `scale`. Every setting but `nonfinite` may stand in a parameter group. In a group that
+    is at work, `rank`, `side`, `proj_type`, `matrix_axes`, `stagger` and `seed` must stay as they are.
 
     State, tensors only: `step`, `exp_avg`, `exp_avg_sq`, and for projected weights `refresh_count` and
     `basis`: k (long + 2 short) numbers for a long × short weight. Moments and bases are float32 for weights
@@ -52,12 +53,13 @@ class SRFTGaLoreAdamW(Optimizer):
         weight_decay: Decoupled: a weight shrinks by lr · weight_decay a step.
         maximize: Climb instead of descend.
         foreach: Batch equal shapes: one transform, QR and product for many weights, at the price of a
-            copy of their gradients (at most 128 MiB at a time). None: on GPUs, not on CPUs, where a
-            loop is faster.
-        nonfinite: A NaN or infinite gradient: `raise` a FloatingPointError that names the parameter, or
-            `skip` the whole step (`last_step_skipped` says so); neither touches weights or state. With
-            sharded parameters `skip` costs an all-reduce of one number a step; `raise` costs none, and only
-            the processes that hold the bad rows raise.
+            copy of their gradients (at most 128 MiB of them at a time). None: on GPUs, not on CPUs, where
+            a loop is faster.
+        nonfinite: A gradient that is NaN, infinite, or too large to be squared (1.8e19 in float32): `raise`
+            a FloatingPointError that names the parameter, or `skip` the whole step (`last_step_skipped`
+            says so); neither touches weights or state. With sharded parameters `skip` costs an all-reduce
+            of one number a step; `raise` costs none, and only the processes that hold the bad rows raise,
+            while the others wait for them until the process group's time is up.
         rank: k, clipped to each matrix; None: plain AdamW.
         update_proj_gap: Steps between two refreshes of the same basis.
         scale: Factor on the projected step (GaLore's α).
@@ -129,7 +131,7 @@ class SRFTGaLoreAdamW(Optimizer):
             matrix_axes=matrix_axes,
             seed=seed,
         )
-        defaults = with_side_of_galore(defaults)
+        defaults = {"proj_type": "srft"} | with_side_of_galore(defaults)
         self._nonfinite = nonfinite
         self.last_step_skipped = False
         super().__init__(params, defaults)
@@ -141,7 +143,7 @@ class SRFTGaLoreAdamW(Optimizer):
         super().add_param_group(group)
         try:
             self._plan()
-        except ValueError:
+        except (ValueError, TypeError):
             self.param_groups.pop()
             raise
 
@@ -156,9 +158,10 @@ class SRFTGaLoreAdamW(Optimizer):
             What the closure returned.
 
         Raises:
-            FloatingPointError: a NaN or infinite gradient, with `nonfinite="raise"`.
+            FloatingPointError: a gradient that is not finite, with `nonfinite="raise"`.
             TypeError: a sparse or complex gradient.
         """
+        self.last_step_skipped = False
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -213,21 +216,22 @@ class SRFTGaLoreAdamW(Optimizer):
         }
 
     def _is_finite(self, updates: list[Update]) -> bool:
-        finite = all_finite([update.gradient for update in updates])
+        finite = squares_are_finite([update.gradient for update in updates])
         if self._nonfinite == "skip":
             # Processes must agree: one that steps alone would have another basis from then on.
-            meshes = {u.parameter.device_mesh for u in updates if isinstance(u.parameter, DTensor)}
-            for mesh in sorted(meshes, key=lambda mesh: mesh.mesh.tolist()):
+            sharded = (update.parameter for update in updates if isinstance(update.parameter, DTensor))
+            # In the parameters' order, which all processes share.
+            for mesh in dict.fromkeys(parameter.device_mesh for parameter in sharded):
                 bad = torch.tensor(float(not finite), device=updates[0].gradient.device)
                 everywhere = DTensor.from_local(bad, mesh, [Partial("max")] * mesh.ndim, run_check=False)
                 finite = everywhere.full_tensor().item() == 0
         if finite:
             return True
         if self._nonfinite == "raise":
-            culprit = next(u for u in updates if not torch.isfinite(u.gradient).all())
+            culprit = next(u for u in updates if not squares_are_finite([u.gradient]))
             raise FloatingPointError(
-                f"the gradient of {culprit.name} is not finite; nothing was changed: lower lr, clip the "
-                "gradients, or pass nonfinite='skip'"
+                f"the gradient of {culprit.name} is not finite, or its square is not; nothing was changed: "
+                "lower lr, clip the gradients, or pass nonfinite='skip'"
             )
         return False
 
@@ -258,18 +262,21 @@ class SRFTGaLoreAdamW(Optimizer):
             check_groups(self.param_groups, state_dict["param_groups"])
             loaded.update(state_dict)
 
-        # The last hook sees what those before it have made of the argument.
-        last_hook = self.register_load_state_dict_pre_hook(keep)
+        # Behind the hooks that rewrite the argument, and before those that look at what has been loaded:
+        # in between, PyTorch casts all state to the parameters' dtype and shares what needs no cast.
+        hooks = [
+            self.register_load_state_dict_pre_hook(keep),
+            self.register_load_state_dict_post_hook(lambda _: self._restore(loaded), prepend=True),
+        ]
         try:
             super().load_state_dict(state_dict)
-            # It has cast all state to the parameters' dtype, and shares what needed no cast.
-            self._restore(loaded)
-        except ValueError:
+        except (ValueError, TypeError, AttributeError, KeyError):
             self.state, self.param_groups = before
             self._plan()
             raise
         finally:
-            last_hook.remove()
+            for hook in hooks:
+                hook.remove()
 
     def _restore(self, state_dict: dict[str, Any]) -> None:
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
@@ -295,6 +302,10 @@ class SRFTGaLoreAdamW(Optimizer):
         # PyTorch's addition: a group that gained it here would no longer fit an older distributed checkpoint.
         self.defaults.pop("differentiable", None)
         for group in self.param_groups:
+            sided = with_side_of_galore(group)
+            if sided is not group:
+                del group["proj_type"]
+                group["side"] = sided["side"]
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
             check_group(group)

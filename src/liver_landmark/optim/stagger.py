@@ -6,23 +6,32 @@ import heapq
 from collections.abc import Sequence
 
 
-def staggered_offsets(costs: Sequence[float], gap: int) -> list[int]:
+class Stagger:
     """Spreads refreshes over the `gap` steps between two of the same parameter, so that all cost alike.
 
-    The dearest first, each to the step with least so far (Graham's longest-processing-time rule, at most
-    4/3 of the best maximum). A function of its arguments: the same on every rank and after every resume.
+    Group by group, later ones on top of what earlier ones have taken, so that a group that is added moves
+    no offset. A function of what it is given: the same on every rank and after every resume.
 
     Args:
-        costs: Of each refresh, in any unit.
-        gap: Steps to spread them over.
-
-    Returns:
-        For each, an offset from 0 to gap - 1.
+        gap: Steps to spread refreshes over.
     """
-    loads = [(0.0, step) for step in range(gap)]
-    offsets = [0] * len(costs)
-    for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
-        load, step = heapq.heappop(loads)
-        offsets[index] = step
-        heapq.heappush(loads, (load + costs[index], step))
-    return offsets
+
+    def __init__(self, gap: int) -> None:
+        self._gap = gap
+        self._loads: list[tuple[float, int]] = []  # a heap of (load, step) of the steps that have any
+
+    def offsets(self, costs: Sequence[float]) -> list[int]:
+        """For each refresh of a group, of positive cost in any unit, an offset from 0 to gap - 1.
+
+        The dearest first, each to the step with least so far: Graham's longest-processing-time rule, at
+        most 4/3 of the best maximum.
+        """
+        offsets = [0] * len(costs)
+        for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
+            if len(self._loads) < self._gap:
+                load, step = 0.0, len(self._loads)
+            else:
+                load, step = heapq.heappop(self._loads)
+            offsets[index] = step
+            heapq.heappush(self._loads, (load + costs[index], step))
+        return offsets

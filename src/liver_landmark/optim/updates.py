@@ -12,7 +12,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from .adam import denominators, rotate_moments, update_moments
-from .basis import find_basis
+from .basis import find_basis, largest_entry
 from .projection import Projection, local, replicated_like, zeros_of_rows
 from .sketch import draw_seed, oblivious_basis
 
@@ -58,14 +58,14 @@ class Update:
         """Moments of zero; the basis comes with the first gradient."""
         if self.state:
             return
-        self.state["step"] = torch.zeros((), dtype=torch.float32)
+        self.state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
         for name in ("exp_avg", "exp_avg_sq"):
             if self.projection is None:
                 self.state[name] = torch.zeros_like(self.parameter, dtype=self.dtype)
             else:
                 self.state[name] = zeros_of_rows(self.projection.moment_shape, self.dtype, self.parameter)
         if self.projection is not None:
-            self.state["refresh_count"] = torch.zeros((), dtype=torch.int64)
+            self.state["refresh_count"] = torch.zeros((), dtype=torch.int64, device="cpu")
 
     def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
         return local(self.state["exp_avg"]), local(self.state["exp_avg_sq"])
@@ -81,24 +81,16 @@ class Update:
             gradient = gradient.full_tensor()
         return self.projection.to_matrix(gradient).to(self.dtype)
 
-    def basis(self) -> torch.Tensor:
-        if self.group["proj_type"] == "srft_oblivious":
-            projection = self.projection
-            # The count is one ahead of the basis in use.
-            basis = oblivious_basis(
-                projection.basis_shape[-2], projection.rank, [self.seed(-1)], self.gradient.device
-            )
-            return basis.expand(projection.basis_shape).to(self.dtype)
-        return local(self.state["basis"]).to(self.dtype)
-
     def seed(self, ahead: int = 0) -> int:
         count = int(self.state["refresh_count"]) + ahead
         return draw_seed(self.group["seed"], self.projection.ordinal, count)
 
     def is_due(self) -> bool:
         """Whether the basis is refreshed before this step, which has been counted already."""
-        offset = (self.step - 1) % self.group["update_proj_gap"]
-        return int(self.state["refresh_count"]) == 0 or offset == self.projection.offset
+        gap = self.group["update_proj_gap"]
+        # The gap may have been changed since the offset was planned.
+        on_turn = (self.step - 1) % gap == self.projection.offset % gap
+        return on_turn or int(self.state["refresh_count"]) == 0
 
 
 def batches(updates: Iterable[Update]) -> Iterator[list[Update]]:
@@ -112,6 +104,8 @@ def batches(updates: Iterable[Update]) -> Iterator[list[Update]]:
         projection = update.projection
         if projection is not None:
             key += (projection.shape, projection.axes, projection.side, update.gradient.shape)
+            if isinstance(update.parameter, DTensor):
+                key += (update.parameter.device_mesh, update.parameter.placements)
         batches[key if foreach else index].append(update)
     for batch in batches.values():
         if batch[0].projection is None:
@@ -135,26 +129,36 @@ def _unstack(tensor: torch.Tensor, count: int) -> list[torch.Tensor]:
 def refresh(updates: list[Update]) -> None:
     """Gives every update, all of one shape and group, a new basis; moments follow as the group says."""
     group = updates[0].group
-    former = [_former_basis(update) for update in updates]
+    counts = [int(update.state["refresh_count"]) for update in updates]
+    rotates = group["moment_transfer"] == "rotate"
+    former = [bases_of([u]) if rotates and count else None for u, count in zip(updates, counts, strict=True)]
     if group["proj_type"] == "srft_oblivious":
         for update in updates:
             update.state["refresh_count"] += 1
     else:
         _refresh_from_gradients(updates)
-    for update, basis in zip(updates, former, strict=True):
-        if basis is not None:
+    for update, basis, count in zip(updates, former, counts, strict=True):
+        if basis is not None and int(update.state["refresh_count"]) > count:
             _rotate(update, basis)
 
 
-def _former_basis(update: Update) -> torch.Tensor | None:
-    """The basis that the moments are to be carried over from, if they are."""
-    rotates = update.group["moment_transfer"] == "rotate"
-    return update.basis() if rotates and int(update.state["refresh_count"]) else None
+def bases_of(updates: list[Update]) -> torch.Tensor:
+    """The bases in use of updates of one shape and group: one as it is, several stacked."""
+    projection, dtype = updates[0].projection, updates[0].dtype
+    if updates[0].group["proj_type"] != "srft_oblivious":
+        return _stack([local(update.state["basis"]) for update in updates]).to(dtype)
+    # Made anew; the count is one ahead of the basis in use.
+    seeds = [update.seed(-1) for update in updates]
+    bases = oblivious_basis(projection.basis_shape[-2], projection.rank, seeds, updates[0].gradient.device)
+    for _ in projection.shape[:-2]:
+        bases = bases.unsqueeze(-3)
+    stacked = (len(updates),) if len(updates) > 1 else ()
+    return bases.expand(*stacked, *projection.basis_shape).to(dtype)
 
 
 def _refresh_from_gradients(updates: list[Update]) -> None:
     matrices = [update.whole_matrix() for update in updates]
-    nonzero = torch.stack([matrix.any() for matrix in matrices]).tolist()
+    nonzero = torch.stack([largest_entry(matrix).amax() > 0 for matrix in matrices]).tolist()
     alike: dict[Any, list[tuple[torch.Tensor, Update]]] = defaultdict(list)
     for matrix, update, holds in zip(matrices, updates, nonzero, strict=True):
         if holds:
@@ -181,7 +185,7 @@ def _set_bases_of(matrices: list[torch.Tensor], updates: list[Update], warm: boo
         proj_type=group["proj_type"],
         oversampling=group["oversampling"],
         power_iterations=group["power_iterations"],
-        start=_stack([update.basis() for update in updates]) if warm else None,
+        start=bases_of(updates) if warm else None,
         singular=group["singular_basis"],
     )
     for update, basis in zip(updates, _unstack(bases, len(updates)), strict=True):
@@ -200,7 +204,7 @@ def _rotate(update: Update, former: torch.Tensor) -> None:
     if steps < 1:
         return
     average, square = update.moments()
-    rotation = update.basis().mT @ former
+    rotation = bases_of([update]).mT @ former
     if update.projection.side == "right":
         average, square = average.mT, square.mT
     rotate_moments(average, square, rotation, steps, update.group["betas"])
@@ -216,7 +220,7 @@ def apply_plain(updates: list[Update]) -> None:
     roots = denominators(squares, steps, group["betas"][1], group["eps"])
     weights = [update.weight for update in updates]
     lr = float(group["lr"])
-    torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
+    _shrink(weights, 1 - lr * group["weight_decay"])
     sizes = [_signed(group, lr) / (1 - group["betas"][0] ** step) for step in steps]
     if weights[0].dtype == averages[0].dtype:
         torch._foreach_addcdiv_(weights, averages, roots, sizes)
@@ -229,7 +233,7 @@ def apply_projected(updates: list[Update]) -> None:
     """AdamW on projected gradients; all updates of one shape and group."""
     group, projection = updates[0].group, updates[0].projection
     count = len(updates)
-    basis = _stack([update.basis() for update in updates])
+    basis = bases_of(updates)
     low = projection.project(_stack([update.matrix() for update in updates]), basis)
     averages, squares = map(list, zip(*(update.moments() for update in updates), strict=True))
     update_moments(_unstack(low, count), averages, squares, group["betas"])
@@ -250,9 +254,15 @@ def apply_projected(updates: list[Update]) -> None:
         return
     moved = _unstack(projection.project_back(_stack(directions), basis), count)
     weights = [update.weight for update in updates]
-    torch._foreach_mul_(weights, decay)
-    for weight, matrix in zip(weights, moved, strict=True):
-        weight.add_(projection.from_matrix(matrix, weight), alpha=size)
+    _shrink(weights, decay)
+    steps_of = [projection.from_matrix(matrix, weight) for matrix, weight in zip(moved, weights, strict=True)]
+    torch._foreach_add_(weights, steps_of, alpha=size)
+
+
+def _shrink(weights: list[torch.Tensor], factor: float) -> None:
+    """Decoupled weight decay; none costs nothing."""
+    if factor != 1:
+        torch._foreach_mul_(weights, factor)
 
 
 def _signed(group: dict[str, Any], size: float) -> float:
