@@ -10,7 +10,7 @@ from small_network import frames, loss_of, network, optimizer_of, part, states_o
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.nn.parallel import DistributedDataParallel
 
-STEPS = range(10)
+STEPS = range(16)
 
 
 def _generators() -> tuple[torch.Tensor, object]:

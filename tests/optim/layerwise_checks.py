@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from liver_landmark.optim import LayerwiseStepper
 
-STEPS = range(10)
+STEPS = range(16)
 
 
 def _network_with_stepper() -> tuple[torch.nn.Module, LayerwiseStepper]:

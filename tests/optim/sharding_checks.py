@@ -25,7 +25,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 
 from liver_landmark.optim import SRFTGaLoreAdamW
 
-STEPS = range(10)
+STEPS = range(16)
 
 
 def sharded_network() -> FSDPModule:

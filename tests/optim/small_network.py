@@ -31,10 +31,10 @@ def network(dtype: torch.dtype = torch.float64) -> nn.Sequential:
 
 
 def groups(model: nn.Module, side: str = "longer") -> list[dict[str, Any]]:
-    """Projected, oblivious and plain groups, with several refreshes within ten steps."""
+    """Projected, oblivious and plain groups, with several refreshes within sixteen steps."""
     weights = {name: weight for name, weight in model.named_parameters()}
     convolution, wide, tall, row = (f"{index}.weight" for index in (0, 3, 6, 8))
-    projected = {"update_proj_gap": 3, "side": side}
+    projected = {"update_proj_gap": 5, "side": side}
     return [
         {"params": [(convolution, weights.pop(convolution))], "rank": 3, "matrix_axes": CONVOLUTION}
         | projected,

@@ -18,7 +18,7 @@ from optim.small_network import (
 )
 from optim.two_processes import found, tensors
 
-STEPS = range(10)
+STEPS = range(16)
 
 
 @pytest.fixture(scope="module")

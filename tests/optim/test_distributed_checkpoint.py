@@ -49,7 +49,7 @@ def load(folder: Path, side: str) -> tuple[nn.Module, SRFTGaLoreAdamW]:
 def test_restored_optimizer_goes_on_bit_for_bit(tmp_path: Path) -> None:
     model = network()
     optimizer = optimizer_of(model)
-    train(model, optimizer, range(10))
+    train(model, optimizer, range(16))
     optimizer.param_groups[0]["lr"] = 3e-3
     dcp.save(state_of(model, optimizer), checkpoint_id=tmp_path)
     other, restored = load(tmp_path, "longer")

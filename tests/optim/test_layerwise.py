@@ -25,7 +25,7 @@ from optim.small_network import (
 )
 from optim.two_processes import found, tensors
 
-STEPS = range(10)
+STEPS = range(16)
 Losses = list[Callable[[], torch.Tensor]]
 
 
@@ -163,7 +163,7 @@ def test_a_forgotten_step_is_an_error() -> None:
 
 
 def test_no_passes_at_all_are_refused() -> None:
-    with pytest.raises(ValueError, match="accumulation_steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="accumulation_steps must be an integer of at least 1, got 0"):
         LayerwiseStepper(optimizer_of(network()), accumulation_steps=0)
 
 

@@ -11,7 +11,7 @@ from liver_landmark.optim.updates import Update, batches
 from optim.small_network import equal, frames, loss_of, network, optimizer_of, states_of, train, weights_of
 from optim.two_processes import found, tensors
 
-STEPS = range(10)
+STEPS = range(16)
 # Of 7, 13, 30 and 1 rows, as torch.chunk gives them to two processes.
 ROWS = {"0.weight": (4, 3), "3.weight": (7, 6), "6.weight": (15, 15), "8.weight": (1, 0)}
 MOMENTS = {"0.weight": (7, 3), "3.weight": (13, 4), "6.weight": (30, 5), "8.weight": (1, 1)}

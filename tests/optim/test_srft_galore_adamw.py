@@ -69,7 +69,7 @@ def test_projected_weights_follow_the_textbook(side: str) -> None:
     starts = [parameter.detach().clone() for parameter in parameters]
     optimizer = SRFTGaLoreAdamW(parameters, **settings, side=side, stagger=False)
     gradients: list[list[torch.Tensor]] = [[] for _ in parameters]
-    for step in range(13):
+    for step in range(16):
         set_gradients(parameters, step)
         for seen, parameter in zip(gradients, parameters, strict=True):
             seen.append(parameter.grad.clone())

@@ -82,7 +82,10 @@ def restored_state(
     restored = {}
     for key, (shape, dtype) in expected.items():
         value = saved.get(key)
-        found = tuple(value.shape) if isinstance(value, torch.Tensor) else "no tensor"
+        if not isinstance(value, torch.Tensor):
+            problem = "missing" if key not in saved else "no tensor"
+            raise ValueError(f"the state of {name} does not fit: {key} is {problem}, expected {shape}")
+        found = tuple(value.shape)
         if found != shape:
             raise ValueError(f"the state of {name} does not fit: {key} is {found}, expected {shape}")
         if key not in _COUNTERS and isinstance(value, DTensor) != isinstance(parameter, DTensor):
