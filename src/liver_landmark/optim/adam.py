@@ -23,11 +23,15 @@ def update_moments(
 def denominators(
     squares: list[torch.Tensor], steps: Sequence[int], beta2: float, eps: float
 ) -> list[torch.Tensor]:
-    """√(v / (1 - β₂ᵗ)) + ε, new tensors."""
+    """√v + ε √(1 - β₂ᵗ), new tensors: what stands below m once the corrections are in `step_factors`."""
     roots = torch._foreach_sqrt(squares)
-    torch._foreach_div_(roots, [math.sqrt(1 - beta2**step) for step in steps])
-    torch._foreach_add_(roots, eps)
+    torch._foreach_add_(roots, [eps * math.sqrt(1 - beta2**step) for step in steps])
     return roots
+
+
+def step_factors(steps: Sequence[int], betas: Sequence[float]) -> list[float]:
+    """√(1 - β₂ᵗ) / (1 - β₁ᵗ): both bias corrections as one number, so that they cost no pass of their own."""
+    return [math.sqrt(1 - betas[1] ** step) / (1 - betas[0] ** step) for step in steps]
 
 
 def rotate_moments(

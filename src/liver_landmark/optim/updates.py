@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
-from .adam import denominators, rotate_moments, update_moments
+from .adam import denominators, rotate_moments, step_factors, update_moments
 from .basis import find_basis, largest_entry
 from .projection import Projection, local, replicated_like, zeros_of_rows
 from .sketch import draw_seed, oblivious_basis
@@ -221,7 +221,7 @@ def apply_plain(updates: list[Update]) -> None:
     weights = [update.weight for update in updates]
     lr = float(group["lr"])
     _shrink(weights, 1 - lr * group["weight_decay"])
-    sizes = [_signed(group, lr) / (1 - group["betas"][0] ** step) for step in steps]
+    sizes = [_signed(group, lr) * factor for factor in step_factors(steps, group["betas"])]
     if weights[0].dtype == averages[0].dtype:
         torch._foreach_addcdiv_(weights, averages, roots, sizes)
         return
@@ -240,8 +240,7 @@ def apply_projected(updates: list[Update]) -> None:
     steps = [update.step for update in updates]
     roots = denominators(squares, steps, group["betas"][1], group["eps"])
     directions = torch._foreach_div(averages, roots)
-    # Multiplied here, where they are small, because each weight has a bias correction of its own.
-    torch._foreach_div_(directions, [1 - group["betas"][0] ** step for step in steps])
+    factors = step_factors(steps, group["betas"])
 
     lr = float(group["lr"])
     size = _signed(group, lr * group["scale"])
@@ -250,8 +249,10 @@ def apply_projected(updates: list[Update]) -> None:
     if count == 1 and projection.is_plain and weight.dtype == basis.dtype:
         # Product, decay and sum in one pass over the weight.
         left, right = (basis, directions[0]) if projection.side == "left" else (directions[0], basis.mT)
-        weight.addmm_(left, right, beta=decay, alpha=size)
+        weight.addmm_(left, right, beta=decay, alpha=size * factors[0])
         return
+    # Multiplied here, where they are small, because each weight has a bias correction of its own.
+    torch._foreach_mul_(directions, factors)
     moved = _unstack(projection.project_back(_stack(directions), basis), count)
     weights = [update.weight for update in updates]
     _shrink(weights, decay)
