@@ -17,7 +17,7 @@ import torch
 from .matrices import SPECTRA, Shape, projected_shapes, real_gradients, synthetic_matrix
 from .peers import PEERS, find_peers
 from .refresh import Refresh, measure_refresh, refresh_methods, relative_energies
-from .steps import measure_staggered, measure_steps, random_parameters, state_bytes, steppers
+from .steps import UNREFRESHED, measure_staggered, measure_steps, random_parameters, state_bytes, steppers
 
 # Refreshes are timed on this spectrum.
 TIMED = "i^-1/2"
@@ -125,6 +125,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             staggered[name] = measure_staggered(
                 parameters, options.rank, options.stagger_gap, method.settings, device
             )
+    if staggered:
+        _tell("as many steps without a refresh")
+        control = measure_staggered(parameters, options.rank, options.stagger_gap, UNREFRESHED, device)
     return {
         "model": str(options.model),
         "model_weights": None if options.model_weights is None else str(options.model_weights),
@@ -145,6 +148,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             name: _method_figures(name, methods.get(name), refresh_s, energies, steps) for name in names
         },
         "staggered": staggered,
+        "unrefreshed": control if staggered else None,
     }
 
 

@@ -48,14 +48,16 @@ def method_table(figures: dict[str, Any]) -> list[list[str]]:
 def staggered_table(figures: dict[str, Any]) -> list[list[str]]:
     """Header and one row for each staggered run."""
     header = ["staggered refresh", "gap", "first step, ms", "median, ms", "longest, ms"]
+    runs = {figures["methods"][name]["label"]: run for name, run in figures["staggered"].items()}
+    runs["no refresh, to compare"] = figures["unrefreshed"]
     rows = [
         [
-            figures["methods"][name]["label"],
+            label,
             str(run["gap"]),
             *(f"{run[key]:.1f}" for key in ("first_step_ms", "median_ms", "max_ms")),
             f"{run['max_over_median']:.2f} ({run['repeated_max_over_median']:.2f})",
         ]
-        for name, run in figures["staggered"].items()
+        for label, run in runs.items()
     ]
     return [[*header, "longest / median (repeated in both cycles)"], *rows]
 

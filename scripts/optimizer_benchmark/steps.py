@@ -18,6 +18,8 @@ from .timing import interleave, seconds_of
 
 # More steps than any run takes: after the first one, nothing is refreshed.
 NEVER = 10**9
+# What the machine alone does to the longest of as many steps.
+UNREFRESHED = {"update_proj_gap": NEVER, "stagger": False}
 # Equal work for all: APOLLO and GaLore leave the decay out where it is 0.
 SETTINGS = {"lr": 1e-5, "weight_decay": 0.01}
 
@@ -122,9 +124,8 @@ def measure_staggered(
         largest over a cycle's positions of the quicker one of the two cycles: equal work is done at both,
         so that a disturbance of the machine does not count.
     """
-    optimizer = SRFTGaLoreAdamW(
-        parameters, rank=rank, update_proj_gap=gap, stagger=True, **settings, **SETTINGS
-    )
+    group = {"update_proj_gap": gap, "stagger": True} | settings
+    optimizer = SRFTGaLoreAdamW(parameters, rank=rank, **group, **SETTINGS)
     first_ms = 1000 * seconds_of(optimizer.step, device)
     step_ms = [1000 * seconds_of(optimizer.step, device) for _ in range(2 * gap)]
     median_ms = statistics.median(step_ms)

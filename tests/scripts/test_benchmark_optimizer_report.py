@@ -57,6 +57,7 @@ def full_figures() -> dict[str, Any]:
         "rounds": 3, "gradient_size_px": 256, "device": "cpu", "machine": "a processor", "threads": 2,
         "torch": "2", "date": "2026-01-01", "batched": False, "peers": {"apollo-torch": "not installed: why"},
         "spectra": ["i^-1/2", "1/i", "gradient"], "methods": methods, "staggered": {"srft": staggered},
+        "unrefreshed": staggered,
     }  # fmt: skip
 
 
