@@ -14,10 +14,10 @@ SPECTRUM = "i^-1/2"
 
 def why_no_plot(figures: dict[str, Any]) -> str | None:
     """Why there can be no plot, in one line; None: there can."""
-    if importlib.util.find_spec("matplotlib") is None:
-        return "no plot: matplotlib is not installed (pip install matplotlib)"
     if "svd" not in figures["methods"]:
         return "no plot: times are relative to svd's, which --methods leaves out"
+    if importlib.util.find_spec("matplotlib") is None:
+        return "no plot: matplotlib is not installed (pip install matplotlib)"
     return None
 
 
