@@ -1,4 +1,4 @@
-"""What happens in a long run: gradients of any size, gaps that change, groups that come later."""
+"""What happens in a long run: gradients of any size, gaps and groups that change, states that do not fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from liver_landmark.optim import PROJ_TYPES, SRFTGaLoreAdamW, compute_basis
+from liver_landmark.optim import PROJ_TYPES, LayerwiseStepper, SRFTGaLoreAdamW, compute_basis
 from liver_landmark.optim.stagger import Stagger
 from optim.gradients import run, set_gradients, weights
 
@@ -166,3 +166,47 @@ def test_a_state_whose_parameters_have_changed_places_is_refused() -> None:
     with pytest.raises(ValueError, match="in another order, from other on"):
         optimizer.load_state_dict(saved.state_dict())
     assert not optimizer.state
+
+
+def test_a_state_with_something_else_than_tensors_is_refused_and_changes_nothing() -> None:
+    [parameter] = weights((8, 6))
+    optimizer = SRFTGaLoreAdamW([parameter], rank=2)
+    run([parameter], optimizer, 3)
+    saved = optimizer.state_dict()
+    saved["state"][0] = saved["state"][0] | {"step": 3}
+    before = {key: value.clone() for key, value in optimizer.state[parameter].items()}
+    run([parameter], optimizer, 1, first=3)
+    moved = {key: value.clone() for key, value in optimizer.state[parameter].items()}
+    with pytest.raises(ValueError, match="step is no tensor"):
+        optimizer.load_state_dict(saved)
+    assert not torch.equal(moved["exp_avg"], before["exp_avg"])
+    assert all(torch.equal(optimizer.state[parameter][key], value) for key, value in moved.items())
+
+
+def test_hooks_after_loading_see_the_state_that_stays() -> None:
+    [parameter] = weights((8, 6), dtype=torch.bfloat16)
+    optimizer = SRFTGaLoreAdamW([parameter], rank=2)
+    run([parameter], optimizer, 3)
+    seen = {}
+
+    def look(loaded: torch.optim.Optimizer) -> None:
+        seen.update({key: value.dtype for key, value in loaded.state[parameter].items()})
+        loaded.state[parameter]["exp_avg"].zero_()
+
+    optimizer.register_load_state_dict_post_hook(look)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert seen["exp_avg"] == seen["basis"] == torch.float32
+    assert seen["refresh_count"] == torch.int64
+    assert not optimizer.state[parameter]["exp_avg"].any()
+
+
+def test_layerwise_mode_starts_anew_after_a_gradient_that_was_refused() -> None:
+    [parameter] = weights((8, 6))
+    stepper = LayerwiseStepper(SRFTGaLoreAdamW([parameter], rank=2))
+    with pytest.raises(FloatingPointError):
+        (parameter.sum() * float("nan")).backward()
+    parameter.grad = None
+    parameter.square().sum().backward()
+    stepper.optimizer.step()
+    assert stepper.last_step.grad_norm > 0
+    assert torch.isfinite(parameter).all()
