@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import cv2
@@ -105,6 +106,15 @@ def test_ridge_is_the_visible_anterior_edge(rendered):
         box = frame.depth[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3] / DEPTH_STEPS_PER_MM
         # Something at the edge's own depth is seen there, so nothing can lie before the edge.
         assert np.abs(box - expected).min() < 4.0
+
+
+def test_the_frames_looked_at_show_every_landmark_more_than_once(patients):
+    """So that no test of one landmark is left without a frame."""
+    shown = Counter()
+    for domain, number, index in FRAMES:
+        frame = render_frame(patients[(domain, number)], index, WIDTH, HEIGHT)
+        shown.update({landmark["category"] for landmark in frame.landmarks})
+    assert all(shown[category] >= 2 for category in ("ridge", "silhouette", "ligament"))
 
 
 def test_ligament_lies_on_the_livers_upper_face(rendered):
