@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,7 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
             named them before. Low-rank optimizers and the recipes' `trainable` section read them.
     """
 
-    galore_target_modules = {  # noqa: RUF012 - as the other class attributes that transformers reads
+    galore_target_modules: ClassVar[dict[str, str]] = {
         "vision": r"vision_branch\.encoder\..*\.attn\.(qkv|proj)",
         "depth": (
             r"depth_branch\.encoder\..*\.attention\."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,7 +58,7 @@ class Projection:
     def refresh_cost(self) -> float:
         """Multiplications of a sketch and its QR, roughly."""
         rows, columns = self.shape[-2:]
-        matrices = _product(self.shape[:-2])
+        matrices = math.prod(self.shape[:-2])
         return matrices * (rows * columns * 16 + 4 * self.basis_shape[-2] * self.rank**2)
 
     def to_matrix(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -66,7 +67,7 @@ class Projection:
             return tensor
         batch, rows, columns = self.axes
         sizes = [tensor.shape[axis] for axis in batch]
-        sizes += [_product([tensor.shape[axis] for axis in axes]) for axes in (rows, columns)]
+        sizes += [math.prod([tensor.shape[axis] for axis in axes]) for axes in (rows, columns)]
         return tensor.permute(*batch, *rows, *columns).reshape(sizes)
 
     def from_matrix(self, matrix: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -134,7 +135,7 @@ def parameter_name(group: dict[str, Any], group_index: int, index: int) -> str:
 def _plan(parameter: torch.Tensor, group: dict[str, Any], name: str, ordinal: int) -> Projection:
     axes = normalized_axes(group["matrix_axes"], parameter.dim(), name)
     sizes = [[parameter.shape[axis] for axis in part] for part in axes]
-    shape = (*sizes[0], _product(sizes[1]), _product(sizes[2]))
+    shape = (*sizes[0], math.prod(sizes[1]), math.prod(sizes[2]))
     if 0 in shape:
         raise ValueError(f"{name} is empty: move it to a group without rank")
     side = group["side"]
@@ -175,13 +176,6 @@ def _check_placements(parameter: DTensor, name: str) -> None:
             f"{name} lies on the {parameter.to_local().device.type} while its mesh is of "
             f"{parameter.device_mesh.device_type}: offloading parameters is not supported"
         )
-
-
-def _product(sizes: Sequence[int]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
