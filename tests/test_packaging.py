@@ -121,7 +121,7 @@ def test_all_that_is_imported_is_declared():
 
 def test_prediction_needs_no_extra():
     folders = ("model", "curves", "inference")
-    modules = ("cli", "__init__", "atomic_files")
+    modules = ("cli", "__init__", "atomic_files", "frame_files")
     files = [path for folder in folders for path in (PACKAGE / folder).rglob("*.py")]
     for path in [*files, *(PACKAGE / f"{module}.py" for module in modules)]:
         depth = len(path.relative_to(PACKAGE).parts)

@@ -1,6 +1,6 @@
 """Frames in, masks and overlays out: from Python, or over files."""
 
-from .frames import FrameError, FrameLimits, read_frame
+from ..frame_files import FrameError, FrameLimits, read_frame
 from .overlay import draw_overlay
 from .predictor import FramePrediction, LandmarkPredictor, ModelLoadError, load_model_and_processor
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .frames import SUFFIXES
+from ..frame_files import SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 from ..atomic_files import write_json, write_json_lines, write_png
-from .frames import FrameError, FrameLimits, read_frame
+from ..frame_files import FrameError, FrameLimits, read_frame
 from .inputs import Inputs, output_names
 from .overlay import draw_overlay
 from .predictor import FramePrediction, LandmarkPredictor

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from liver_landmark.inference import FrameError, FrameLimits, read_frame
+from liver_landmark.frame_files import FrameError, FrameLimits, read_frame
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 
