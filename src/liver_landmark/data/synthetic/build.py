@@ -13,9 +13,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ...atomic_files import write_png
-from ...curves import PROTOCOLS, landmark_id, rasterize_landmarks
-from ...model.landmarks_liver_landmark import PALETTE
+from ...curves import PROTOCOLS, rasterize_landmarks
+from ..contact_sheet import draw_tile, write_sheet
 from ..writer import (
     DatasetWriter,
     dataset_folder,
@@ -117,7 +116,7 @@ def build_synthetic(
                     tiles.append(_tile(row))
                 progress.update()
         writer.close()
-        _write_sheet(folder / "contact_sheet.png", tiles)
+        write_sheet(folder / "contact_sheet.png", tiles, _SHEET_COLUMNS)
         values = {**{name: str(value) for name, value in asdict(request).items()}, **writer.summary()}
         values |= {"protocol": PROTOCOL.name, "version": str(GENERATOR_VERSION)}
         write_card(folder, card_template, values)
@@ -181,22 +180,6 @@ def render_row(patient: Patient, frame: int, width: int, height: int) -> dict[st
 
 
 def _tile(row: dict[str, Any]) -> np.ndarray:
-    """A frame for the contact sheet, plain and below it with its landmarks, (h, _SHEET_TILE_PX, 3) RGB."""
     encoded = np.frombuffer(row["image"]["bytes"], np.uint8)
     picture = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    scale = _SHEET_TILE_PX / row["width"]
-    size = (_SHEET_TILE_PX, max(1, round(row["height"] * scale)))
-    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    drawn = picture.copy()
-    for landmark in row["landmarks"]:
-        points = ((np.array(landmark["points"]) + 0.5) * scale - 0.5) * 16
-        color = PALETTE[landmark_id(landmark["category"])].tolist()
-        cv2.polylines(drawn, [np.round(points).astype(np.int32)], False, color, 2, cv2.LINE_AA, shift=4)
-    return np.vstack([picture, drawn])
-
-
-def _write_sheet(path: Path, tiles: list[np.ndarray]) -> None:
-    blank = np.zeros_like(tiles[0])
-    tiles = tiles + [blank] * (-len(tiles) % _SHEET_COLUMNS)
-    rows = [np.hstack(tiles[i : i + _SHEET_COLUMNS]) for i in range(0, len(tiles), _SHEET_COLUMNS)]
-    write_png(path, np.vstack(rows))
+    return draw_tile(picture, row["landmarks"], _SHEET_TILE_PX)
