@@ -1,0 +1,105 @@
+"""CVAT's XML, "CVAT for images 1.1": one file for many frames, curves as `polyline` elements.
+
+`<annotations><version>1.1</version><meta>…</meta><image id name width height><polyline label source
+occluded points="x,y;x,y;…" z_order/>…</image>…</annotations>`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from os import PathLike
+from xml.etree.ElementTree import Element
+
+from .annotation import AnnotatedCurve, AnnotationError, FrameAnnotation, file_name_fault, points_fault, shown
+from .labels import DEFAULT_LABELS, LabelMap
+from .limits import parse_xml
+from .numbers import FieldError, count, text_number
+
+
+def parse_cvat(
+    data: bytes, file: str | PathLike[str], labels: LabelMap = DEFAULT_LABELS
+) -> list[FrameAnnotation | AnnotationError]:
+    """Reads "CVAT for images 1.1"; each polyline is one open polyline, in the file's order.
+
+    Shapes whose label the map ignores are left out whatever they are. An image without shapes is a frame
+    without landmarks.
+
+    Args:
+        data: The file's bytes.
+        file: The file, for messages.
+        labels: Which label means which landmark.
+
+    Returns:
+        One entry for each `<image>`, in order: what it says, or what is wrong with it (`file_name` is then
+        the image's name, if it has one). Two images of one name are both wrong.
+
+    Raises:
+        AnnotationError: no such XML at all.
+    """
+    root = parse_xml(data, file)
+    if root.tag != "annotations":
+        raise AnnotationError(file, f"root element is {shown(root.tag)}, expected CVAT's annotations")
+    if root.find("track") is not None:
+        raise AnnotationError(file, 'holds tracks (CVAT for video): export it as "CVAT for images 1.1"')
+    images = root.findall("image")
+    names = Counter(image.get("name") for image in images)
+    results: list[FrameAnnotation | AnnotationError] = []
+    for index, image in enumerate(images):
+        name = image.get("name")
+        try:
+            if name is None:
+                raise FieldError("name is missing")
+            if fault := file_name_fault(name):
+                raise FieldError(f"name {fault}")
+            if names[name] > 1:
+                raise FieldError(f"stands {names[name]} times in this file: which is meant?")
+            results.append(_frame(image, name, file, labels))
+        except FieldError as error:
+            which = f"image[{index}]" if name is None else f"image {shown(name)}"
+            results.append(AnnotationError(file, f"{which}: {error}", name))
+    return results
+
+
+def _frame(image: Element, name: str, file: str | PathLike[str], labels: LabelMap) -> FrameAnnotation:
+    width, height = _size(image, "width"), _size(image, "height")
+    landmarks: list[AnnotatedCurve] = []
+    tolerated = []
+    for index, shape in enumerate(image):
+        field = f"shape {index} ({shown(shape.tag)})"
+        label = shape.get("label")
+        if label is None:
+            raise FieldError(f"{field}: label is missing")
+        try:
+            category = labels.category(label, file)
+        except AnnotationError as error:
+            raise FieldError(f"{field}: {error.reason}") from None
+        if category is None:
+            continue
+        if shape.tag != "polyline":
+            raise FieldError(f"{field}: draw a polyline, the landmarks are open curves")
+        try:
+            landmarks.append({"category": category, "points": _points(shape)})
+        except FieldError as error:
+            raise FieldError(f"{field}: points {error}") from None
+        if labels.is_tolerated(label):
+            tolerated.append(label)
+    return FrameAnnotation(name, width, height, landmarks, tuple(tolerated))
+
+
+def _size(image: Element, key: str) -> int:
+    try:
+        return count(text_number(image.get(key, "")), least=1)
+    except FieldError as error:
+        raise FieldError(f"{key} {error}") from None
+
+
+def _points(shape: Element) -> list[tuple[float, float]]:
+    points = []
+    for pair in shape.get("points", "").split(";"):
+        x, comma, y = pair.partition(",")
+        if not comma:
+            raise FieldError(f"hold {shown(pair)}, expected x,y;x,y;…")
+        points.append((text_number(x), text_number(y)))
+    if fault := points_fault(points):
+        raise FieldError(f"are no curve: {fault}")
+    return points
