@@ -1,6 +1,16 @@
-"""Polylines and masks: the named rasterising protocols and the drawing by them."""
+"""Polylines and masks: drawing by the named rasterising protocols, and tracing the way back."""
 
 from .protocols import PROTOCOLS, Protocol, get_protocol
 from .rasterize import landmark_id, rasterize_landmarks, resize_mask
+from .tracing import TracedPolyline, trace_polylines
 
-__all__ = ["PROTOCOLS", "Protocol", "get_protocol", "landmark_id", "rasterize_landmarks", "resize_mask"]
+__all__ = [
+    "PROTOCOLS",
+    "Protocol",
+    "TracedPolyline",
+    "get_protocol",
+    "landmark_id",
+    "rasterize_landmarks",
+    "resize_mask",
+    "trace_polylines",
+]

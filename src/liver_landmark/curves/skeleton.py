@@ -1,0 +1,281 @@
+"""The skeleton of one class's strokes as ordered paths: a graph of it, pruned, with forks and crossings split.
+
+Thinning gives the strokes' topology only: which pieces there are and in which order their points come. Where
+the centre of a stroke lies, and where it ends, is `centreline.py`'s business.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import combinations
+
+import cv2
+import numpy as np
+from skimage.morphology import skeletonize
+
+# In half stroke widths at the fork: a shorter branch is a bump of the stroke's edge; forks that are nearer to
+# each other are one crossing (two strokes that cross at 90° give two forks up to one width apart).
+_BUMP, _CROSSING = 1.5, 2.5
+# From where to where on a branch its direction at the fork is measured, in half stroke widths.
+_DIRECTION_FROM, _DIRECTION_TO = 1.0, 4.0
+# Two branches of a fork are one curve if it turns by less than 70° there.
+_LEAST_ALIGNMENT = np.cos(np.deg2rad(70))
+_NEIGHBOURS = [(-1, -1), (0, -1), (1, -1), (-1, 0), (1, 0), (-1, 1), (0, 1), (1, 1)]
+
+
+@dataclass(frozen=True)
+class SkeletonPath:
+    """One curve through a skeleton.
+
+    Attributes:
+        points: (N, 2) float64 (x, y) px of the plane, in order, about one a px.
+        free_ends: Whether the first and the last point are where the stroke ends, and not at a fork.
+        closed: Whether the curve ends where it starts.
+    """
+
+    points: np.ndarray
+    free_ends: tuple[bool, bool]
+    closed: bool = False
+
+
+@dataclass
+class _Branch:
+    nodes: tuple[int, int]
+    points: np.ndarray
+
+    @property
+    def length_px(self) -> float:
+        return _length(self.points)
+
+
+def _length(points: np.ndarray) -> float:
+    return float(np.hypot(*np.diff(points, axis=0).T).sum())
+
+
+def skeleton_paths(plane: np.ndarray) -> list[SkeletonPath]:
+    """The curves that run through the middle of a plane's strokes.
+
+    At a fork the two branches that go straightest into each other are one curve and the third ends there; at a
+    crossing each goes straight on. A ring is a closed curve.
+
+    Args:
+        plane: (H, W) bool, one class.
+
+    Returns:
+        Paths in no particular order; an isolated dot is a path of one point.
+    """
+    skeleton = skeletonize(plane)
+    if not skeleton.any():
+        return []
+    # Beyond the frame nothing is known to be background.
+    half_width = cv2.distanceTransform(
+        cv2.copyMakeBorder(plane.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE),
+        cv2.DIST_L2,
+        cv2.DIST_MASK_PRECISE,
+    )[1:-1, 1:-1]
+    graph = _Graph(skeleton, half_width)
+    graph.prune_bumps()
+    graph.merge_crossings()
+    return graph.curves()
+
+
+class _Graph:
+    """Branches between nodes; a node is where a branch ends or several meet."""
+
+    def __init__(self, skeleton: np.ndarray, half_width: np.ndarray) -> None:
+        self.half_width = half_width
+        self.positions: list[np.ndarray] = []
+        self.branches: dict[int, _Branch] = {}
+        # Node -> the (branch, which end of it) that meet there.
+        self.ends: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        self.rings: list[np.ndarray] = []
+        self._added = 0
+        self._read(skeleton)
+
+    def _read(self, skeleton: np.ndarray) -> None:
+        padded = np.pad(skeleton, 1)
+        pixels = [(int(x), int(y)) for y, x in np.argwhere(padded)]
+        around = {
+            (x, y): [(x + dx, y + dy) for dx, dy in _NEIGHBOURS if padded[y + dy, x + dx]] for x, y in pixels
+        }
+        node_of = self._find_nodes(pixels, around)
+        seen: set[tuple[int, int]] = set()
+        for pixel, node in node_of.items():
+            for first in around[pixel]:
+                if first in node_of:
+                    # Nodes side by side; once, from the one with the lower number.
+                    if node < node_of[first]:
+                        self._connect(node, node_of[first], [])
+                elif first not in seen:
+                    walked, end = _walk(pixel, first, around, node_of)
+                    seen.update(walked)
+                    # A clump's own corner is no branch.
+                    if node_of[end] != node or len(walked) > 4:
+                        self._connect(node, node_of[end], walked)
+        for pixel in pixels:
+            if pixel not in node_of and pixel not in seen:
+                ring = [pixel]
+                seen.add(pixel)
+                while following := [other for other in around[ring[-1]] if other not in seen]:
+                    ring.append(following[0])
+                    seen.add(following[0])
+                self.rings.append(np.array([*ring, pixel], dtype=np.float64) - 1.0)
+
+    def _find_nodes(
+        self, pixels: list[tuple[int, int]], around: dict[tuple[int, int], list[tuple[int, int]]]
+    ) -> dict[tuple[int, int], int]:
+        """Pixel -> node. Pixels at which branches meet come in clumps: a clump is one node."""
+        node_of: dict[tuple[int, int], int] = {}
+        for pixel in pixels:
+            if len(around[pixel]) == 2 or pixel in node_of:
+                continue
+            clump, waiting = [], [pixel]
+            node_of[pixel] = len(self.positions)
+            while waiting:
+                here = waiting.pop()
+                clump.append(here)
+                for other in around[here] if len(around[here]) > 2 else ():
+                    if len(around[other]) > 2 and other not in node_of:
+                        node_of[other] = len(self.positions)
+                        waiting.append(other)
+            self.positions.append(np.mean(clump, axis=0) - 1.0)
+        return node_of
+
+    def _connect(self, start: int, end: int, pixels: list[tuple[int, int]]) -> None:
+        inner = np.array(pixels, dtype=np.float64).reshape(-1, 2) - 1.0
+        self._add(_Branch((start, end), np.vstack([self.positions[start], inner, self.positions[end]])))
+
+    def _add(self, branch: _Branch) -> None:
+        self.branches[self._added] = branch
+        for side in (0, 1):
+            self.ends[branch.nodes[side]].append((self._added, side))
+        self._added += 1
+
+    def _remove(self, key: int) -> _Branch:
+        branch = self.branches.pop(key)
+        for side in (0, 1):
+            self.ends[branch.nodes[side]].remove((key, side))
+        return branch
+
+    def _half_width_at(self, node: int) -> float:
+        x, y = np.rint(self.positions[node]).astype(int)
+        return float(self.half_width[y, x])
+
+    def prune_bumps(self) -> None:
+        """Drops branches that do not reach beyond the stroke they branch off; at each fork the shortest first."""
+        while True:
+            bumps: dict[int, tuple[float, int]] = {}
+            for key, branch in self.branches.items():
+                degrees = [len(self.ends[node]) for node in branch.nodes]
+                if min(degrees) == 1 and max(degrees) > 2:
+                    fork = branch.nodes[int(degrees[1] > degrees[0])]
+                    length_px = branch.length_px
+                    if length_px < _BUMP * self._half_width_at(fork):
+                        bumps[fork] = min(bumps.get(fork, (np.inf, -1)), (length_px, key))
+            if not bumps:
+                return
+            for _, key in bumps.values():
+                self._remove(key)
+            self._join_through()
+
+    def _join_through(self) -> None:
+        """Makes one branch of two where a node has only these two."""
+        for meeting in self.ends.values():
+            if len(meeting) != 2 or meeting[0][0] == meeting[1][0]:
+                continue
+            (first, first_side), (second, second_side) = meeting
+            a, b = self._remove(first), self._remove(second)
+            into = a.points if first_side == 1 else a.points[::-1]
+            out = b.points if second_side == 0 else b.points[::-1]
+            nodes = (a.nodes[1 - first_side], b.nodes[1 - second_side])
+            self._add(_Branch(nodes, np.vstack([into, out[1:]])))
+
+    def merge_crossings(self) -> None:
+        """Makes one node of forks so near to each other that they are one crossing of strokes."""
+        self._join_through()
+        waiting = sorted((branch.length_px, key) for key, branch in self.branches.items())
+        for length_px, key in waiting:
+            branch = self.branches[key]
+            kept, gone = branch.nodes
+            if kept == gone or min(len(self.ends[kept]), len(self.ends[gone])) < 3:
+                continue
+            if length_px >= _CROSSING * max(self._half_width_at(kept), self._half_width_at(gone)):
+                continue
+            self._remove(key)
+            middle = (self.positions[kept] + self.positions[gone]) / 2
+            self.positions[kept] = middle
+            for other, side in self.ends.pop(gone):
+                nodes = list(self.branches[other].nodes)
+                nodes[side] = kept
+                self.branches[other].nodes = (nodes[0], nodes[1])
+                self.ends[kept].append((other, side))
+            for other, side in self.ends[kept]:
+                self.branches[other].points[-side] = middle
+
+    def _direction(self, branch: _Branch, side: int, half_width: float) -> np.ndarray:
+        """Unit vector from a node into one of its branches."""
+        points = branch.points if side == 0 else branch.points[::-1]
+        along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+        near, far = np.searchsorted(along, [_DIRECTION_FROM * half_width, _DIRECTION_TO * half_width])
+        far = min(far, len(points) - 1)
+        near = min(near, far - 1)
+        step = points[far] - points[near]
+        return step / max(np.hypot(*step), 1e-9)
+
+    def _pair_ends(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """End of a branch -> the end that goes on from it, the straightest continuations first."""
+        partner: dict[tuple[int, int], tuple[int, int]] = {}
+        for node, meeting in self.ends.items():
+            half_width = self._half_width_at(node) if meeting else 0.0
+            directions = {end: self._direction(self.branches[end[0]], end[1], half_width) for end in meeting}
+            pairs = [
+                (float(directions[one] @ directions[other]), one, other)
+                for one, other in combinations(meeting, 2)
+            ]
+            for opposite, one, other in sorted(pairs):
+                if one not in partner and other not in partner and opposite < -_LEAST_ALIGNMENT:
+                    partner[one], partner[other] = other, one
+        return partner
+
+    def curves(self) -> list[SkeletonPath]:
+        """Joins branches through the nodes, and follows them from end to end."""
+        partner = self._pair_ends()
+        left = set(self.branches)
+        paths = [SkeletonPath(ring, (False, False), closed=True) for ring in self.rings]
+        open_starts = [(key, side) for key in self.branches for side in (0, 1) if (key, side) not in partner]
+        # After the open ones only closed chains are left: they start anywhere.
+        for start in open_starts + [(key, 0) for key in self.branches]:
+            if start[0] not in left:
+                continue
+            pieces, end = [], start
+            while True:
+                key, side = end
+                left.discard(key)
+                points = self.branches[key].points
+                pieces.append(points if side == 0 else points[::-1])
+                following = partner.get((key, 1 - side))
+                if following is None or following[0] not in left:
+                    break
+                end = following
+            points = np.vstack([pieces[0], *(piece[1:] for piece in pieces[1:])])
+            outer = (self.branches[start[0]].nodes[start[1]], self.branches[key].nodes[1 - side])
+            free = (len(self.ends[outer[0]]) == 1, len(self.ends[outer[1]]) == 1)
+            paths.append(SkeletonPath(points, free, closed=following == start))
+        dots = [node for node in range(len(self.positions)) if node not in self.ends]
+        return paths + [SkeletonPath(self.positions[dot][None], (True, True)) for dot in dots]
+
+
+def _walk(
+    start: tuple[int, int],
+    first: tuple[int, int],
+    around: dict[tuple[int, int], list[tuple[int, int]]],
+    node_of: dict[tuple[int, int], int],
+) -> tuple[list[tuple[int, int]], tuple[int, int]]:
+    """Follows pixels with two neighbours from a node's pixel to the next node's."""
+    walked, before, here = [], start, first
+    while here not in node_of:
+        walked.append(here)
+        one, other = around[here]
+        before, here = here, (other if one == before else one)
+    return walked, here

@@ -1,0 +1,261 @@
+"""Masks -> polylines: the centrelines of strokes, ordered, to a fraction of a px."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import cv2
+import numpy as np
+from skimage.measure import approximate_polygon
+
+from ..model.landmarks_liver_landmark import IGNORE_INDEX, LABEL2ID, LANDMARKS, NUM_CLASSES
+from .centreline import StrokePlane, arc_lengths, normals, sample_linear, stroke_width, trace_centreline
+from .skeleton import SkeletonPath, skeleton_paths
+
+# Thinning looks at strokes about this many px wide: it need only find which pieces there are.
+_THINNED_WIDTH_PX = 10.0
+# Holes smaller than this share of a square of the stroke's width are flaws of the mask, not loops.
+_HOLE = 0.5
+# Two ends are one curve under another class's stroke if the gap is no longer than this many stroke widths, and
+# each points at the other within 45 degrees.
+_LONGEST_BRIDGE, _FACING = 3.0, np.cos(np.deg2rad(45))
+
+
+@dataclass(frozen=True)
+class TracedPolyline:
+    """The centreline of one stroke.
+
+    Attributes:
+        category: The landmark's name.
+        points: (N, 2) float32 (x, y) px of the mask, integers naming pixel centres, in order along the curve.
+        stroke_width_px: Median width of the stroke.
+        scores: (N,) float32, at each point the mean of the class's scores across the stroke; None where no
+            scores were given.
+    """
+
+    category: str
+    points: np.ndarray
+    stroke_width_px: float
+    scores: np.ndarray | None = None
+
+    @property
+    def length_px(self) -> float:
+        """Length of the polyline in px."""
+        return float(arc_lengths(self.points.astype(np.float64))[-1])
+
+
+@dataclass
+class _Curve:
+    """A centreline on its way to a polyline: (N, 2) px, its width, and whether its ends go on under another class."""
+
+    points: np.ndarray
+    width_px: float
+    hidden: tuple[bool, bool]
+
+
+def trace_polylines(
+    mask: np.ndarray,
+    *,
+    scores: np.ndarray | None = None,
+    tolerance_px: float = 0.5,
+    min_length_px: float | None = None,
+) -> list[TracedPolyline]:
+    """Finds the curves that a mask's strokes were drawn along.
+
+    Each class is thinned to a graph, which is split into open curves (at a fork the straightest continuation
+    is one curve, at a crossing each goes straight on, a ring is cut open where it happens to start); a
+    curve's points are then moved to the middle between the stroke's edges, its ends to half a stroke width
+    before the stroke's end, which is where a stroke with round caps was begun. A stroke that another class
+    covers on a short stretch is one curve.
+
+    Args:
+        mask: (H, W) uint8 class ids; 255 is unknown, as what another class covers.
+        scores: (classes, H, W) floats, the class scores that the mask was made of.
+        tolerance_px: A point is left out where the polyline stays this near to it; 0 keeps all.
+        min_length_px: Shorter curves are left out; None: those shorter than their own stroke's width.
+
+    Returns:
+        Polylines by class, from left to right, each starting at its left end.
+
+    Raises:
+        ValueError: a mask or scores of another shape or type, or a negative tolerance or length.
+    """
+    _check(mask, scores, tolerance_px, min_length_px)
+    traced = []
+    for landmark in LANDMARKS:
+        inside = np.equal(mask, landmark.id).view(np.uint8)
+        if not inside.any():
+            continue
+        hidden = np.logical_and(mask != 0, inside == 0).view(np.uint8)
+        plane = StrokePlane(inside, hidden)
+        for curve in _bridge(plane, _trace_class(plane)):
+            length_px = arc_lengths(curve.points)[-1]
+            if length_px < (curve.width_px if min_length_px is None else min_length_px) or length_px == 0:
+                continue
+            points = curve.points
+            # From left to right, or downwards where it is upright.
+            if tuple(points[-1]) < tuple(points[0]):
+                points = points[::-1]
+            if tolerance_px > 0:
+                points = approximate_polygon(points, tolerance_px)
+            means = (
+                None if scores is None else _mean_scores(plane, points, curve.width_px, scores[landmark.id])
+            )
+            polyline = TracedPolyline(landmark.name, points.astype(np.float32), curve.width_px, means)
+            traced.append(polyline)
+    return sorted(traced, key=lambda curve: (LABEL2ID[curve.category], *curve.points[0].tolist()))
+
+
+def _check(
+    mask: np.ndarray, scores: np.ndarray | None, tolerance_px: float, min_length_px: float | None
+) -> None:
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise ValueError(f"mask must be (H, W) uint8 class ids, got {mask.shape} {mask.dtype}")
+    # Counting is several times faster than sorting, as np.unique does.
+    odd = np.setdiff1d(
+        np.flatnonzero(np.bincount(mask.ravel(), minlength=256)), [*range(NUM_CLASSES), IGNORE_INDEX]
+    )
+    if len(odd):
+        raise ValueError(f"mask holds the id {odd[0]}: expected 0 to {NUM_CLASSES - 1}, or {IGNORE_INDEX}")
+    if scores is not None and scores.shape != (NUM_CLASSES, *mask.shape):
+        raise ValueError(f"scores must be {(NUM_CLASSES, *mask.shape)}, as the mask is, got {scores.shape}")
+    if not tolerance_px >= 0 or not (min_length_px is None or min_length_px >= 0):
+        raise ValueError(
+            f"tolerance_px and min_length_px must be at least 0, got {tolerance_px} and {min_length_px}"
+        )
+
+
+def _trace_class(plane: StrokePlane) -> list[_Curve]:
+    curves = []
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(plane.inside, connectivity=8)
+    for component in range(1, count):
+        left, top, width, height = boxes[component, :4]
+        window = (slice(top, top + height), slice(left, left + width))
+        piece = np.equal(labels[window], component).view(np.uint8)
+        curves += _trace_component(plane, piece, int(left), int(top))
+    return curves
+
+
+def _trace_component(plane: StrokePlane, piece: np.ndarray, left: int, top: int) -> list[_Curve]:
+    """Curves of one connected piece of a class, whose window's first pixel is at (left, top)."""
+    distance = cv2.distanceTransform(np.pad(piece, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # Across a stroke the distance to its edge rises evenly to half its width: the mean is a quarter.
+    guess_px = max(1.0, 4.0 * float(distance.sum()) / int(np.count_nonzero(piece)) - 1.0)
+    paths = _thinned_paths(plane.inside.shape, piece, (left, top), guess_px)
+    curves = []
+    for path in paths:
+        points, free_ends = path.points, path.free_ends
+        if len(paths) == 1 and not path.closed and arc_lengths(points)[-1] < guess_px:
+            # Of a piece as long as it is wide, thinning leaves anything.
+            points, free_ends = _axis_of(piece, left, top), (True, True)
+        width_px = stroke_width(plane, points, guess_px, path.closed)
+        points, hidden = trace_centreline(plane, points, width_px, free_ends, path.closed)
+        curves.append(_Curve(points, width_px, hidden))
+    return curves
+
+
+def _thinned_paths(
+    frame_shape: tuple[int, int], piece: np.ndarray, corner: tuple[int, int], width_px: float
+) -> list[SkeletonPath]:
+    """Paths through a piece's skeleton in px of the frame, thinned at a size at which that is fast."""
+    factor = max(1, int(width_px / _THINNED_WIDTH_PX))
+    # A stroke that the frame cuts goes on beyond it: thinning would fork it into the corners of the cut.
+    reach = factor * (1 + round(width_px / 2 / factor))
+    margins = []
+    for size, start, end in zip(piece.shape, corner[::-1], frame_shape, strict=True):
+        before, after = (reach if start == 0 else factor), (reach if start + size == end else factor)
+        margins.append((before, after + -(before + size + after) % factor))
+    cut = [
+        [0 if start > 0 else margin[0], 0 if start + size < end else margin[1]]
+        for size, start, end, margin in zip(piece.shape, corner[::-1], frame_shape, margins, strict=True)
+    ]
+    blank = [
+        [margin[side] - at_border[side] for side in (0, 1)]
+        for margin, at_border in zip(margins, cut, strict=True)
+    ]
+    padded = np.pad(np.pad(piece, cut, mode="edge"), blank)
+    small = cv2.resize(padded * 255, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA) >= 128
+    small = _fill_flaws(small, _HOLE * (width_px / factor) ** 2)
+    origin = np.array([corner[0] - margins[1][0], corner[1] - margins[0][0]])
+    last = np.array(frame_shape[::-1]) - 0.5
+    paths = []
+    for path in skeleton_paths(small):
+        points = np.clip((path.points + 0.5) * factor - 0.5 + origin, -0.5, last)
+        moved = np.hypot(*np.diff(points, axis=0).T) > 0
+        paths.append(replace(path, points=points[np.concatenate([[True], moved])]))
+    return paths
+
+
+def _fill_flaws(plane: np.ndarray, largest: float) -> np.ndarray:
+    """Fills holes of at most that many pixels."""
+    background = np.logical_not(plane).view(np.uint8)
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(background, connectivity=4)
+    small = boxes[:, cv2.CC_STAT_AREA] <= largest
+    small[0] = False
+    return plane | small[labels] if count > 2 else plane
+
+
+def _axis_of(piece: np.ndarray, left: int, top: int) -> np.ndarray:
+    """(2, 2) px: a short line through a piece's centre along its longest extent."""
+    pixels = np.argwhere(piece)[:, ::-1] + np.array([left, top])
+    middle = pixels.mean(axis=0)
+    _, _, axes = np.linalg.svd(pixels - middle, full_matrices=False)
+    return np.stack([middle - axes[0], middle + axes[0]])
+
+
+def _bridge(plane: StrokePlane, curves: list[_Curve]) -> list[_Curve]:
+    """Joins curves of a class whose ends face each other across another class's stroke, the nearest first."""
+    curves = list(curves)
+    while True:
+        ends = [(index, side) for index, curve in enumerate(curves) for side in (0, 1) if curve.hidden[side]]
+        gaps = [
+            (gap_px, one, other)
+            for one, other in combinations(ends, 2)
+            if one[0] != other[0] and (gap_px := _gap(plane, curves, one, other)) is not None
+        ]
+        if not gaps:
+            return curves
+        _, (first, first_side), (second, second_side) = min(gaps)
+        a, b = curves[first], curves[second]
+        before = a.points if first_side == 1 else a.points[::-1]
+        after = b.points if second_side == 0 else b.points[::-1]
+        hidden = (a.hidden[1 - first_side], b.hidden[1 - second_side])
+        joined = _Curve(np.vstack([before, after]), (a.width_px + b.width_px) / 2, hidden)
+        curves = [curve for index, curve in enumerate(curves) if index not in (first, second)] + [joined]
+
+
+def _gap(
+    plane: StrokePlane, curves: list[_Curve], one: tuple[int, int], other: tuple[int, int]
+) -> float | None:
+    """Px between two ends; None where they do not face each other, or background lies between them."""
+    (start, out), (end, back) = (_end_and_direction(curves[index], side) for index, side in (one, other))
+    gap = end - start
+    gap_px = float(np.hypot(*gap))
+    if gap_px > _LONGEST_BRIDGE * curves[one[0]].width_px:
+        return None
+    if gap_px > 0 and min(out @ gap, -(back @ gap)) < _FACING * gap_px:
+        return None
+    between = start + np.linspace(0, 1, max(2, round(gap_px)))[:, None] * gap
+    covered = plane.sample_unknown(between) | (plane.sample_inside(between) > 0.5)
+    return gap_px if covered.mean() > 0.9 else None
+
+
+def _end_and_direction(curve: _Curve, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """An end of a curve, and the unit vector in which it leaves the curve."""
+    points = curve.points if side == 1 else curve.points[::-1]
+    along = arc_lengths(points)
+    back = max(0, int(np.searchsorted(along, along[-1] - curve.width_px)) - 1)
+    step = points[-1] - points[back]
+    return points[-1], step / max(np.hypot(*step), 1e-9)
+
+
+def _mean_scores(plane: StrokePlane, points: np.ndarray, width_px: float, scores: np.ndarray) -> np.ndarray:
+    """(N,) float32 mean of a class's (H, W) scores over the stroke's cross-section at each point."""
+    offsets = np.linspace(-0.5, 0.5, max(3, round(width_px))) * width_px
+    across = points[:, None] + offsets[None, :, None] * normals(points)[:, None]
+    weights = plane.sample_inside(across)
+    # The point itself lies in the stroke, if at its very edge.
+    weights[:, len(offsets) // 2] = np.maximum(weights[:, len(offsets) // 2], 1e-3)
+    values = sample_linear(scores.astype(np.float32), across)
+    return ((values * weights).sum(axis=1) / weights.sum(axis=1)).astype(np.float32)
