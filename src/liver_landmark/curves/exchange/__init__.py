@@ -1,23 +1,34 @@
-"""Annotation formats: labelme JSON, CVAT XML and the contours of the P2ILF challenge."""
+"""Annotation formats: labelme JSON, CVAT XML and the contours of the P2ILF challenge; SVG to write only."""
 
 from .annotation import AnnotatedCurve, AnnotationError, FrameAnnotation, check_inside
-from .cvat import parse_cvat
-from .labelme import parse_labelme
+from .cvat import format_cvat, parse_cvat
+from .files import READ_FORMATS, WRITE_FORMATS, read_landmarks, write_landmarks
+from .labelme import format_labelme, parse_labelme
 from .labels import DEFAULT_LABELS, L3D_LABELS, LabelMap
 from .limits import read_annotation_bytes
-from .p2ilf import parse_p2ilf_json, parse_p2ilf_xml
+from .p2ilf import format_p2ilf_json, format_p2ilf_xml, parse_p2ilf_json, parse_p2ilf_xml
+from .svg import format_svg
 
 __all__ = [
     "DEFAULT_LABELS",
     "L3D_LABELS",
+    "READ_FORMATS",
+    "WRITE_FORMATS",
     "AnnotatedCurve",
     "AnnotationError",
     "FrameAnnotation",
     "LabelMap",
     "check_inside",
+    "format_cvat",
+    "format_labelme",
+    "format_p2ilf_json",
+    "format_p2ilf_xml",
+    "format_svg",
     "parse_cvat",
     "parse_labelme",
     "parse_p2ilf_json",
     "parse_p2ilf_xml",
     "read_annotation_bytes",
+    "read_landmarks",
+    "write_landmarks",
 ]

@@ -98,6 +98,14 @@ class FrameAnnotation:
                 raise ValueError(f"landmarks[{index}].points: {reason}")
 
 
+def check_describes_frame(annotation: FrameAnnotation, format_name: str) -> tuple[str, int, int]:
+    """File name, width and height in px for a format that needs them; a ValueError if one is missing."""
+    name, width, height = annotation.file_name, annotation.width, annotation.height
+    if name is None or width is None or height is None:
+        raise ValueError(f"{format_name} needs file_name, width and height, got {name!r}, {width}, {height}")
+    return name, width, height
+
+
 def points_fault(points: Any) -> str | None:
     """Why (N, 2) numbers in px are no polyline, in a few words; None if they are one.
 

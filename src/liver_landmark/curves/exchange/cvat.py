@@ -7,13 +7,24 @@ occluded points="x,y;x,y;…" z_order/>…</image>…</annotations>`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from os import PathLike
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, SubElement
 
-from .annotation import AnnotatedCurve, AnnotationError, FrameAnnotation, file_name_fault, points_fault, shown
+from ...model.landmarks_liver_landmark import LANDMARKS
+from .annotation import (
+    AnnotatedCurve,
+    AnnotationError,
+    FrameAnnotation,
+    check_describes_frame,
+    file_name_fault,
+    points_fault,
+    shown,
+)
 from .labels import DEFAULT_LABELS, LabelMap
 from .limits import parse_xml
 from .numbers import FieldError, count, text_number
+from .xml_text import xml_document
 
 
 def parse_cvat(
@@ -103,3 +114,47 @@ def _points(shape: Element) -> list[tuple[float, float]]:
     if fault := points_fault(points):
         raise FieldError(f"are no curve: {fault}")
     return points
+
+
+def format_cvat(annotations: Sequence[FrameAnnotation]) -> str:
+    """Frames as one "CVAT for images 1.1" document, which CVAT uploads into a task with these pictures.
+
+    Coordinates have two decimals, as CVAT's own. `z_order` counts a frame's curves up, so that they stay in
+    order.
+
+    Raises:
+        ValueError: a frame without file name, width or height, two frames of one name, a name that XML cannot
+            hold, or a curve that has no two different points at two decimals.
+    """
+    root = Element("annotations")
+    SubElement(root, "version").text = "1.1"
+    task = SubElement(SubElement(root, "meta"), "task")
+    SubElement(task, "size").text = str(len(annotations))
+    SubElement(task, "mode").text = "annotation"
+    labels = SubElement(task, "labels")
+    for landmark in LANDMARKS:
+        label = SubElement(labels, "label")
+        SubElement(label, "name").text = landmark.name
+        SubElement(label, "type").text = "polyline"
+        SubElement(label, "attributes")
+    names = set()
+    for index, annotation in enumerate(annotations):
+        name, width, height = check_describes_frame(annotation, "CVAT")
+        if name in names:
+            raise ValueError(f"two frames are called {shown(name)}: CVAT tells frames apart by name")
+        names.add(name)
+        frame = {"id": str(index), "name": name, "width": str(width), "height": str(height)}
+        image = SubElement(root, "image", frame)
+        for place, curve in enumerate(annotation.landmarks):
+            pairs = [(f"{x:.2f}", f"{y:.2f}") for x, y in curve["points"]]
+            if fault := points_fault([(float(x), float(y)) for x, y in pairs]):
+                raise ValueError(f"{shown(name)}: landmarks[{place}] is no curve at two decimals: {fault}")
+            shape = {
+                "label": curve["category"],
+                "source": "manual",
+                "occluded": "0",
+                "points": ";".join(f"{x},{y}" for x, y in pairs),
+                "z_order": str(place),
+            }
+            SubElement(image, "polyline", shape)
+    return xml_document(root)

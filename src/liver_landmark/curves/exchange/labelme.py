@@ -6,13 +6,25 @@
 
 from __future__ import annotations
 
+import json
 from os import PathLike
 from typing import Any, Literal
 
-from .annotation import AnnotatedCurve, AnnotationError, FrameAnnotation, file_name_fault, points_fault, shown
+from .annotation import (
+    AnnotatedCurve,
+    AnnotationError,
+    FrameAnnotation,
+    check_describes_frame,
+    file_name_fault,
+    points_fault,
+    shown,
+)
 from .labels import DEFAULT_LABELS, LabelMap
 from .limits import parse_json
 from .numbers import FieldError, count, json_number
+
+# The release whose files these are: what it writes for a linestrip, it reads.
+_VERSION = "6.3.1"
 
 
 def parse_labelme(
@@ -100,3 +112,36 @@ def _points(shape: dict[str, Any], file: str | PathLike[str], field: str) -> lis
     if fault := points_fault(points):
         raise AnnotationError(file, f"{field}.points: {fault}")
     return points
+
+
+def format_labelme(annotation: FrameAnnotation) -> str:
+    """A frame's curves as labelme 6 saves linestrips, without the picture; coordinates are exact.
+
+    labelme opens the picture by `imagePath`, relative to the file.
+
+    Raises:
+        ValueError: file name, width or height is missing.
+    """
+    name, width, height = check_describes_frame(annotation, "labelme")
+    shapes = [
+        {
+            "label": curve["category"],
+            "points": [[float(x), float(y)] for x, y in curve["points"]],
+            "group_id": None,
+            "description": "",
+            "shape_type": "linestrip",
+            "flags": {},
+            "mask": None,
+        }
+        for curve in annotation.landmarks
+    ]
+    content = {
+        "version": _VERSION,
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": name,
+        "imageData": None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
+    return json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"

@@ -8,15 +8,18 @@ Neither names its frame or the frame's size. The points on the liver's model are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from os import PathLike
 from typing import Any, TypeVar
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, SubElement
 
 from ...model.landmarks_liver_landmark import LANDMARK_NAMES
 from .annotation import AnnotatedCurve, AnnotationError, FrameAnnotation, points_fault, shown
 from .limits import parse_json, parse_xml
 from .numbers import FieldError, count, json_number, text_number, text_numbers
+from .xml_text import xml_document
 
 # contourType as it stands, x and y in px.
 _Contour = tuple[Any, list[float], list[float]]
@@ -135,3 +138,54 @@ def _curve(kind: Any, x: list[float], y: list[float]) -> AnnotatedCurve:
     if fault := points_fault(points):
         raise FieldError(f"imagePoints: {fault}")
     return {"category": category, "points": points}
+
+
+def format_p2ilf_json(landmarks: Sequence[AnnotatedCurve]) -> str:
+    """A frame's curves as the challenge's JSON, in whole px, as its scoring scripts need.
+
+    Halves are rounded to even; points that then repeat their predecessor are left out.
+
+    Raises:
+        ValueError: an invalid curve, or one that has no two different points in whole px.
+    """
+    contours = [
+        {
+            "contourType": curve["category"].capitalize(),
+            "imagePoints": {"x": [x for x, _ in points], "y": [y for _, y in points]},
+        }
+        for curve, points in _whole_px(landmarks)
+    ]
+    return json.dumps({"numOfContours": len(contours), "contour": contours}) + "\n"
+
+
+def format_p2ilf_xml(landmarks: Sequence[AnnotatedCurve]) -> str:
+    """A frame's curves as the challenge's XML, without points on a model; otherwise as `format_p2ilf_json`.
+
+    Raises:
+        ValueError: as there.
+    """
+    root = Element("contours")
+    curves = _whole_px(landmarks)
+    SubElement(root, "numOfContours").text = str(len(curves))
+    for curve, points in curves:
+        contour = SubElement(root, "contour")
+        SubElement(contour, "contourType").text = curve["category"].capitalize()
+        image_points = SubElement(contour, "imagePoints")
+        SubElement(image_points, "numOfPoints").text = str(len(points))
+        SubElement(image_points, "x").text = ", ".join(str(x) for x, _ in points)
+        SubElement(image_points, "y").text = ", ".join(str(y) for _, y in points)
+    return xml_document(root, "\t")
+
+
+def _whole_px(
+    landmarks: Sequence[AnnotatedCurve],
+) -> list[tuple[AnnotatedCurve, list[tuple[int, int]]]]:
+    annotation = FrameAnnotation(None, None, None, list(landmarks))  # checks every curve
+    curves = []
+    for index, curve in enumerate(annotation.landmarks):
+        rounded = ((round(float(x)), round(float(y))) for x, y in curve["points"])
+        points = [point for point, _ in groupby(rounded)]  # of a run of equal points the first
+        if fault := points_fault(points):
+            raise ValueError(f"landmarks[{index}] ({curve['category']}) is no curve in whole px: {fault}")
+        curves.append((curve, points))
+    return curves
