@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from liver_landmark.frame_files import FrameError, FrameLimits, read_frame
+from liver_landmark.frame_files import FrameError, FrameLimits, decode_picture, read_frame
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 
@@ -227,6 +227,47 @@ def test_random_bytes_are_no_picture(tmp_path, data):
     path = tmp_path / "bytes"
     path.write_bytes(data)
     one_line_error(path)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "mode", "suffix"),
+    [
+        (np.arange(12, dtype=np.uint8).reshape(3, 4), "L", "PNG"),
+        (np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000, "I;16", "PNG"),
+        (np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4), "F", "TIFF"),
+        (RGB, "RGB", "PNG"),
+    ],
+)
+def test_bytes_are_decoded_to_the_numbers_they_hold(pixels, mode, suffix):
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, suffix)
+    picture = decode_picture(data.getvalue(), "row 7")
+    assert picture.mode == mode
+    np.testing.assert_array_equal(np.asarray(picture), pixels)
+
+
+def test_decoding_leaves_the_orientation_to_be_seen():
+    exif, data = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.fromarray(RGB).save(data, "PNG", exif=exif)
+    picture = decode_picture(data.getvalue(), "row 7")
+    assert picture.size == (20, 12)
+    assert picture.getexif()[0x0112] == 6
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut"])
+def test_what_cannot_be_decoded_is_called_by_its_name(data):
+    with pytest.raises(FrameError, match=r"^row 7: ") as caught:
+        decode_picture(data, "row 7")
+    assert "\n" not in str(caught.value)
+
+
+def test_sizes_are_checked_before_pixels_are_decoded(monkeypatch):
+    data = io.BytesIO()
+    Image.fromarray(RGB).save(data, "PNG")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("decoded"))
+    with pytest.raises(FrameError, match="20×12 px, more than the limit of 239 pixels"):
+        decode_picture(data.getvalue(), "row 7", FrameLimits(max_pixels=239))
 
 
 def test_the_real_frame(p2ilf_sample):

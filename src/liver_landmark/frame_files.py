@@ -6,6 +6,8 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,25 +77,49 @@ def read_frame(path: Path | str, limits: FrameLimits | None = None) -> np.ndarra
     """
     path, limits = Path(path), limits or FrameLimits()
     data = _read_bytes(path, limits)
+    with _one_line_errors(path):
+        return _as_rgb(ImageOps.exif_transpose(decode_picture(data, path, limits)), path)
+
+
+def decode_picture(data: bytes, name: Path | str, limits: FrameLimits | None = None) -> Image.Image:
+    """Decodes the bytes of a picture file, whatever its pixels mean: colours, class ids, depths.
+
+    Args:
+        data: A JPEG, PNG, BMP, TIFF or WebP file.
+        name: What errors call it.
+        limits: None takes the defaults; the number of pixels is checked before they are decoded.
+
+    Returns:
+        The picture in its own mode, as stored: an EXIF orientation is not applied.
+
+    Raises:
+        FrameError: as `read_frame`.
+    """
+    with _one_line_errors(name):
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        _check_header(image, name, limits or FrameLimits())
+        image.load()
+        return image
+
+
+@contextmanager
+def _one_line_errors(name: Path | str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             # Pillow warns at its own pixel count, where ours decides, and of damage that it can read past.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _check_header(image, path, limits)
-                image.load()
-                return _as_rgb(ImageOps.exif_transpose(image), path)
+            yield
     except FrameError:
         raise
     except Image.UnidentifiedImageError:
-        raise FrameError(f"{path}: not a readable picture of type {', '.join(FORMATS)}") from None
+        raise FrameError(f"{name}: not a readable picture of type {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError as error:
-        raise FrameError(f"{path}: {_one_line(error)}") from error
+        raise FrameError(f"{name}: {_one_line(error)}") from error
     except _DECODING_ERRORS as error:
-        raise FrameError(f"{path}: truncated or corrupt: {_one_line(error)}") from error
+        raise FrameError(f"{name}: truncated or corrupt: {_one_line(error)}") from error
 
 
-def _check_header(image: Image.Image, path: Path, limits: FrameLimits) -> None:
+def _check_header(image: Image.Image, path: Path | str, limits: FrameLimits) -> None:
     if image.width * image.height > limits.max_pixels:
         raise FrameError(
             f"{path}: {image.width}×{image.height} px, more than the limit of {limits.max_pixels} pixels"
