@@ -3,6 +3,7 @@
 import pytest
 
 from liver_landmark.curves import PROTOCOLS, get_protocol
+from liver_landmark.curves.protocols import AS_DRAWN, check_label_protocol
 
 # name: stroke px at 1920x1080, stroke px at 3840x2160, label's resize, prediction's resize
 PUBLISHED = {
@@ -40,3 +41,12 @@ def test_synthetic_strokes_are_relative_to_the_frames_width():
 def test_unknown_name_lists_the_choices():
     with pytest.raises(ValueError, match=r"protocol 'l3d' is unknown: choose one of d2gpland, d2gpland_plus"):
         get_protocol("l3d")
+
+
+def test_a_label_follows_a_protocol_or_is_as_drawn():
+    assert [check_label_protocol(name) for name in ("slippa", AS_DRAWN)] == ["slippa", "as_drawn"]
+    with pytest.raises(ValueError, match=r"protocol 'drawn' is unknown: choose one of .* or as_drawn for"):
+        check_label_protocol("drawn")
+    # Nothing can be drawn by it.
+    with pytest.raises(ValueError, match="protocol 'as_drawn' is unknown"):
+        get_protocol(AS_DRAWN)

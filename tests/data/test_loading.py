@@ -31,7 +31,8 @@ def labelled_row(index: int, split: str) -> dict:
     landmarks = polylines(index)
     mask = drawn(landmarks, "synthetic")
     mask[:3] = 255
-    return schema_row(f"{split}-{index}", landmarks, label=Image.fromarray(mask))
+    patient = f"{split} {index}"
+    return schema_row(f"{split}-{index}", landmarks, label=Image.fromarray(mask), patient_id=patient)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_the_stored_protocol_leaves_the_labels_as_stored(folder: Path) -> None:
 
 def test_redrawn_rows_survive_selection_and_single_columns(folder: Path) -> None:
     rows = load_landmark_dataset(folder, "train", protocol="slippa")
-    assert list(rows["patient_id"]) == ["patient0", "patient1", "patient2"]
+    assert list(rows["patient_id"]) == ["train 0", "train 1", "train 2"]
     chosen = rows.select([2]).select_columns(
         ["image", "label", "landmarks", "width", "height", "protocol", "frame_id"]
     )
@@ -196,6 +197,6 @@ def test_a_label_without_what_it_is_drawn_from_is_refused(folder: Path) -> None:
     # The stored label of another protocol would come out.
     with pytest.raises(ValueError, match="need the column 'landmarks' beside them"):
         rows.select_columns(["image", "label"])[0]
-    assert rows.select_columns(["image", "patient_id"])[0]["patient_id"] == "patient0"
+    assert rows.select_columns(["image", "patient_id"])[0]["patient_id"] == "train 0"
     expected = load_landmark_dataset(folder, split="train", protocol="toponet")[1]["label"]
     assert np.array_equal(rows["label"][1], expected)

@@ -74,6 +74,21 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
+# Not a protocol: a `protocol` column of this value says that labels are the masks of the source, which no
+# drawing gives back, and that the polylines beside them were traced.
+AS_DRAWN = "as_drawn"
+
+
+def check_label_protocol(name: str) -> str:
+    """`name`, if labels can follow it: a protocol or AS_DRAWN; else a ValueError that names them all."""
+    if name != AS_DRAWN and name not in PROTOCOLS:
+        raise ValueError(
+            f"protocol {name!r} is unknown: choose one of {', '.join(PROTOCOLS)}, or {AS_DRAWN} for labels "
+            "as their source drew them"
+        )
+    return name
+
+
 def get_protocol(name: str) -> Protocol:
     """The protocol of that name; a ValueError names the ones there are."""
     try:

@@ -1,23 +1,23 @@
-"""Datasets of the schema, from a folder or the Hub."""
+"""Datasets of the schema, from folders or the Hub, alone or mixed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
-import pyarrow
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
-from ..curves import get_protocol, rasterize_landmarks
-from ..model.landmarks_liver_landmark import IGNORE_INDEX, LANDMARKS
-from .schema import SPLITS, validate_columns
+from ..curves.protocols import AS_DRAWN, check_label_protocol
+from .labels import DrawLabels, check_class_order, reorder_classes
+from .mixing import mix_sets
+from .schema import SPLITS
+from .stored_pictures import picture_digest
+from .validation import validate_patients, validate_split
 
-# Every column that the drawing of a label reads.
-_DRAWING_COLUMNS = ("label", "landmarks", "width", "height", "protocol", "frame_id")
 # What tells one dataset's content from another's; storage, paths and metadata do not count.
 _FINGERPRINT_COLUMNS = ("patient_id", "frame_id", "protocol", "landmarks", "label", "image")
 
@@ -27,51 +27,100 @@ class RowError(ValueError):
 
 
 def load_landmark_dataset(
-    path_or_id: str | Path, split: str | None = None, protocol: str | None = None
+    path_or_id: str | Path | Sequence[str | Path],
+    split: str | None = None,
+    protocol: str | None = None,
+    class_order: Sequence[str] | None = None,
 ) -> datasets.Dataset | datasets.DatasetDict:
-    """Loads a dataset of the schema; its labels follow a protocol of choice.
+    """Loads a dataset of the schema, or several as one; labels follow a protocol of choice.
 
     Args:
-        path_or_id: A folder that scripts/build_dataset.py wrote, or a dataset id on the Hub.
-        split: `train`, `validation` or `test`: then no file of another split is read; None: all.
+        path_or_id: A folder that scripts/build_dataset.py wrote, or a dataset id on the Hub; or several
+            of them, to be mixed: see `mixing.mix_sets`.
+        split: `train`, `validation` or `test`: then no file of another split is read, except that mixed
+            sets are always compared whole; None: all.
         protocol: Name of the rasterising protocol that labels shall follow. Where it is not the one
-            that they were stored by, they are drawn anew from the polylines, on access. None: as
-            stored, and drawn by the set's own protocol where no label is stored.
+            that they were stored by, they are drawn anew from the polylines, on access. `as_drawn`: sets
+            whose labels are their source's own masks, and no others. None: as stored, and drawn by the
+            row's own protocol where no label is stored.
+        class_order: The three landmarks in another order: label ids become 1, 2, 3 in that order, and so do
+            the classes that `landmarks` names. For code outside of this package, whose own evaluation
+            refuses such rows. None: ridge, silhouette, ligament.
 
     Returns:
-        A plain `datasets.Dataset`, or a `DatasetDict` of all splits.
+        A plain `datasets.Dataset`; or a `DatasetDict` of all splits, where several sets' test splits are
+        called `test_<name>`.
 
     Raises:
         FileNotFoundError: There is no such folder and no such dataset on the Hub.
-        ValueError: The split, a column of the schema or the protocol does not exist.
+        ValueError: The split, a column of the schema or the protocol does not exist; a column is of another
+            type; a polyline is not finite, of one point or outside of its frame; a patient is in two splits;
+            sets cannot be mixed. The message is one line.
     """
     if protocol is not None:
-        get_protocol(protocol)
-    name = str(path_or_id)
+        check_label_protocol(protocol)
+    order = None if class_order is None else check_class_order(class_order)
+    names = [str(path_or_id)] if isinstance(path_or_id, str | Path) else [str(name) for name in path_or_id]
+    if not names:
+        raise ValueError("no dataset is named: give a folder or Hub id, or several")
+    if len(names) == 1:
+        splits = _load_set(names[0], split, protocol)
+    else:
+        splits = _load_mixture(names, split, protocol)
+    ready = {key: _with_wanted_labels(part, protocol, order) for key, part in splits.items()}
+    return datasets.DatasetDict(ready) if split is None else ready[split]
+
+
+def _load_set(name: str, split: str | None, protocol: str | None) -> dict[str, datasets.Dataset]:
+    """A set's splits as they are stored, validated."""
     splits = _load_splits(name, split)
     for part in splits.values():
-        validate_columns(part, name)
-    drawn = {key: _with_drawn_labels(part, protocol) for key, part in splits.items()}
-    return datasets.DatasetDict(drawn) if split is None else drawn[split]
+        validate_split(part, name)
+        stored = set(part.unique("protocol"))
+        if protocol == AS_DRAWN and stored - {AS_DRAWN}:
+            raise ValueError(
+                f"dataset {name}: its labels are drawn by {', '.join(sorted(stored - {AS_DRAWN}))} and not "
+                f"stored as their source drew them: ask for another protocol than {AS_DRAWN}"
+            )
+    validate_patients(splits, name)
+    return splits
+
+
+def _load_mixture(
+    names: Sequence[str], split: str | None, protocol: str | None
+) -> dict[str, datasets.Dataset]:
+    _check_split(split)
+    if split == "test":
+        raise ValueError(
+            f"split 'test' of {len(names)} datasets: test splits are kept apart; load each set's by itself"
+        )
+    mixed = mix_sets([(name, _load_set(name, None, protocol)) for name in names])
+    if split is not None and split not in mixed:
+        raise ValueError(f"datasets {', '.join(names)}: none of them has a split {split!r}")
+    return mixed
+
+
+def _check_split(split: str | None) -> None:
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"split {split!r} is unknown: choose one of {', '.join(SPLITS)}")
 
 
 def _load_splits(name: str, split: str | None) -> dict[str, datasets.Dataset]:
-    if split is not None and split not in SPLITS:
-        raise ValueError(f"split {split!r} is unknown: choose one of {', '.join(SPLITS)}")
+    _check_split(split)
     try:
-        builder = datasets.load_dataset_builder(name)
-        files = builder.config.data_files or {}
-        if split is not None and split not in files:
-            raise ValueError(f"dataset {name}: no split {split!r} (there are: {', '.join(map(str, files))})")
-        wanted = {key: list(files[key]) for key in files if split in (None, str(key))}
-        # Naming the files keeps `datasets` from preparing the other splits as well. The card counts
-        # all of them, so its numbers cannot be checked here.
-        loaded = datasets.load_dataset(name, data_files=wanted, verification_mode="no_checks")
+        files = datasets.load_dataset_builder(name).config.data_files or {}
     except (FileNotFoundError, ConnectionError) as error:
         raise FileNotFoundError(
             f"dataset {name}: no folder with data files, and not reached on the Hub ({_first_line(error)})"
         ) from error
-    except (datasets.exceptions.DatasetGenerationError, pyarrow.ArrowInvalid) as error:
+    if split is not None and split not in files:
+        raise ValueError(f"dataset {name}: no split {split!r} (there are: {', '.join(map(str, files))})")
+    wanted = {key: list(files[key]) for key in files if split in (None, str(key))}
+    try:
+        # Naming the files keeps `datasets` from preparing the other splits as well. The card counts
+        # all of them, so its numbers cannot be checked here.
+        loaded = datasets.load_dataset(name, data_files=wanted, verification_mode="no_checks")
+    except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
         cause = error.__cause__ or error
         raise ValueError(f"dataset {name}: a file of it cannot be read ({_first_line(cause)})") from error
     return {str(key): part for key, part in loaded.items()}
@@ -81,59 +130,16 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _with_drawn_labels(dataset: datasets.Dataset, protocol: str | None) -> datasets.Dataset:
-    """`dataset` with a transform that draws labels, unless all are stored as they are wanted."""
+def _with_wanted_labels(
+    dataset: datasets.Dataset, protocol: str | None, class_order: tuple[str, ...] | None
+) -> datasets.Dataset:
+    """`dataset` with a transform that draws and renumbers labels, unless all are stored as wanted."""
     stored = dataset.data.column("label").null_count == 0
-    if stored and (protocol is None or set(dataset.unique("protocol")) == {protocol}):
+    if class_order is not None:
+        dataset = reorder_classes(dataset, class_order)
+    elif stored and (protocol is None or set(dataset.unique("protocol")) == {protocol}):
         return dataset
-    return dataset.with_transform(DrawLabels(protocol))
-
-
-class DrawLabels:
-    """A `datasets` transform: labels drawn from the polylines by `protocol` (None: each row's own)."""
-
-    def __init__(self, protocol: str | None) -> None:
-        self.protocol = protocol
-
-    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        # Asked for single columns (`dataset["patient_id"]`), `datasets` hands over nothing else.
-        if "label" not in batch:
-            return batch
-        missing = [column for column in _DRAWING_COLUMNS if column not in batch]
-        if missing:
-            # What is stored would be another protocol's label, or none.
-            raise ValueError(
-                f"labels are drawn on access and need the column {missing[0]!r} beside them: select or keep "
-                f"{', '.join(_DRAWING_COLUMNS)}"
-            )
-        batch = dict(batch)
-        columns = [batch[column] for column in _DRAWING_COLUMNS]
-        drawn = [
-            self._draw(dict(zip(_DRAWING_COLUMNS, row, strict=True))) for row in zip(*columns, strict=True)
-        ]
-        batch["label"] = [label for label, _, _ in drawn]
-        batch["protocol"] = [name for _, name, _ in drawn]
-        if "stroke_width" in batch:
-            batch["stroke_width"] = [width for _, _, width in drawn]
-        return batch
-
-    def _draw(self, row: dict[str, Any]) -> tuple[Image.Image, str, float]:
-        protocol = get_protocol(self.protocol or row["protocol"])
-        width, height = row["width"], row["height"]
-        stroke_width = protocol.native_stroke_width_px(width, height)
-        stored = row["label"]
-        if stored is not None and row["protocol"] == protocol.name:
-            return stored, protocol.name, stroke_width
-        label = rasterize_landmarks(row["landmarks"], width, height, protocol)
-        if stored is not None:
-            old = np.asarray(stored)
-            if not row["landmarks"] and np.isin(old, [landmark.id for landmark in LANDMARKS]).any():
-                raise ValueError(
-                    f"frame {row['frame_id']}: its mask shows landmarks but it has no polylines to draw "
-                    f"by protocol {protocol.name!r}: use protocol {row['protocol']!r}"
-                )
-            label[old == IGNORE_INDEX] = IGNORE_INDEX
-        return Image.fromarray(label), protocol.name, stroke_width
+    return dataset.with_transform(DrawLabels(protocol, class_order))
 
 
 def read_row(rows: datasets.Dataset, index: int) -> dict[str, Any]:
@@ -187,13 +193,6 @@ def dataset_fingerprint(dataset: datasets.Dataset) -> str:
     for batch in table.iter(batch_size=64):
         for row in batch.to_pylist():
             for column in ("image", "label"):
-                row[column] = _image_digest(row[column])
+                row[column] = picture_digest(row[column])
             digest.update(json.dumps(row, sort_keys=True).encode())
     return digest.hexdigest()
-
-
-def _image_digest(image: dict[str, Any] | None) -> str | None:
-    if image is None:
-        return None
-    data = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
-    return hashlib.sha256(data).hexdigest()
