@@ -17,12 +17,14 @@ from .annotation import AnnotationError, one_line, shown
 
 # labelme keeps the picture in the file, as base64.
 MAX_FILE_BYTES = 2**26
-# A parsed value takes up to 200 bytes; a thousand frames of hand-drawn curves are a tenth of this.
+# Of numbers, say, of which a thousand frames of hand-drawn curves have a tenth. Parsed, this takes some
+# 300 MiB at the most.
 MAX_VALUES = 2_000_000
 
-# What every value is preceded or followed by, and base64 does not have.
-_JSON_MARKS = b",[{"
-_XML_MARKS = b"<=,;"
+# What every value stands beside, base64 does not have, and can be counted before parsing; with how many
+# numbers' memory it takes at the most.
+_JSON_MARKS = {b",": 1, b"[": 1, b"{": 1, b":": 1}
+_XML_MARKS = {b",": 1, b";": 1, b"<": 4, b"=": 4}
 _DECLARED_ENCODING = re.compile(r"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([^"'>]*)""")
 
 
@@ -107,11 +109,11 @@ def _check_size(data: bytes, file: str | PathLike[str]) -> None:
         raise AnnotationError(file, f"larger than the limit of {MAX_FILE_BYTES} bytes")
 
 
-def _decode(data: bytes, file: str | PathLike[str], marks: bytes) -> str:
+def _decode(data: bytes, file: str | PathLike[str], marks: dict[bytes, int]) -> str:
     _check_size(data, file)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise AnnotationError(file, "is UTF-16: save it as UTF-8")
-    if sum(data.count(mark) for mark in marks) > MAX_VALUES:
+    if sum(weight * data.count(mark) for mark, weight in marks.items()) > MAX_VALUES:
         raise AnnotationError(file, f"holds more than the limit of {MAX_VALUES} values: split it")
     try:
         return data.decode("utf-8-sig")
