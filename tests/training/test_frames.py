@@ -10,11 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from liver_landmark.curves import get_protocol, rasterize_landmarks
+from liver_landmark.curves.protocols import AS_DRAWN
 from liver_landmark.data.augment import Augmentation, AugmentationConfig
 from liver_landmark.data.loading import DrawLabels, RowError, load_landmark_dataset
 from liver_landmark.training.frames import FrameOrder, TrainingFrames, build_loader
-from tiny_datasets import make_dataset, polylines, schema_row, tiny_processor
+from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row, tiny_processor
 
 VARIED = AugmentationConfig(horizontal_flip=0.5, rotation=0.7, rotation_degrees=30, brightness=0.3)
 
@@ -92,9 +95,57 @@ def test_loading_leaves_the_global_generator_alone(dataset_folder: Path) -> None
 def test_a_frame_comes_with_its_own_label(dataset_folder: Path) -> None:
     rows = load_landmark_dataset(dataset_folder, "train")
     frames = TrainingFrames(rows, Augmentation(AugmentationConfig(), seed=0))
-    image, mask = frames[0, 7]
-    assert np.array_equal(image, np.asarray(rows[7]["image"]))
-    assert np.array_equal(mask, np.asarray(rows[7]["label"]))
+    frame = frames[0, 7]
+    assert np.array_equal(frame.image, np.asarray(rows[7]["image"]))
+    assert np.array_equal(frame.mask, np.asarray(rows[7]["label"]))
+    assert [(curve["category"], curve["points"].tolist()) for curve in frame.landmarks] == [
+        (curve["category"], curve["points"]) for curve in rows[7]["landmarks"]
+    ]
+
+
+def moved_label(protocol: str, landmarks=None) -> tuple[np.ndarray, np.ndarray]:
+    """The augmented mask of a row whose label says that `protocol` drew it, and the label rotated."""
+    landmarks = polylines(0) if landmarks is None else landmarks
+    row = schema_row("frame-1", landmarks, protocol=protocol)
+    label = rasterize_landmarks(polylines(0), row["width"], row["height"], get_protocol("synthetic"))
+    rows = make_dataset([row | {"label": Image.fromarray(label)}])
+    half_turn = AugmentationConfig(horizontal_flip=1.0, vertical_flip=1.0)
+    return TrainingFrames(rows, Augmentation(half_turn, seed=0))[0, 0].mask, label[::-1, ::-1]
+
+
+def test_a_label_is_drawn_anew_by_its_own_protocol() -> None:
+    mask, _ = moved_label("slippa")
+    turned = [
+        curve | {"points": [(WIDTH - 1 - x, HEIGHT - 1 - y) for x, y in np.float32(curve["points"])]}
+        for curve in polylines(0)
+    ]
+    assert np.array_equal(mask, rasterize_landmarks(turned, WIDTH, HEIGHT, get_protocol("slippa")))
+
+
+@pytest.mark.parametrize(("protocol", "landmarks"), [(AS_DRAWN, None), ("slippa", [])])
+def test_a_label_that_cannot_be_drawn_anew_is_moved_itself(protocol: str, landmarks) -> None:
+    mask, turned = moved_label(protocol, landmarks)
+    assert np.array_equal(mask, turned)
+
+
+def test_a_cached_frame_keeps_its_polylines(dataset_folder: Path) -> None:
+    rows = load_landmark_dataset(dataset_folder, "train")
+    cached, read = (
+        TrainingFrames(rows, Augmentation(VARIED, seed=1), cache=cache)[2, 3] for cache in (True, False)
+    )
+    assert len(read.landmarks) > 0
+    for ours, theirs in zip(cached.landmarks, read.landmarks, strict=True):
+        assert ours["category"] == theirs["category"]
+        assert np.array_equal(ours["points"], theirs["points"])
+
+
+def test_polylines_that_are_nowhere_are_refused_in_every_epoch() -> None:
+    nowhere = [{"category": "ridge", "points": [(float("inf"), 3.0), (5.0, 5.0)]}]
+    row = schema_row("frame-1", polylines(0)) | {"landmarks": nowhere}
+    row["label"] = Image.new("L", (WIDTH, HEIGHT))
+    frames = TrainingFrames(make_dataset([row]), Augmentation(AugmentationConfig(), seed=0))
+    with pytest.raises(RowError, match=r"frame-1: .*not finite"):
+        frames[0, 0]
 
 
 def test_a_colour_label_is_refused_by_the_frames_name() -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..data.augment import Augmentation
+from ..curves import PROTOCOLS
+from ..data.augment import Augmentation, LabelledFrame
 from ..data.loading import RowError, read_row
 
 # `depth`, `regions` and the rest would be decoded for nothing.
@@ -65,12 +66,12 @@ class FrameOrder(Sampler[list[EpochIndex]]):
 
 
 class TrainingFrames(Dataset):
-    """Rows of a dataset of the schema as augmented (image, mask) arrays.
+    """Rows of a dataset of the schema as augmented frames with masks and polylines.
 
     Args:
         rows: The train split, with labels.
         augmentation: Applied to each frame by (epoch, index).
-        cache: Decode every frame now and keep it: H x W x 4 bytes a frame.
+        cache: Decode every frame now and keep it: H x W x 4 bytes a frame, and its polylines.
     """
 
     def __init__(self, rows: datasets.Dataset, augmentation: Augmentation, cache: bool = False) -> None:
@@ -81,7 +82,7 @@ class TrainingFrames(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _decode(self, index: int) -> LabelledFrame:
         row = read_row(self.rows, index)
         image = np.asarray(row["image"].convert("RGB"))
         mask = np.asarray(row["label"])
@@ -90,23 +91,32 @@ class TrainingFrames(Dataset):
                 f"frame {row['frame_id']}: label {mask.shape} {mask.dtype} does not fit image "
                 f"{image.shape[:2]}: expected class ids in mode L at the image's size"
             )
-        return image, mask
+        landmarks = tuple(
+            landmark | {"points": np.array(landmark["points"], dtype=np.float64).reshape(-1, 2)}
+            for landmark in row["landmarks"] or ()
+        )
+        # Where no geometry is drawn they are not looked at: a bad row would show in some epochs only.
+        if not all(np.isfinite(landmark["points"]).all() for landmark in landmarks):
+            raise RowError(f"frame {row['frame_id']}: a point of its landmarks is not finite")
+        # Labels that no protocol has drawn (AS_DRAWN) cannot be drawn anew, only moved.
+        protocol = row["protocol"] if row["protocol"] in PROTOCOLS else None
+        return LabelledFrame(image, mask, landmarks, protocol)
 
-    def __getitem__(self, key: EpochIndex) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, key: EpochIndex) -> LabelledFrame:
         epoch, index = key
-        image, mask = self._decode(index) if self.cached is None else self.cached[index]
-        return self.augmentation(image, mask, epoch, index)
+        frame = self._decode(index) if self.cached is None else self.cached[index]
+        return self.augmentation(frame, epoch, index)
 
 
 class ProcessorCollate:
-    """Turns a list of (image, mask) into the model's inputs, by the processor that inference uses too."""
+    """Turns a list of frames into the model's inputs, by the processor that inference uses too."""
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
 
-    def __call__(self, frames: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, torch.Tensor]:
-        images, masks = zip(*frames, strict=True)
-        return dict(self.processor(images=list(images), segmentation_maps=list(masks), return_tensors="pt"))
+    def __call__(self, frames: Sequence[LabelledFrame]) -> dict[str, torch.Tensor]:
+        images, masks = [frame.image for frame in frames], [frame.mask for frame in frames]
+        return dict(self.processor(images=images, segmentation_maps=masks, return_tensors="pt"))
 
 
 def _use_one_thread(worker: int) -> None:
