@@ -120,7 +120,7 @@ def stroke_width(plane: StrokePlane, points: np.ndarray, guess_px: float, closed
     left, left_seen = find_edges(plane, points, across, _LOOK * guess_px)
     right, right_seen = find_edges(plane, points, -across, _LOOK * guess_px)
     widths = (left + right)[left_seen & right_seen]
-    return float(np.median(widths)) if len(widths) else guess_px
+    return max(1.0, float(np.median(widths))) if len(widths) else guess_px
 
 
 def centre(plane: StrokePlane, points: np.ndarray, width_px: float, closed: bool) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The skeleton of one class's strokes as ordered paths: a graph of it, pruned, with forks and crossings split.
+"""The skeleton of one class's strokes as ordered paths: a pruned graph, split at forks and crossings.
 
 Thinning gives the strokes' topology only: which pieces there are and in which order their points come. Where
 the centre of a stroke lies, and where it ends, is `centreline.py`'s business.
@@ -13,6 +13,8 @@ from itertools import combinations
 import cv2
 import numpy as np
 from skimage.morphology import skeletonize
+
+from .chains import PieceEnd, order_chains
 
 # In half stroke widths at the fork: a shorter branch is a bump of the stroke's edge; forks that are nearer to
 # each other are one crossing (two strokes that cross at 90° give two forks up to one width apart).
@@ -56,8 +58,8 @@ def _length(points: np.ndarray) -> float:
 def skeleton_paths(plane: np.ndarray) -> list[SkeletonPath]:
     """The curves that run through the middle of a plane's strokes.
 
-    At a fork the two branches that go straightest into each other are one curve and the third ends there; at a
-    crossing each goes straight on. A ring is a closed curve.
+    At a fork the two branches that go straightest into each other are one curve and the third ends there;
+    at a crossing each goes straight on. A ring is a closed curve.
 
     Args:
         plane: (H, W) bool, one class.
@@ -88,7 +90,7 @@ class _Graph:
         self.positions: list[np.ndarray] = []
         self.branches: dict[int, _Branch] = {}
         # Node -> the (branch, which end of it) that meet there.
-        self.ends: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        self.ends: dict[int, list[PieceEnd]] = defaultdict(list)
         self.rings: list[np.ndarray] = []
         self._added = 0
         self._read(skeleton)
@@ -163,7 +165,7 @@ class _Graph:
         return float(self.half_width[y, x])
 
     def prune_bumps(self) -> None:
-        """Drops branches that do not reach beyond the stroke they branch off; at each fork the shortest first."""
+        """Drops branches that do not reach beyond the stroke they branch off, a fork's shortest first."""
         while True:
             bumps: dict[int, tuple[float, int]] = {}
             for key, branch in self.branches.items():
@@ -223,9 +225,9 @@ class _Graph:
         step = points[far] - points[near]
         return step / max(np.hypot(*step), 1e-9)
 
-    def _pair_ends(self) -> dict[tuple[int, int], tuple[int, int]]:
+    def _pair_ends(self) -> dict[PieceEnd, PieceEnd]:
         """End of a branch -> the end that goes on from it, the straightest continuations first."""
-        partner: dict[tuple[int, int], tuple[int, int]] = {}
+        partner: dict[PieceEnd, PieceEnd] = {}
         for node, meeting in self.ends.items():
             half_width = self._half_width_at(node) if meeting else 0.0
             directions = {end: self._direction(self.branches[end[0]], end[1], half_width) for end in meeting}
@@ -239,29 +241,16 @@ class _Graph:
         return partner
 
     def curves(self) -> list[SkeletonPath]:
-        """Joins branches through the nodes, and follows them from end to end."""
-        partner = self._pair_ends()
-        left = set(self.branches)
+        """Branches that go on in each other through the nodes, each chain one curve; and rings and dots."""
         paths = [SkeletonPath(ring, (False, False), closed=True) for ring in self.rings]
-        open_starts = [(key, side) for key in self.branches for side in (0, 1) if (key, side) not in partner]
-        # After the open ones only closed chains are left: they start anywhere.
-        for start in open_starts + [(key, 0) for key in self.branches]:
-            if start[0] not in left:
-                continue
-            pieces, end = [], start
-            while True:
-                key, side = end
-                left.discard(key)
-                points = self.branches[key].points
-                pieces.append(points if side == 0 else points[::-1])
-                following = partner.get((key, 1 - side))
-                if following is None or following[0] not in left:
-                    break
-                end = following
+        for chain, closed in order_chains(self.branches, self._pair_ends()):
+            branches = [(self.branches[key], side) for key, side in chain]
+            pieces = [branch.points if side == 0 else branch.points[::-1] for branch, side in branches]
             points = np.vstack([pieces[0], *(piece[1:] for piece in pieces[1:])])
-            outer = (self.branches[start[0]].nodes[start[1]], self.branches[key].nodes[1 - side])
+            (first, entered), (last, entered_last) = branches[0], branches[-1]
+            outer = (first.nodes[entered], last.nodes[1 - entered_last])
             free = (len(self.ends[outer[0]]) == 1, len(self.ends[outer[1]]) == 1)
-            paths.append(SkeletonPath(points, free, closed=following == start))
+            paths.append(SkeletonPath(points, free, closed))
         dots = [node for node in range(len(self.positions)) if node not in self.ends]
         return paths + [SkeletonPath(self.positions[dot][None], (True, True)) for dot in dots]
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 from skimage.measure import approximate_polygon
 
 from ..model.landmarks_liver_landmark import IGNORE_INDEX, LABEL2ID, LANDMARKS, NUM_CLASSES
 from .centreline import StrokePlane, arc_lengths, normals, sample_linear, stroke_width, trace_centreline
+from .chains import PieceEnd, order_chains
 from .skeleton import SkeletonPath, skeleton_paths
 
 # Thinning looks at strokes about this many px wide: it need only find which pieces there are.
 _THINNED_WIDTH_PX = 10.0
 # Holes smaller than this share of a square of the stroke's width are flaws of the mask, not loops.
 _HOLE = 0.5
-# Two ends are one curve under another class's stroke if the gap is no longer than this many stroke widths, and
-# each points at the other within 45 degrees.
+# Fewer connected pixels are a flaw of the mask.
+_SPECK_AREA = 9
+# Two ends are one curve under another class's stroke if the gap is no longer than this many stroke widths,
+# and each points at the other within 45 degrees.
 _LONGEST_BRIDGE, _FACING = 3.0, np.cos(np.deg2rad(45))
 
 
@@ -47,7 +50,7 @@ class TracedPolyline:
 
 @dataclass
 class _Curve:
-    """A centreline on its way to a polyline: (N, 2) px, its width, and whether its ends go on under another class."""
+    """A centreline on its way to a polyline: (N, 2) px, and whether its ends go on under another class."""
 
     points: np.ndarray
     width_px: float
@@ -73,7 +76,8 @@ def trace_polylines(
         mask: (H, W) uint8 class ids; 255 is unknown, as what another class covers.
         scores: (classes, H, W) floats, the class scores that the mask was made of.
         tolerance_px: A point is left out where the polyline stays this near to it; 0 keeps all.
-        min_length_px: Shorter curves are left out; None: those shorter than their own stroke's width.
+        min_length_px: Shorter curves are left out; None: those shorter than their own stroke's width. Pieces
+            of fewer than 9 pixels always are.
 
     Returns:
         Polylines by class, from left to right, each starting at its left end.
@@ -130,7 +134,9 @@ def _trace_class(plane: StrokePlane) -> list[_Curve]:
     curves = []
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(plane.inside, connectivity=8)
     for component in range(1, count):
-        left, top, width, height = boxes[component, :4]
+        left, top, width, height, area = boxes[component]
+        if area < _SPECK_AREA:
+            continue
         window = (slice(top, top + height), slice(left, left + width))
         piece = np.equal(labels[window], component).view(np.uint8)
         curves += _trace_component(plane, piece, int(left), int(top))
@@ -146,6 +152,8 @@ def _trace_component(plane: StrokePlane, piece: np.ndarray, left: int, top: int)
     curves = []
     for path in paths:
         points, free_ends = path.points, path.free_ends
+        if len(points) < 2 and len(paths) > 1:
+            continue  # a speck beside the strokes
         if len(paths) == 1 and not path.closed and arc_lengths(points)[-1] < guess_px:
             # Of a piece as long as it is wide, thinning leaves anything.
             points, free_ends = _axis_of(piece, left, top), (True, True)
@@ -206,39 +214,58 @@ def _axis_of(piece: np.ndarray, left: int, top: int) -> np.ndarray:
 
 def _bridge(plane: StrokePlane, curves: list[_Curve]) -> list[_Curve]:
     """Joins curves of a class whose ends face each other across another class's stroke, the nearest first."""
-    curves = list(curves)
-    while True:
-        ends = [(index, side) for index, curve in enumerate(curves) for side in (0, 1) if curve.hidden[side]]
-        gaps = [
-            (gap_px, one, other)
-            for one, other in combinations(ends, 2)
-            if one[0] != other[0] and (gap_px := _gap(plane, curves, one, other)) is not None
-        ]
-        if not gaps:
-            return curves
-        _, (first, first_side), (second, second_side) = min(gaps)
-        a, b = curves[first], curves[second]
-        before = a.points if first_side == 1 else a.points[::-1]
-        after = b.points if second_side == 0 else b.points[::-1]
-        hidden = (a.hidden[1 - first_side], b.hidden[1 - second_side])
-        joined = _Curve(np.vstack([before, after]), (a.width_px + b.width_px) / 2, hidden)
-        curves = [curve for index, curve in enumerate(curves) if index not in (first, second)] + [joined]
+    ends = [(index, side) for index, curve in enumerate(curves) for side in (0, 1) if curve.hidden[side]]
+    if len(ends) < 2:
+        return curves
+    places = [_end_and_direction(curves[index], side) for index, side in ends]
+    longest_px = _LONGEST_BRIDGE * max(curves[index].width_px for index, _ in ends)
+    gaps = []
+    for one, other in cKDTree([place for place, _ in places]).query_pairs(longest_px):
+        allowed_px = _LONGEST_BRIDGE * min(curves[ends[one][0]].width_px, curves[ends[other][0]].width_px)
+        gap_px = _gap(plane, places[one], places[other], allowed_px)
+        if gap_px is not None:
+            gaps.append((gap_px, ends[one], ends[other]))
+    return _join(curves, [(one, other) for _, one, other in sorted(gaps)])
 
 
 def _gap(
-    plane: StrokePlane, curves: list[_Curve], one: tuple[int, int], other: tuple[int, int]
+    plane: StrokePlane,
+    one: tuple[np.ndarray, np.ndarray],
+    other: tuple[np.ndarray, np.ndarray],
+    longest_px: float,
 ) -> float | None:
     """Px between two ends; None where they do not face each other, or background lies between them."""
-    (start, out), (end, back) = (_end_and_direction(curves[index], side) for index, side in (one, other))
+    (start, out), (end, back) = one, other
     gap = end - start
     gap_px = float(np.hypot(*gap))
-    if gap_px > _LONGEST_BRIDGE * curves[one[0]].width_px:
-        return None
-    if gap_px > 0 and min(out @ gap, -(back @ gap)) < _FACING * gap_px:
+    if gap_px > longest_px or min(out @ gap, -(back @ gap)) < _FACING * gap_px:
         return None
     between = start + np.linspace(0, 1, max(2, round(gap_px)))[:, None] * gap
     covered = plane.sample_unknown(between) | (plane.sample_inside(between) > 0.5)
     return gap_px if covered.mean() > 0.9 else None
+
+
+def _join(curves: list[_Curve], pairs: list[tuple[PieceEnd, PieceEnd]]) -> list[_Curve]:
+    """Joins curves at pairs of their ends, an end to one other only; what would close a ring is left open."""
+    partners: dict[PieceEnd, PieceEnd] = {}
+    group = list(range(len(curves)))
+    for one, other in pairs:
+        if one in partners or other in partners or group[one[0]] == group[other[0]]:
+            continue
+        partners[one], partners[other] = other, one
+        merged = {group[one[0]], group[other[0]]}
+        group = [min(merged) if name in merged else name for name in group]
+    return [
+        _chained([(curves[index], side) for index, side in chain])
+        for chain, _ in order_chains(range(len(curves)), partners)
+    ]
+
+
+def _chained(chain: list[tuple[_Curve, int]]) -> _Curve:
+    points = [curve.points if side == 0 else curve.points[::-1] for curve, side in chain]
+    (first, entered), (last, entered_last) = chain[0], chain[-1]
+    hidden = (first.hidden[entered], last.hidden[1 - entered_last])
+    return _Curve(np.vstack(points), float(np.mean([curve.width_px for curve, _ in chain])), hidden)
 
 
 def _end_and_direction(curve: _Curve, side: int) -> tuple[np.ndarray, np.ndarray]:

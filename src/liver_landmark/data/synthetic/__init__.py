@@ -2,7 +2,7 @@
 
 from .build import SyntheticRequest, build_synthetic, iterate_rows, render_row, split_of_patient
 from .domains import DOMAINS, Domain, get_domain
-from .frame import DEPTH_STEPS_PER_MM, Frame, render_frame
+from .frame import DEPTH_STEPS_PER_MM, Frame, frame_landmarks, render_frame
 from .patient import Patient, build_patient
 from .surfaces import Region
 
@@ -16,6 +16,7 @@ __all__ = [
     "SyntheticRequest",
     "build_patient",
     "build_synthetic",
+    "frame_landmarks",
     "get_domain",
     "iterate_rows",
     "render_frame",
