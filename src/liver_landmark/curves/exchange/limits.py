@@ -111,8 +111,9 @@ def _check_size(data: bytes, file: str | PathLike[str]) -> None:
 
 def _decode(data: bytes, file: str | PathLike[str], marks: dict[bytes, int]) -> str:
     _check_size(data, file)
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise AnnotationError(file, "is UTF-16: save it as UTF-8")
+    # Neither format has null bytes, but the XML parser takes UTF-16 without a mark for what it is.
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
+        raise AnnotationError(file, "is UTF-16 or no text: save it as UTF-8")
     if sum(weight * data.count(mark) for mark, weight in marks.items()) > MAX_VALUES:
         raise AnnotationError(file, f"holds more than the limit of {MAX_VALUES} values: split it")
     try:
