@@ -23,6 +23,7 @@ import torch
 from liver_landmark.atomic_files import new_folder, remove_folder
 from liver_landmark.cli import CommandError, positive_int, quiet_libraries
 from liver_landmark.curves import PROTOCOLS
+from liver_landmark.curves.protocols import AS_DRAWN
 from liver_landmark.data.loading import load_landmark_dataset
 from liver_landmark.data.schema import SPLITS
 from liver_landmark.evaluation import DEFAULT_RESOLUTION, evaluate_model
@@ -41,7 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", required=True, help="folder or Hub id of a dataset of the schema")
     parser.add_argument("--split", choices=SPLITS, default="test", help="default: %(default)s")
     parser.add_argument(
-        "--protocol", choices=tuple(PROTOCOLS), help="default: the one that the dataset's rows name"
+        "--protocol",
+        choices=(*PROTOCOLS, AS_DRAWN),
+        help=f"{AS_DRAWN}: the masks of the set's source (default: what the dataset's rows name)",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for the results")
     parser.add_argument(

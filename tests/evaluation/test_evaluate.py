@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -11,8 +12,18 @@ from PIL import Image
 from torch.nn import functional as F
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
+from liver_landmark.data.loading import load_landmark_dataset
 from liver_landmark.evaluation import evaluate_model, pooled_overlap, summarize_frames
-from tiny_datasets import HEIGHT, WIDTH, SeesColours, make_dataset, polylines, schema_row, tiny_processor
+from tiny_datasets import (
+    HEIGHT,
+    WIDTH,
+    SeesColours,
+    make_dataset,
+    polylines,
+    save_dataset,
+    schema_row,
+    tiny_processor,
+)
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +168,57 @@ def test_a_set_of_masks_is_scored_by_its_labels():
     assert evaluation.metrics["dsc"] > 0.7
 
 
+def drawn_by_hand(landmarks):
+    """A row whose label no protocol draws: strokes with a notch, and ignored pixels."""
+    mask = rasterize_landmarks(landmarks, WIDTH, HEIGHT, get_protocol("toponet"))
+    mask[::7], mask[:5] = 0, 255
+    row = schema_row("h0", landmarks) | {"label": Image.fromarray(mask), "protocol": "as_drawn"}
+    return row, mask
+
+
+@pytest.mark.parametrize("protocol", ["as_drawn", None])
+def test_labels_as_drawn_are_scored_as_they_are(protocol):
+    row, mask = drawn_by_hand(polylines(5))
+    pairs = []
+    evaluation = evaluate(
+        make_dataset([row]), protocol=protocol, on_frame=lambda i, frame, pair: pairs.append(pair)
+    )
+    expected = Image.fromarray(mask).resize((256, 256), Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(pairs[0].truth, expected)
+    logits = SeesColours()(tiny_processor()(images=[row["image"]])["pixel_values"]).logits
+    nearest = logits.argmax(1).repeat_interleave(2, 1).repeat_interleave(2, 2)[0]
+    np.testing.assert_array_equal(pairs[0].prediction, nearest.numpy())
+    assert evaluation.metrics["protocol"] == evaluation.frames[0]["truth"] == "as_drawn"
+    assert evaluation.metrics["frames_without_polylines"] == 0
+    assert "as their source drew them" in evaluation.metrics["definitions"]["protocol"]
+    gathered = {"protocol": "as_drawn", "resolution": 256}
+    names = ("overlap", "presence", "distances")
+    assert summarize_frames(evaluation.frames, **gathered, metric_names=names) == evaluation
+
+
+def test_a_protocol_draws_where_a_source_drew_otherwise():
+    row, mask = drawn_by_hand(polylines(5))
+    pairs = []
+    evaluate(make_dataset([row]), protocol="srft_galore", on_frame=lambda i, frame, pair: pairs.append(pair))
+    expected = rasterize_landmarks(row["landmarks"], WIDTH, HEIGHT, get_protocol("srft_galore"), (256, 256))
+    ignored = np.asarray(Image.fromarray(mask).resize((256, 256), Image.Resampling.NEAREST)) == 255
+    np.testing.assert_array_equal(pairs[0].truth, np.where(ignored, 255, expected))
+
+
+def test_labels_that_a_protocol_drew_are_not_as_drawn(dataset):
+    with pytest.raises(ValueError, match="protocol column holds synthetic: its labels are not as their"):
+        evaluate(dataset, protocol="as_drawn")
+
+
+def test_another_order_of_classes_is_refused(tmp_path, rows, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    save_dataset(tmp_path / "set", rows)
+    order = ("silhouette", "ridge", "ligament")
+    reordered = load_landmark_dataset(tmp_path / "set", "test", class_order=order)
+    with pytest.raises(ValueError, match=r"classes are ordered silhouette, ridge, .*without class_order"):
+        evaluate(reordered)
+
+
 def test_a_frame_that_shows_nothing_is_scored_as_such():
     pairs = []
     dataset = make_dataset([schema_row("n0", [])])
@@ -190,6 +252,7 @@ def test_a_view_of_the_dataset_with_a_format_is_scored_by_its_stored_rows(datase
         ({"protocol": "toponet"}, {}, "protocol column holds synthetic, toponet: name the protocol"),
         ({"protocol": None}, {}, "protocol column holds None, synthetic: name the protocol"),
         ({}, {"protocol": "l3d"}, "protocol 'l3d' is unknown"),
+        ({"protocol": "as_drawn"}, {}, "protocol column holds as_drawn, synthetic: name the protocol"),
         ({}, {"batch_size": 0}, "must be at least 1"),
         ({"width": 97}, {}, r"frame f9: its image is 96x54 px, its row says 97x54"),
         ({"landmarks": None}, {}, r"frame f9 \(row 1\): neither 'landmarks' nor 'label' is given"),

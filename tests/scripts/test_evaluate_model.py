@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tiny_datasets import polylines, save_dataset, schema_row, tiny_processor
+from liver_landmark.curves import get_protocol, rasterize_landmarks
+from tiny_datasets import HEIGHT, WIDTH, polylines, save_dataset, schema_row, tiny_processor
 from tiny_models import tiny_model
 
 
@@ -83,6 +84,21 @@ def test_twice_the_same_and_the_datasets_own_protocol(script, folders, tmp_path)
     assert texts[:2] == texts[2:]
     metrics = json.loads(texts[0])
     assert (metrics["protocol"], metrics["frames"]) == ("synthetic", 2)
+
+
+def test_masks_of_the_source_are_scored_by_name(script, folders, tmp_path, capsys):
+    landmarks = polylines(0)
+    mask = rasterize_landmarks(landmarks, WIDTH, HEIGHT, get_protocol("toponet"))
+    row = schema_row("h0", landmarks, label=Image.fromarray(mask), protocol="as_drawn")
+    save_dataset(tmp_path / "drawn", [row])
+    for protocol in ("as_drawn", "srft_galore"):
+        options = ("--dataset", tmp_path / "drawn", "--protocol", protocol)
+        assert run(script, folders, tmp_path / protocol, *options) == 0
+        metrics = json.loads((tmp_path / protocol / "metrics.json").read_text())
+        assert (metrics["protocol"], metrics["frames"]) == (protocol, 1)
+    capsys.readouterr()
+    assert run(script, folders, tmp_path / "none", "--protocol", "as_drawn") == 2
+    assert "its labels are not as their source drew them" in error_line(capsys)
 
 
 def test_a_former_evaluation_is_replaced_only_when_asked(script, folders, tmp_path, capsys):

@@ -13,12 +13,11 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..curves import Protocol, get_protocol
 from ..data.loading import read_row
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES
 from .masks import MaskPair
 from .registry import build_metrics
-from .truth import dataset_protocol, truth_mask
+from .truth import Scoring, check_scorable, dataset_protocol, get_scoring, truth_mask
 
 # The size at which every L3D paper scores.
 DEFAULT_RESOLUTION = 1024
@@ -57,15 +56,16 @@ def evaluate_model(
 ) -> Evaluation:
     """Scores a model on every frame of a dataset.
 
-    The truth is drawn from the polylines by the protocol; the logits are upsampled to the scored size by
-    the protocol's rule, and the largest one is the prediction. The model is put in evaluation mode and
-    every module is put back into the mode it was in.
+    The truth is drawn from the polylines by the protocol, or is the label `as_drawn`; the logits are
+    upsampled to the scored size by the protocol's rule, and the largest one is the prediction. The model is
+    put in evaluation mode and every module is put back into the mode it was in.
 
     Args:
         model: Gives `.logits` (B, 4, h, w) for `pixel_values`.
         processor: The model's image processor.
         dataset: Rows of the schema.
-        protocol: Name of the protocol; None takes the one that the dataset's `protocol` column names.
+        protocol: Name of the protocol, or `as_drawn` for a set whose labels are so; None takes the one that
+            the dataset's `protocol` column names.
         resolution: Width and height in px at which masks are compared.
         batch_size: Frames in one forward pass.
         distances: Compute ASSD and HD95 too.
@@ -80,7 +80,8 @@ def evaluate_model(
         raise ValueError("the dataset has no frames to score")
     if resolution < 1 or batch_size < 1:
         raise ValueError(f"resolution ({resolution}) and batch_size ({batch_size}) must be at least 1")
-    scoring = get_protocol(protocol or dataset_protocol(dataset))
+    scoring = get_scoring(protocol or dataset_protocol(dataset))
+    check_scorable(dataset, scoring)
     names = ("overlap", "presence", "distances") if distances else ("overlap", "presence")
     metrics = build_metrics(names)
     frames = []
@@ -88,13 +89,13 @@ def evaluate_model(
     with _evaluation_mode(model), tqdm(total=len(dataset), unit="frame", disable=not progress) as bar:
         for index, (row, prediction) in enumerate(predictions):
             try:
-                pair = MaskPair(truth_mask(row, scoring, resolution), prediction)
+                pair = MaskPair(truth_mask(row, scoring.protocol, resolution), prediction)
             except ValueError as error:
                 raise ValueError(f"frame {row['frame_id']} (row {index}): {error}") from error
             frame: dict[str, Any] = {
                 "frame_id": row["frame_id"],
                 "patient_id": row["patient_id"],
-                "truth": "polylines" if row["landmarks"] or row["label"] is None else "label",
+                "truth": _truth_of(row, scoring),
             }
             for metric in metrics.values():
                 frame |= metric.score(pair)
@@ -110,15 +111,11 @@ def summarize_frames(
     frames: Sequence[dict[str, Any]], *, protocol: str, resolution: int, metric_names: tuple[str, ...]
 ) -> Evaluation:
     """The evaluation that follows from rows of frames.csv, scored by one process or gathered from several."""
-    scoring = get_protocol(protocol)
+    scoring = get_scoring(protocol)
     pooled: dict[str, Any] = {}
     per_class: dict[str, dict[str, Any]] = {name: {} for name in LANDMARK_NAMES}
     definitions = {
-        "protocol": (
-            f"strokes of {scoring.native_stroke_width_px(1920, 1080):g} px in a 1920x1080 frame, "
-            f"labels resized by {scoring.label_resize}, logits by {scoring.prediction_resize} "
-            f"({scoring.source}); frames without polylines are scored by their stored label"
-        ),
+        "protocol": scoring.definition,
         "resolution": "width and height in px at which truth and prediction are compared",
     }
     for metric in build_metrics(metric_names).values():
@@ -140,11 +137,18 @@ def summarize_frames(
     return Evaluation(metrics=metrics, frames=list(frames))
 
 
+def _truth_of(row: Mapping[str, Any], scoring: Scoring) -> str:
+    """What a frame is scored by: `polylines`, its `label` for want of them, or its label `as_drawn`."""
+    if not row["landmarks"] and row["label"] is not None:
+        return "label"
+    return "polylines" if scoring.protocol is not None else scoring.name
+
+
 def _predictions(
     model: nn.Module,
     processor: Any,
     dataset: datasets.Dataset,
-    protocol: Protocol,
+    scoring: Scoring,
     resolution: int,
     batch_size: int,
 ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
@@ -159,7 +163,7 @@ def _predictions(
             masks = processor.post_process_semantic_segmentation(
                 outputs,
                 target_sizes=[(resolution, resolution)] * len(batch),
-                interpolation=protocol.prediction_resize,
+                interpolation=scoring.prediction_resize,
             )
         for row, mask in zip(batch, masks, strict=True):
             yield row, mask.to(torch.uint8).cpu().numpy()

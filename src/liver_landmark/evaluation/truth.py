@@ -1,18 +1,55 @@
-"""The truth of a dataset's frame: a mask by a protocol at the scored size."""
+"""The truth of a dataset's frame: a mask by a protocol, or as its source drew it, at the scored size."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import datasets
 import numpy as np
 
 from ..curves import Protocol, get_protocol, rasterize_landmarks, resize_mask
-from ..model.landmarks_liver_landmark import IGNORE_INDEX
+from ..curves.protocols import AS_DRAWN, check_label_protocol
+from ..model.landmarks_liver_landmark import IGNORE_INDEX, LANDMARK_NAMES
 
 
-def truth_mask(row: Mapping[str, Any], protocol: Protocol, resolution: int) -> np.ndarray:
+@dataclass(frozen=True)
+class Scoring:
+    """How truth and prediction reach the scored size.
+
+    Attributes:
+        name: A protocol's name, or `as_drawn`.
+        protocol: What draws the truth from the polylines; None: the truth is the stored label.
+        prediction_resize: How logits are resized.
+        definition: All of it in words.
+    """
+
+    name: str
+    protocol: Protocol | None
+    prediction_resize: Literal["nearest", "bilinear"]
+    definition: str
+
+
+def get_scoring(name: str) -> Scoring:
+    """The scoring by a protocol, or by the masks of the source; a ValueError names the ones there are."""
+    if check_label_protocol(name) == AS_DRAWN:
+        # Of the paper's external set, LLSD, there are masks only; its logits are resized as elsewhere.
+        definition = (
+            "labels as their source drew them, resized by nearest, logits by nearest "
+            "(arXiv 2511.03163, external validation)"
+        )
+        return Scoring(AS_DRAWN, None, "nearest", definition)
+    protocol = get_protocol(name)
+    definition = (
+        f"strokes of {protocol.native_stroke_width_px(1920, 1080):g} px in a 1920x1080 frame, "
+        f"labels resized by {protocol.label_resize}, logits by {protocol.prediction_resize} "
+        f"({protocol.source}); frames without polylines are scored by their stored label"
+    )
+    return Scoring(name, protocol, protocol.prediction_resize, definition)
+
+
+def truth_mask(row: Mapping[str, Any], protocol: Protocol | None, resolution: int) -> np.ndarray:
     """Draws a frame's truth.
 
     Polylines are the truth where a frame has them: they are drawn by the protocol on its canvas and
@@ -21,7 +58,7 @@ def truth_mask(row: Mapping[str, Any], protocol: Protocol, resolution: int) -> n
 
     Args:
         row: A row of the dataset schema; reads `landmarks`, `label`, `width`, `height`.
-        protocol: How strokes are drawn.
+        protocol: How strokes are drawn; None: the label as it is stored, resized by nearest.
         resolution: Width and height of the mask in px.
 
     Returns:
@@ -38,6 +75,10 @@ def truth_mask(row: Mapping[str, Any], protocol: Protocol, resolution: int) -> n
                 f"column 'label' is a picture of mode {row['label'].mode}, expected class ids in mode L"
             )
         label = resize_mask(np.asarray(row["label"]), size)
+    if protocol is None:
+        if label is None:
+            raise ValueError("no 'label' is given")
+        return label
     if not row["landmarks"]:
         if label is None and row["landmarks"] is None:
             raise ValueError("neither 'landmarks' nor 'label' is given")
@@ -49,11 +90,27 @@ def truth_mask(row: Mapping[str, Any], protocol: Protocol, resolution: int) -> n
 
 
 def dataset_protocol(dataset: datasets.Dataset) -> str:
-    """The one protocol that a dataset's `protocol` column names; a ValueError where it is not one."""
+    """The one protocol, or `as_drawn`, that a dataset's `protocol` column names; a ValueError if not one."""
     names = sorted(dataset.unique("protocol"), key=str)
     if len(names) != 1 or names[0] is None:
         raise ValueError(
             f"the dataset's protocol column holds {', '.join(map(str, names)) or 'nothing'}: "
             "name the protocol to score by"
         )
-    return get_protocol(names[0]).name
+    return check_label_protocol(names[0])
+
+
+def check_scorable(dataset: datasets.Dataset, scoring: Scoring) -> None:
+    """Raises a ValueError where a dataset's numbers do not mean what the scoring takes them for."""
+    classes = dataset.features["landmarks"].feature["category"].names
+    if classes != list(LANDMARK_NAMES):
+        raise ValueError(
+            f"the dataset's classes are ordered {', '.join(classes)}, those of models "
+            f"{', '.join(LANDMARK_NAMES)}: load it without class_order"
+        )
+    names = set(dataset.unique("protocol"))
+    if scoring.protocol is None and names != {AS_DRAWN}:
+        raise ValueError(
+            f"the dataset's protocol column holds {', '.join(sorted(map(str, names)))}: its labels are not "
+            "as their source drew them; score by a protocol"
+        )
