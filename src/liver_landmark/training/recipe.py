@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..curves import get_protocol
+from ..curves.protocols import check_label_protocol
 from ..data.augment import AugmentationConfig
 from ..optim.settings import check_projected_group
 
@@ -80,22 +80,29 @@ class DataConfig:
     """The frames to learn from. Training reads the splits `train` and `validation`, never `test`.
 
     Attributes:
-        path: Folder or Hub id of a dataset of the schema.
-        protocol: The rasterising protocol of the labels; None: as they are stored.
+        path: Folder or Hub id of a dataset of the schema; or a list of them: their train and their
+            validation splits are joined, and a test patient or picture of one in another's is refused.
+        protocol: The rasterising protocol of the labels, `as_drawn` for the masks of a set's source; None:
+            as they are stored, which must be one protocol's.
         workers: Processes that prepare frames beside the training; 0: none.
         cache: Decode every training frame once, at the start, and keep it in memory. Not with workers:
             each would hold its own copy.
     """
 
-    path: str | None = None
+    path: str | list[str] | None = None
     protocol: str | None = None
     workers: int = 0
     cache: bool = False
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """`path` as a tuple, of one or of several sets."""
+        return (self.path,) if isinstance(self.path, str) else tuple(self.path)
+
     def __post_init__(self) -> None:
-        _require(self.path is not None, "data.path must be set: a dataset folder or Hub id")
+        _require(self.path not in (None, []), "data.path must be set: a dataset folder or Hub id")
         if self.protocol is not None:
-            get_protocol(self.protocol)
+            check_label_protocol(self.protocol)
         _require(self.workers >= 0, f"data.workers must be at least 0, got {self.workers}")
         _require(
             not (self.cache and self.workers),

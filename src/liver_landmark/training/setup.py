@@ -24,13 +24,14 @@ from torch.utils.data import DataLoader
 from ..atomic_files import write_text
 from ..data.augment import Augmentation
 from ..data.loading import load_landmark_dataset, spread_frames
+from ..evaluation.truth import dataset_protocol
 from .checkpoints import MODEL_FOLDER, read_run_state, restore_training_state
 from .frames import FrameOrder, TrainingFrames, build_loader
 from .metrics_log import MetricsLog
 from .models import build_model
 from .optimizers import build_optimizer
 from .parsing import RunOptions, recipe_to_dict
-from .recipe import ModelConfig, Recipe
+from .recipe import DataConfig, ModelConfig, Recipe
 from .resume import refuse_other_run, run_identity
 from .run_folder import RunFolder
 from .run_record import run_record
@@ -124,12 +125,8 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
     accelerator = build_accelerator(recipe, folder)
     # Several processes would otherwise convert the same Parquet files at once.
     with accelerator.local_main_process_first():
-        train_rows = load_landmark_dataset(recipe.data.path, "train", recipe.data.protocol)
-        validation_rows = load_landmark_dataset(recipe.data.path, "validation", recipe.data.protocol)
-    splits = {"train": train_rows, "validation": validation_rows}
-    for name, rows in splits.items():
-        if len(rows) == 0:
-            raise ValueError(f"dataset {recipe.data.path}: the split {name!r} holds no frames")
+        splits = load_splits(recipe.data)
+    train_rows, validation_rows = splits["train"], splits["validation"]
     identity = run_identity(recipe, splits, accelerator.mixed_precision, accelerator.num_processes)
     if state is not None:
         refuse_other_run(state.identity, identity)
@@ -188,6 +185,33 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
         restore_training_state(checkpoint, accelerator, optimizer, schedule, state)
         run.step, run.seconds, run.best = state.step, state.seconds, state.best
     return run
+
+
+def load_splits(data: DataConfig) -> dict[str, datasets.Dataset]:
+    """The splits `train` and `validation`; a ValueError names the set and what is wrong with it."""
+    names = ", ".join(data.paths)
+    if len(data.paths) > 1:
+        # Together, because the sets are compared whole.
+        loaded = load_landmark_dataset(data.paths, protocol=data.protocol)
+        if "validation" not in loaded:
+            raise ValueError(f"datasets {names}: none of them has a split 'validation'")
+    else:
+        # One by one, so that no file of the test split is read.
+        loaded = {
+            split: load_landmark_dataset(data.paths[0], split, data.protocol)
+            for split in ("train", "validation")
+        }
+    splits = {split: loaded[split] for split in ("train", "validation")}
+    for split, rows in splits.items():
+        if len(rows) == 0:
+            raise ValueError(f"dataset {names}: the split {split!r} holds no frames")
+        # Now, and not at the first validation.
+        if data.protocol is None:
+            try:
+                dataset_protocol(rows)
+            except ValueError as error:
+                raise ValueError(f"data.protocol must be set: dataset {names}, {split}: {error}") from error
+    return splits
 
 
 def build_accelerator(recipe: Recipe, folder: RunFolder) -> Accelerator:
