@@ -138,6 +138,18 @@ def test_truncated_files_fail_at_any_length(tmp_path, name, quality):
         one_line_error(cut)
 
 
+def test_any_bit_flipped_in_a_png_is_found(tmp_path):
+    """Also where the rows still decode: to other pixels than were saved."""
+    whole = saved(tmp_path, Image.fromarray(RGB), "a.png").read_bytes()
+    path = tmp_path / "flipped.png"
+    # The end chunk holds nothing.
+    for place in range(len(whole) - 12):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        one_line_error(path)
+
+
 def test_empty_missing_and_other_things(tmp_path):
     (tmp_path / "empty.jpg").touch()
     assert one_line_error(tmp_path / "empty.jpg").endswith("empty file")

@@ -98,6 +98,10 @@ def decode_picture(data: bytes, name: Path | str, limits: FrameLimits | None = N
     with _one_line_errors(name):
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         _check_header(image, name, limits or FrameLimits())
+        if image.format == "PNG":
+            # Decoding passes over wrong checksums, to other pixels than were saved.
+            image.verify()
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
         image.load()
         return image
 

@@ -1,0 +1,129 @@
+"""Reads a raw set whose annotation files were mutated, and compares with the known answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from liver_landmark.data.readers import Found, Problem, ProblemError, SplitOptions, finish_plan, read_row
+
+from .mutation import Mutation, Operators
+from .truth import Landmarks, RawSet, TrueFrame
+
+PER_SEED = 100
+# 2,000 mutated files a reader; 200 of them in the default run.
+SEEDS = [pytest.param(seed, marks=pytest.mark.slow if seed >= 2 else ()) for seed in range(20)]
+# Narrow strokes on the frame itself: quickly drawn.
+PROTOCOL = "p2ilf"
+Find = Callable[[], Found]
+TEST_ONLY = SplitOptions(test_only=True)
+
+
+@dataclass
+class Reading:
+    """What a reader made of a raw set.
+
+    Attributes:
+        rows: The set's rows by picture file below the raw folder.
+        problems: One for each file that was left out.
+        refused: The line for which nothing at all was read.
+    """
+
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    refused: str = ""
+
+
+def read_set(find: Find, protocol: str = PROTOCOL) -> Reading:
+    """All frames through one reader; only the documented errors are caught."""
+    reading = Reading()
+    try:
+        plan = finish_plan(find(), TEST_ONLY)
+    except ValueError as error:
+        return Reading(refused=str(error))
+    reading.problems += plan.problems
+    for frame in plan.frames["test"]:
+        try:
+            reading.rows[frame.image], _ = read_row(plan.raw, frame, protocol)
+        except ProblemError as error:
+            reading.problems.append(error.problem)
+    return reading
+
+
+def plain(landmarks: Landmarks) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Polylines as values that compare, rounded to float32 as the set stores them."""
+    return [
+        (curve["category"], [(float(np.float32(x)), float(np.float32(y))) for x, y in curve["points"]])
+        for curve in landmarks
+    ]
+
+
+def check_answer(raw: RawSet, reading: Reading, frame: TrueFrame, mutation: Mutation) -> None:
+    """Fails where a frame is read that has to be left out, is left out silently, or is read otherwise."""
+    row = reading.rows.get(raw.relative(frame.picture))
+    if mutation.landmarks is None:
+        assert row is None, f"{frame.stem} was read as {plain(row['landmarks'])} after {mutation}"
+        names = {raw.relative(path) for path in (frame.annotation, frame.picture)}
+        lines = [str(problem) for problem in reading.problems if problem.file in names]
+        if reading.refused.startswith(str(raw.root)):
+            lines = [reading.refused]
+        assert lines, f"no line names {frame.stem} after {mutation}: {reading}"
+        for line in lines:
+            assert line.isprintable(), f"not one plain line after {mutation}: {line!r}"
+            assert len(line) < 600, f"too long a line after {mutation}: {line!r}"
+    else:
+        assert row is not None, f"{frame.stem} was left out after {mutation}: {reading}"
+        assert plain(row["landmarks"]) == plain(mutation.landmarks), f"{frame.stem} is wrong after {mutation}"
+
+
+def fuzz(
+    raw: RawSet,
+    seed: int,
+    operators_of: Callable[[TrueFrame], tuple[Operators[Any], Any]],
+    find: Find,
+    protocol: str = PROTOCOL,
+) -> None:
+    """`PER_SEED` mutations of one seed, as many at a time as the set has frames.
+
+    Args:
+        raw: The set; its files are as they were afterwards.
+        seed: Decides the order of the operators and what each of them does.
+        operators_of: A frame's operators and the source that they work on; all frames have the same ones.
+        find: What looks for the set's frames.
+        protocol: How labels are drawn.
+    """
+    rng = np.random.default_rng(seed)
+    names = operators_of(raw.frames[0])[0].cycle(rng)
+    for start in range(0, PER_SEED, len(raw.frames)):
+        mutations = []
+        for frame in raw.frames[: PER_SEED - start]:
+            operators, source = operators_of(frame)
+            mutations.append((frame, operators.apply(next(names), rng, source, frame.landmarks)))
+        check_mutated(raw, mutations, find, protocol)
+
+
+def check_mutated(
+    raw: RawSet,
+    mutations: list[tuple[TrueFrame, Mutation]],
+    find: Callable[[], Found],
+    protocol: str = PROTOCOL,
+) -> None:
+    """Puts a mutated file in the place of each frame's own, reads the set, and puts them back."""
+    kept = {frame.annotation: frame.annotation.read_bytes() for frame, _ in mutations}
+    try:
+        for frame, mutation in mutations:
+            frame.annotation.write_bytes(mutation.data)
+        try:
+            reading = read_set(find, protocol)
+        except Exception as error:
+            error.add_note("after one of\n" + "\n".join(str(mutation) for _, mutation in mutations))
+            raise
+    finally:
+        for path, data in kept.items():
+            path.write_bytes(data)
+    for frame, mutation in mutations:
+        check_answer(raw, reading, frame, mutation)
