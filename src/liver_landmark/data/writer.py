@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from ..atomic_files import new_folder, remove_folder
 from ..curves import landmark_id
-from ..model.landmarks_liver_landmark import ID2LABEL, LANDMARK_NAMES
+from ..model.landmarks_liver_landmark import ID2LABEL
+from .card import SetCounts, dataset_info
 from .schema import SPLITS, landmark_features
 
 BUILD_FILE = "build.json"
@@ -65,14 +66,8 @@ def _read_build(output: Path) -> dict[str, Any]:
     return build if isinstance(build, dict) else {}
 
 
-@contextmanager
-def dataset_folder(output: Path, overwrite: bool) -> Iterator[Path]:
-    """Yields a temporary folder beside `output` that takes its place on success and vanishes on failure.
-
-    An existing dataset is replaced only with `overwrite`, and only once the new one is complete; anything
-    else that is not an empty folder never is.
-    """
-    output = Path(output).absolute()
+def check_output(output: Path, overwrite: bool) -> None:
+    """Refuses, by a FileExistsError, to build over anything but a built dataset, and over one unasked."""
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"{output}: is a file; give another --output")
     if output.is_dir() and any(output.iterdir()):
@@ -82,6 +77,17 @@ def dataset_folder(output: Path, overwrite: bool) -> Iterator[Path]:
             )
         if not overwrite:
             raise FileExistsError(f"{output}: holds another dataset; pass --overwrite to replace it")
+
+
+@contextmanager
+def dataset_folder(output: Path, overwrite: bool) -> Iterator[Path]:
+    """Yields a temporary folder beside `output` that takes its place on success and vanishes on failure.
+
+    An existing dataset is replaced only with `overwrite`, and only once the new one is complete; anything
+    else that is not an empty folder never is.
+    """
+    output = Path(output).absolute()
+    check_output(output, overwrite)
     # Complete under this name first, since a folder cannot be renamed over another one.
     complete = output.with_name(f".{output.name}.complete")
     if complete.exists():
@@ -106,29 +112,26 @@ class DatasetWriter:
         self._features = landmark_features()
         self._rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
         self._shards: Counter[str] = Counter()
-        self.frames: Counter[str] = Counter()
-        self.patients: dict[str, set[str]] = {split: set() for split in SPLITS}
-        self.frames_with: Counter[str] = Counter()
+        self.counts = SetCounts()
         self._frame_ids: set[str] = set()
 
     def add(self, split: str, row: Mapping[str, Any]) -> None:
         """Adds one row; a ValueError names a frame id or a patient that is already taken."""
-        if split not in self.patients:
+        if split not in SPLITS:
             raise ValueError(f"split {split!r} is unknown: choose one of {', '.join(SPLITS)}")
         if row["frame_id"] in self._frame_ids:
             raise ValueError(
                 f"frame_id {row['frame_id']!r} occurs twice; frame ids must be unique in a dataset"
             )
         for other in SPLITS:
-            if other != split and row["patient_id"] in self.patients[other]:
+            if other != split and row["patient_id"] in self.counts.patients[other]:
                 raise ValueError(
                     f"patient {row['patient_id']!r} is in {other} and in {split}; splits are by patient"
                 )
         self._frame_ids.add(row["frame_id"])
-        self.frames[split] += 1
-        self.patients[split].add(row["patient_id"])
         landmarks = row["landmarks"] or ()  # None where a set has masks only
-        self.frames_with.update({ID2LABEL[landmark_id(landmark["category"])] for landmark in landmarks})
+        names = {ID2LABEL[landmark_id(landmark["category"])] for landmark in landmarks}
+        self.counts.add(split, row["patient_id"], names, row["width"], row["height"])
         self._rows[split].append(self._features.encode_example(dict(row)))
         if len(self._rows[split]) >= self.rows_per_shard:
             self._flush(split)
@@ -153,50 +156,23 @@ class DatasetWriter:
         self._shards[split] += 1
         self._rows[split] = []
 
-    def _dataset_info(self) -> str:
-        """YAML with the size of each split.
-
-        `datasets` knows a folder in its cache by the folder's card and not by its files: without the sizes
-        in it, a set that was built anew in the same place would be read as it was before.
-        """
-        lines, total = ["dataset_info:", "- config_name: default", "  splits:"], 0
-        for split in (split for split in SPLITS if self.frames[split]):
-            size = sum(path.stat().st_size for path in self.folder.glob(f"{split}-*.parquet"))
-            total += size
-            lines += [
-                f"  - name: {split}",
-                f"    num_bytes: {size}",
-                f"    num_examples: {self.frames[split]}",
-            ]
-        return "\n".join([*lines, f"  download_size: {total}", f"  dataset_size: {total}"])
-
     def summary(self) -> dict[str, str]:
         """What fills a card's placeholders, once the writer is closed.
 
-        `frames`, `patients`, a table `splits`, a table `classes`, and for the front matter `dataset_info`.
+        `SetCounts.tables`, and for the front matter `dataset_info`.
         """
-        total = sum(self.frames.values())
-        splits = [
-            f"| {split} | {len(self.patients[split])} | {self.frames[split]} |"
+        frames = self.counts.frames
+        sizes = {
+            split: sum(path.stat().st_size for path in self.folder.glob(f"{split}-*.parquet"))
             for split in SPLITS
-            if self.frames[split]
-        ]
-        classes = [
-            f"| {name} | {self.frames_with[name]} | {self.frames_with[name] / max(total, 1):.1%} |"
-            for name in LANDMARK_NAMES
-        ]
-        return {
-            "dataset_info": self._dataset_info(),
-            "frames": str(total),
-            "patients": str(sum(len(names) for names in self.patients.values())),
-            "splits": "\n".join(["| split | patients | frames |", "|---|---|---|", *splits]),
-            "classes": "\n".join(["| landmark | frames with it | share |", "|---|---|---|", *classes]),
         }
+        return {"dataset_info": dataset_info(sizes, frames), **self.counts.tables()}
 
 
 def write_card(folder: Path, template: str, values: Mapping[str, str]) -> None:
     """Writes README.md from a template with `$name` placeholders; a missing value is a KeyError."""
-    (Path(folder) / "README.md").write_text(string.Template(template).substitute(values))
+    text = string.Template(template).substitute(values)
+    (Path(folder) / "README.md").write_text(text, encoding="utf-8")
 
 
 def write_build(folder: Path, request: Mapping[str, Any]) -> None:

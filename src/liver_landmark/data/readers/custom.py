@@ -17,7 +17,7 @@ from ...frame_files import SUFFIXES
 from .claims import CVAT_FILE, claims_of_cvat, claims_of_labelme
 from .files import check_raw_folder, files_below, relative
 from .places import PlaceError, compile_patient_pattern, find_place
-from .plan import Found, RawFrame
+from .plan import Found, RawFrame, check_source
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class CustomOptions:
     source: str = "custom"
 
     def __post_init__(self) -> None:
+        check_source(self.source)
         if self.format not in ("labelme", "cvat"):
             raise ValueError(f"format {self.format!r} is unknown: choose labelme or cvat")
         if self.annotations is not None and self.format != "cvat":

@@ -16,7 +16,7 @@ from pathlib import Path
 from .files import by_stem, check_raw_folder, folders_below, folders_named, pictures_in, relative
 from .palette import PALETTES, Palette, parse_palette
 from .places import PlaceError, compile_patient_pattern, find_place
-from .plan import Found, RawFrame
+from .plan import Found, RawFrame, check_source
 from .sources import ColourMask
 
 # Exact colours before hand-drawn ones.
@@ -46,6 +46,7 @@ class MaskOptions:
     source: str = "llsd"
 
     def __post_init__(self) -> None:
+        check_source(self.source)
         if self.palette is not None:
             parse_palette(self.palette)
         elif self.masks is not None and self.masks.casefold() not in MASK_FOLDERS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,12 @@ import numpy as np
 
 from ...curves.exchange import AnnotationError, FrameAnnotation
 from ...frame_files import FrameError
+
+
+def check_source(source: str) -> None:
+    """A ValueError where a set's `source` is no plain name: it stands in cards and file names."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", source):
+        raise ValueError(f"source {source!r}: use letters, digits, '.', '_' and '-'")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,106 @@
+"""Rows to Parquet, in row groups that are small in memory, and work that is done ahead and kept in order."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..atomic_files import atomic_path
+from ..model.landmarks_liver_landmark import LANDMARK_NAMES
+from .schema import landmark_features
+
+# A row group is what a reader decodes at once and the writer holds.
+ROWS_PER_GROUP = 16
+BYTES_PER_GROUP = 2**24
+_PICTURES = ("image", "label", "depth", "regions")
+# Threads beyond these cost memory and bring nothing: the rest waits for the interpreter.
+_MAX_WORKERS = 8
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class ShardWriter:
+    """Writes rows with encoded pictures and landmarks by name; the same rows give the same bytes."""
+
+    def __init__(self, parquet: pq.ParquetWriter) -> None:
+        self._parquet = parquet
+        self._rows: list[dict[str, Any]] = []
+        self._bytes = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Adds one row."""
+        # The schema's ClassLabel is stored as a number.
+        landmarks = [
+            {"category": LANDMARK_NAMES.index(curve["category"]), "points": curve["points"]}
+            for curve in row["landmarks"]
+        ]
+        self._rows.append({**row, "landmarks": landmarks})
+        self._bytes += sum(len(row[name]["bytes"]) for name in _PICTURES if row[name] is not None)
+        if len(self._rows) == ROWS_PER_GROUP or self._bytes >= BYTES_PER_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what has been added as a row group."""
+        if self._rows:
+            self._parquet.write_table(pa.Table.from_pylist(self._rows, schema=self._parquet.schema))
+        self._rows, self._bytes = [], 0
+
+
+@contextmanager
+def shard_writer(path: Path) -> Iterator[ShardWriter]:
+    """A writer whose file is complete at the end, or not there."""
+    schema = landmark_features().arrow_schema
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as parquet:
+        writer = ShardWriter(parquet)
+        yield writer
+        writer.flush()
+
+
+class PixelBudget:
+    """Lets so many pixels be decoded at once as fit the budget; a frame that is larger is alone."""
+
+    def __init__(self, pixels: int) -> None:
+        self._free = self._all = pixels
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taking(self, pixels: int | None) -> Iterator[None]:
+        """Waits until there is room for so many pixels; None: an unknown number takes all."""
+        share = self._all if pixels is None else min(pixels, self._all)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= share)
+            self._free -= share
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += share
+                self._changed.notify_all()
+
+
+def ordered_map(work: Callable[[_Item], _Result], items: Iterable[_Item], workers: int) -> Iterator[_Result]:
+    """`map` in threads: results in order, never more than a few ahead of who takes them.
+
+    Decoding and encoding release the interpreter; processes would each hold the libraries once more.
+    """
+    workers = max(1, min(workers, _MAX_WORKERS))
+    pool = ThreadPoolExecutor(workers)
+    pending: deque[Future[_Result]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > workers + 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
