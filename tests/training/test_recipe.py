@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from liver_landmark.data.augment import AugmentationConfig
 from liver_landmark.training.parsing import parse_recipe, recipe_to_yaml
 from liver_landmark.training.recipe import BudgetConfig
 
@@ -19,13 +21,18 @@ def shipped_recipes() -> list[Path]:
     return sorted((Path(__file__).parents[2] / "hub_configs" / "training").glob("*.yaml"))
 
 
+# What a recipe leaves to its command line, besides data and output.
+LEFT_TO_THE_COMMAND_LINE = {"finetune": ["--model.init=m"]}
+
+
 def test_there_are_shipped_recipes() -> None:
-    assert {path.stem for path in shipped_recipes()} >= {"synthetic_tiny", "paper_l3d"}
+    assert {path.stem for path in shipped_recipes()} >= {"synthetic_tiny", "paper_l3d", "finetune"}
 
 
 @pytest.mark.parametrize("path", shipped_recipes(), ids=lambda path: path.stem)
 def test_shipped_recipe_parses_and_its_resolved_form_gives_it_back(path: Path, tmp_path: Path) -> None:
-    recipe, _ = parse_recipe([f"--config={path}", "--data.path=d", "--output_dir=o"])
+    given_too = LEFT_TO_THE_COMMAND_LINE.get(path.stem, [])
+    recipe, _ = parse_recipe([f"--config={path}", "--data.path=d", "--output_dir=o", *given_too])
     resolved = tmp_path / "recipe.yaml"
     resolved.write_text(recipe_to_yaml(recipe))
     assert parse_recipe([f"--config={resolved}"])[0] == recipe
@@ -40,6 +47,20 @@ def test_paper_recipe_holds_the_papers_settings(repository: Path) -> None:
     assert (recipe.schedule.name, recipe.schedule.min_lr) == ("cosine", 1e-6)
     assert (recipe.batch_size, recipe.budget.epochs, recipe.data.protocol) == (4, 100, "srft_galore")
     assert (recipe.trainable.vision, recipe.trainable.depth) == ("attention", "attention")
+
+
+def test_finetuning_starts_from_a_model_that_has_to_be_named(repository: Path) -> None:
+    arguments = [f"--config={repository / 'hub_configs' / 'training' / 'finetune.yaml'}", "--output_dir=o"]
+    recipe, _ = parse_recipe([*arguments, "--data.path=d", "--model.init=m"])
+    assert (recipe.model.init, recipe.model.architecture) == ("m", None)
+    assert (recipe.optimizer.name, recipe.data.protocol) == ("srft_galore", None)
+    # Every kind of variation is on.
+    off = dataclasses.asdict(AugmentationConfig())
+    kept = {name for name, value in dataclasses.asdict(recipe.augmentation).items() if value == off[name]}
+    assert kept <= {"outside", "smoke_density", "blood_area"}
+    for missing, named in (("--data.path=d", "model"), ("--model.init=m", r"data\.path")):
+        with pytest.raises(ValueError, match=named):
+            parse_recipe([*arguments, missing])
 
 
 def test_later_files_and_the_command_line_win(tmp_path: Path) -> None:
@@ -128,6 +149,11 @@ def test_unknown_field_of_a_file_is_refused_by_name(tmp_path: Path, content: str
         ("--augmentation.rotation_degrees=200", "augmentation.rotation_degrees"),
         ("--augmentation.color=1", "augmentation.color"),
         ("--augmentation.gamma=-1", "augmentation.gamma"),
+        ("--augmentation.scale=2", "augmentation.scale"),
+        ("--augmentation.scale_range=[1.2,0.8]", "augmentation.scale_range"),
+        ("--augmentation.scale_range=[1.2]", "augmentation.scale_range"),
+        ("--augmentation.crop_min_side=0", "augmentation.crop_min_side"),
+        ("--augmentation.smoke_density=1", "augmentation.smoke_density"),
         ("--data.protocol=l3d", "protocol 'l3d'"),
         ("--data.workers=-1", "data.workers"),
         ("--data={path: d, workers: 2, cache: true}", "data.cache"),
