@@ -148,6 +148,13 @@ def test_polylines_that_are_nowhere_are_refused_in_every_epoch() -> None:
         frames[0, 0]
 
 
+def test_classes_in_another_order_are_refused(dataset_folder: Path) -> None:
+    order = ["ligament", "ridge", "silhouette"]
+    rows = load_landmark_dataset(dataset_folder, "train", class_order=order)
+    with pytest.raises(ValueError, match=r"ordered ligament, ridge, silhouette, .* without class_order"):
+        TrainingFrames(rows, Augmentation(AugmentationConfig(), seed=0))
+
+
 def test_a_colour_label_is_refused_by_the_frames_name() -> None:
     row = schema_row("frame-1", polylines(0))
     rows = make_dataset([row | {"label": row["image"]}])

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..curves import PROTOCOLS
 from ..data.augment import Augmentation, LabelledFrame
 from ..data.loading import RowError, read_row
+from ..model.landmarks_liver_landmark import LANDMARK_NAMES
 
 # `depth`, `regions` and the rest would be decoded for nothing.
 _ROW_COLUMNS = ("image", "label", "landmarks", "width", "height", "protocol", "frame_id")
@@ -75,6 +76,13 @@ class TrainingFrames(Dataset):
     """
 
     def __init__(self, rows: datasets.Dataset, augmentation: Augmentation, cache: bool = False) -> None:
+        classes = rows.features["landmarks"].feature["category"].names
+        if classes != list(LANDMARK_NAMES):
+            # Masks that are drawn anew would hold other ids than those that are stored.
+            raise ValueError(
+                f"the dataset's classes are ordered {', '.join(classes)}, those of models "
+                f"{', '.join(LANDMARK_NAMES)}: load it without class_order"
+            )
         self.rows = rows.select_columns(list(_ROW_COLUMNS))
         self.augmentation = augmentation
         self.cached = [self._decode(index) for index in range(len(rows))] if cache else None

@@ -248,6 +248,19 @@ def test_a_setting_changes_no_draw_but_its_own(field: str) -> None:
     assert changed == own
 
 
+def test_what_one_part_draws_moves_no_other() -> None:
+    image = labelled(0).image
+    config = replace(EVERYTHING, smoke=1, blood=1)
+    both, smoke_alone, none = (
+        draw_variation(variant, np.random.default_rng(5))
+        for variant in (config, replace(config, blood=0), replace(config, smoke=0, blood=0))
+    )
+    for variation in (both, smoke_alone, none):
+        variation.occlude(image)
+    assert both.smoke_rng.random() == smoke_alone.smoke_rng.random()
+    assert both.noise_rng.random() == smoke_alone.noise_rng.random() == none.noise_rng.random()
+
+
 def draws(config: AugmentationConfig, count: int) -> list:
     return [draw_variation(config, np.random.default_rng([7, 0, index])) for index in range(count)]
 

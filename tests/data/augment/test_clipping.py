@@ -100,6 +100,12 @@ def test_leaving_and_coming_back_makes_two() -> None:
     assert second.tolist() == [[9.5, 8], [2, 8]]
 
 
+def test_a_border_point_is_where_a_curve_begins_and_ends_once() -> None:
+    points = np.array([(-4.0, 2.0), (-0.5, 4.0), (3.0, 4.0), (9.5, 6.0), (14.0, 8.0)])
+    (piece,) = clip_polyline(points, 10, 10)
+    assert np.array_equal(piece, points[1:4])
+
+
 @pytest.mark.parametrize(
     "points",
     [

@@ -49,7 +49,7 @@ class AugmentationConfig:
             full intensity, below 1; its grain is that of a frame at most 540 px high.
         smoke: Probability of smoke, 0 to 1: a cloudy grey-white veil over the frame.
         smoke_density: The veil's opacity where it is thickest is drawn from 0 to this, below 1.
-        blood: Probability of blood, 0 to 1: up to three dark red blobs with soft edges.
+        blood: Probability of blood, 0 to 1: ragged, dark red blots with soft edges in one to three places.
         blood_area: The share of the frame that they cover is drawn from 0 to this, below 1.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,8 +73,9 @@ class Geometry:
 
 def flip_picture(picture: np.ndarray, geometry: Geometry) -> np.ndarray:
     """A (H, W, …) picture with its pixels in other places; only the flips of `geometry` are looked at."""
-    picture = picture[:, ::-1] if geometry.flip_x else picture
-    return np.ascontiguousarray(picture[::-1] if geometry.flip_y else picture)
+    # OpenCV's codes: 0 about the horizontal axis, 1 about the vertical one, -1 about both.
+    code = {(True, True): -1, (True, False): 1, (False, True): 0}.get((geometry.flip_x, geometry.flip_y))
+    return picture.copy() if code is None else cv2.flip(picture, code)
 
 
 def warp_image(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -110,7 +111,7 @@ def comes_from_frame(matrix: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def transform_landmarks(
-    landmarks: Iterable[Mapping[str, Any]], matrix: np.ndarray, width: int, height: int
+    landmarks: Sequence[Mapping[str, Any]], matrix: np.ndarray, width: int, height: int
 ) -> tuple[dict[str, Any], ...]:
     """Polylines moved by `matrix` and clipped to the frame, in the order annotated.
 
@@ -123,10 +124,15 @@ def transform_landmarks(
     Returns:
         The same, with points as (N, 2) float64 arrays; a curve that leaves and comes back is two.
     """
-    moved = []
-    to_result = torch.from_numpy(matrix)
-    for landmark in landmarks:
-        points = torch.from_numpy(np.array(landmark["points"], dtype=np.float64).reshape(-1, 2))
-        pieces = clip_polyline(transform_points(to_result, points).numpy(), width, height)
-        moved += [{"category": landmark["category"], "points": piece} for piece in pieces]
-    return tuple(moved)
+    polylines = [np.asarray(landmark["points"], dtype=np.float64).reshape(-1, 2) for landmark in landmarks]
+    if not polylines:
+        return ()
+    # All points in one call: it costs more than its arithmetic.
+    points = torch.from_numpy(np.concatenate(polylines))
+    moved = transform_points(torch.from_numpy(matrix), points).numpy()
+    ends = np.cumsum([len(polyline) for polyline in polylines])
+    return tuple(
+        {"category": landmark["category"], "points": piece}
+        for landmark, polyline in zip(landmarks, np.split(moved, ends[:-1]), strict=True)
+        for piece in clip_polyline(polyline, width, height)
+    )

@@ -12,14 +12,14 @@ from kornia.contrib import diamond_square
 
 # Smoke and the edges of blood are soft: no more is seen at full size.
 _LARGEST_VEIL_HEIGHT_PX = 135
-# Nodes of the fractal; its finest clouds are a sixty-fourth of the frame.
-_FRACTAL_NODES = 65
+# Nodes along each side of the fractal: its finest clouds are a thirty-second of the frame.
+_FRACTAL_NODES = 33
 _FRACTAL_ROUGHNESS = 0.6
 # A fractal is mostly half-way: its square has clearings.
 _SMOKE_EXPONENT = 2
-_BLOBS = (1, 3)
-_BLOB_RADIUS = (0.1, 0.3)  # of the frame's height, one beside the other: the area decides the size
-_BLOB_RAGGEDNESS = 2.5
+_BLOTS = (1, 3)
+_BLOT_RADIUS = (0.1, 0.3)  # of the frame's height, one beside the other: the area decides the size
+_BLOT_RAGGEDNESS = 2.5
 _BLOOD_OPACITY = (0.7, 0.95)
 _EDGE_SOFTNESS = 0.3
 
@@ -63,7 +63,9 @@ def draw_clouds(size: tuple[int, int], rngs: Sequence[np.random.Generator]) -> l
         random_fn=uniform,
         normalize_range=(0.0, 1.0),
     )
-    return [cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in nodes[:, 0].numpy()]
+    # Cubic, or the nodes would show as creases; it overshoots by little.
+    clouds = (cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC) for plane in nodes[:, 0].numpy())
+    return [np.clip(plane, 0, 1) for plane in clouds]
 
 
 def draw_smoke(clouds: np.ndarray, density: float, rng: np.random.Generator) -> Veil:
@@ -79,11 +81,11 @@ def draw_smoke(clouds: np.ndarray, density: float, rng: np.random.Generator) -> 
 
 
 def draw_blood(clouds: np.ndarray, area: float, rng: np.random.Generator) -> Veil:
-    """Ragged dark red blobs with soft edges.
+    """Ragged, dark red blots with soft edges.
 
     Args:
         clouds: (h, w) float32, 0 to 1: what makes the edges ragged.
-        area: Share of the frame that is more than half as opaque as the blobs' middles.
+        area: Share of the frame that is more than half as opaque as the blots' middles.
         rng: Draws number, places, red and opacity.
     """
     height, width = clouds.shape
@@ -91,12 +93,12 @@ def draw_blood(clouds: np.ndarray, area: float, rng: np.random.Generator) -> Vei
     opacity = rng.uniform(*_BLOOD_OPACITY)
     x, y = np.arange(width, dtype=np.float32) / height, np.arange(height, dtype=np.float32)[:, None] / height
     nearness = np.full((height, width), -np.inf, dtype=np.float32)
-    for _ in range(rng.integers(_BLOBS[0], _BLOBS[1] + 1)):
+    for _ in range(rng.integers(_BLOTS[0], _BLOTS[1] + 1)):
         center_x, center_y = rng.uniform(0, width / height), rng.uniform(0, 1)
-        radius = rng.uniform(*_BLOB_RADIUS)
+        radius = rng.uniform(*_BLOT_RADIUS)
         distance = np.hypot(x - np.float32(center_x), y - np.float32(center_y))
         np.maximum(nearness, 1 - distance / np.float32(radius), out=nearness)
-    field = nearness + _BLOB_RAGGEDNESS * clouds
+    field = nearness + _BLOT_RAGGEDNESS * clouds
     # The level that just this share of the frame exceeds is the middle of the soft edge.
     edge = np.quantile(field, 1 - area)
     ramp = np.clip((field - edge) / _EDGE_SOFTNESS + 0.5, 0, 1)
