@@ -58,7 +58,9 @@ class ShardRecord:
 
     def as_text(self) -> str:
         """As JSON."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        # asdict would count a Counter's items instead of copying it.
+        values = asdict(self) | {"tolerated": self.tolerated}
+        return json.dumps(values, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def from_text(cls, text: str) -> ShardRecord:
