@@ -94,6 +94,7 @@ class _Graph:
         self.rings: list[np.ndarray] = []
         self._added = 0
         self._read(skeleton)
+        self.dots = [place for node, place in enumerate(self.positions) if node not in self.ends]
 
     def _read(self, skeleton: np.ndarray) -> None:
         padded = np.pad(skeleton, 1)
@@ -251,8 +252,7 @@ class _Graph:
             outer = (first.nodes[entered], last.nodes[1 - entered_last])
             free = (len(self.ends[outer[0]]) == 1, len(self.ends[outer[1]]) == 1)
             paths.append(SkeletonPath(points, free, closed))
-        dots = [node for node in range(len(self.positions)) if node not in self.ends]
-        return paths + [SkeletonPath(self.positions[dot][None], (True, True)) for dot in dots]
+        return paths + [SkeletonPath(dot[None], (True, True)) for dot in self.dots]
 
 
 def _walk(

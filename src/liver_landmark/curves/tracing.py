@@ -97,7 +97,7 @@ def trace_polylines(
             length_px = arc_lengths(curve.points)[-1]
             if length_px < (curve.width_px if min_length_px is None else min_length_px) or length_px == 0:
                 continue
-            points = curve.points
+            points = np.clip(curve.points, -0.5, np.array(mask.shape[::-1]) - 0.5)
             # From left to right, or downwards where it is upright.
             if tuple(points[-1]) < tuple(points[0]):
                 points = points[::-1]

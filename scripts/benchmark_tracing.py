@@ -1,0 +1,183 @@
+"""How near traced curves come to those that the strokes were drawn along, on synthetic frames, and how fast.
+
+    python scripts/benchmark_tracing.py --frames 200 --output outputs/tracing.json
+
+Landmarks of unshaded synthetic frames are enlarged to 1920x1080, drawn by a protocol and traced again. Frames
+whose strokes touch each other are counted apart: there a mask does not say everything. Beside it stands plain
+thinning (scikit-image's skeleton of each class, its pixels as they are).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial import cKDTree
+from skimage.morphology import skeletonize
+
+from liver_landmark.curves import Protocol, get_protocol, rasterize_landmarks, trace_polylines
+from liver_landmark.data.synthetic import build_patient, frame_landmarks, get_domain
+from liver_landmark.model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES
+
+WIDTH, HEIGHT = 1920, 1080
+# What is rendered: the enlarged frame's size by a whole number.
+ENLARGED = 4
+FRAMES_PER_PATIENT = 14
+
+
+def synthetic_frames(seed: int) -> Iterator[tuple[str, list[dict]]]:
+    """(frame id, landmarks in px of 1920x1080) without an end, of both domains in turn."""
+    number = 0
+    while True:
+        for name in ("a", "b"):
+            patient = build_patient(get_domain(name), seed, number)
+            for frame in range(FRAMES_PER_PATIENT):
+                small = frame_landmarks(patient, frame, WIDTH // ENLARGED, HEIGHT // ENLARGED)
+                landmarks = [
+                    {**mark, "points": (np.asarray(mark["points"]) + 0.5) * ENLARGED - 0.5} for mark in small
+                ]
+                yield f"{patient.patient_id}-{frame:04d}", landmarks
+        number += 1
+
+
+def strokes_touch(landmarks: list[dict], stroke_px: float) -> bool:
+    """Whether two strokes share a pixel, or have less than two px between them."""
+    covered = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for mark in landmarks:
+        stroke = np.zeros_like(covered)
+        cv2.polylines(stroke, [np.asarray(mark["points"]).astype(np.int32)], False, 1, round(stroke_px) + 4)
+        if (covered & stroke).any():
+            return True
+        covered |= stroke
+    return False
+
+
+def densely(points: np.ndarray) -> np.ndarray:
+    """(N, 2) points of a polyline, one a px."""
+    points = np.asarray(points, dtype=np.float64)
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    at = np.linspace(0.0, along[-1], max(2, round(along[-1])))
+    return np.stack([np.interp(at, along, points[:, axis]) for axis in (0, 1)], axis=1)
+
+
+def compare(truth: list[np.ndarray], traced: list[np.ndarray]) -> dict[str, list[float]]:
+    """Distances in px between the curves of one class in one frame.
+
+    `to_truth` and `to_traced` from every px of the one side to the nearest of the other; `ends` between the
+    ends of curves that belong together (those of least mean distance), in the direction that fits better;
+    `backward` the share of a traced curve along which it runs against its truth.
+    """
+    dense_truth, dense_traced = [densely(curve) for curve in truth], [densely(curve) for curve in traced]
+    distances: dict[str, list[float]] = {
+        "to_truth": cKDTree(np.vstack(dense_truth)).query(np.vstack(dense_traced))[0].tolist(),
+        "to_traced": cKDTree(np.vstack(dense_traced)).query(np.vstack(dense_truth))[0].tolist(),
+        "ends": [],
+        "backward": [],
+    }
+    cost = np.array([[cKDTree(t).query(p)[0].mean() for p in dense_traced] for t in dense_truth])
+    for row, column in zip(*linear_sum_assignment(cost), strict=True):
+        a, b = dense_truth[row], dense_traced[column]
+        both = [[np.hypot(*(a[0] - b[i])), np.hypot(*(a[-1] - b[j]))] for i, j in ((0, -1), (-1, 0))]
+        distances["ends"] += min(both, key=max)
+        steps = np.diff(cKDTree(a).query(b)[1])
+        forward, back = (steps > 0).sum(), (steps < 0).sum()
+        distances["backward"].append(float(min(forward, back) / max(forward + back, 1)))
+    return distances
+
+
+def measure(frames: list[tuple[str, list[dict]]], protocol: Protocol) -> dict[str, object]:
+    """Traces the frames; what came out, over all of their curves."""
+    pooled: dict[str, list[float]] = {"to_truth": [], "to_traced": [], "ends": [], "backward": []}
+    thinned_hausdorff, hausdorff, wrong_counts = [], [], []
+    tracing_ms, thinning_ms = [], []
+    curves = 0
+    for frame_id, landmarks in frames:
+        mask = rasterize_landmarks(landmarks, WIDTH, HEIGHT, protocol)
+        start = time.perf_counter()
+        traced = trace_polylines(mask)
+        tracing_ms.append((time.perf_counter() - start) * 1e3)
+        start = time.perf_counter()
+        thinned = {name: np.argwhere(skeletonize(mask == LABEL2ID[name]))[:, ::-1] for name in LANDMARK_NAMES}
+        thinning_ms.append((time.perf_counter() - start) * 1e3)
+        for name in LANDMARK_NAMES:
+            true = [np.asarray(mark["points"]) for mark in landmarks if mark["category"] == name]
+            found = [curve.points for curve in traced if curve.category == name]
+            curves += len(true)
+            if len(true) != len(found):
+                wrong_counts.append(f"{frame_id} {name}: {len(found)} for {len(true)}")
+            if not true or not found:
+                continue
+            distances = compare(true, found)
+            for key, values in distances.items():
+                pooled[key] += values
+            hausdorff.append(max(*distances["to_truth"], *distances["to_traced"]))
+            dense = np.vstack([densely(curve) for curve in true])
+            there, back = cKDTree(dense).query(thinned[name])[0], cKDTree(thinned[name]).query(dense)[0]
+            thinned_hausdorff.append(max(there.max(), back.max()))
+    return {
+        "frames": len(frames),
+        "curves": curves,
+        "classes_with_another_number_of_curves": wrong_counts,
+        "traced_to_truth_px": _spread(pooled["to_truth"]),
+        "truth_to_traced_px": _spread(pooled["to_traced"]),
+        "ends_px": _spread(pooled["ends"]),
+        "curves_out_of_order": int(sum(share > 0.02 for share in pooled["backward"])),
+        "hausdorff_px": _spread(hausdorff),
+        "plain_thinning_hausdorff_px": _spread(thinned_hausdorff),
+        "tracing_ms": round(float(np.median(tracing_ms)), 1),
+        "plain_thinning_ms": round(float(np.median(thinning_ms)), 1),
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    found = {"mean": np.mean(values), "p95": np.percentile(values, 95), "max": np.max(values)}
+    return {name: round(float(value), 3) for name, value in found.items()}
+
+
+def run(count: int, protocol: Protocol, seed: int) -> dict[str, object]:
+    """`count` frames whose strokes lie apart, and as many whose strokes touch, as they come."""
+    stroke_px = protocol.stroke_width_px(WIDTH, HEIGHT)
+    apart: list[tuple[str, list[dict]]] = []
+    touching: list[tuple[str, list[dict]]] = []
+    for frame_id, landmarks in synthetic_frames(seed):
+        if not landmarks:
+            continue
+        group = touching if strokes_touch(landmarks, stroke_px) else apart
+        if len(group) < count:
+            group.append((frame_id, landmarks))
+        if len(apart) == len(touching) == count:
+            break
+    return {
+        "size": f"{WIDTH}x{HEIGHT}",
+        "protocol": protocol.name,
+        "stroke_px": stroke_px,
+        "seed": seed,
+        "machine": platform.processor() or platform.machine(),
+        "strokes_apart": measure(apart, protocol),
+        "strokes_touching": measure(touching, protocol),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=200, help="of each kind (default: %(default)s)")
+    parser.add_argument("--protocol", default="d2gpland", help="how strokes are drawn (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    options = parser.parse_args()
+    figures = run(options.frames, get_protocol(options.protocol), options.seed)
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if options.output:
+        options.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
