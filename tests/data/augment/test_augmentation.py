@@ -179,6 +179,25 @@ def test_without_geometry_mask_and_polylines_are_untouched() -> None:
     assert len({result.image.tobytes() for result in results}) == 5
 
 
+@pytest.mark.parametrize(
+    "field", ["brightness", "contrast", "color", "gamma", "blur_px", "noise", "smoke", "blood"]
+)
+def test_each_kind_of_light_and_occlusion_shows_by_itself(field: str) -> None:
+    frame = replace(
+        labelled(0), image=np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    )
+    config = AugmentationConfig(**{field: getattr(EVERYTHING, field) if field == "blur_px" else 0.99})
+    shown = [not np.array_equal(varied(config, frame, index=index).image, frame.image) for index in range(8)]
+    assert sum(shown) >= 5
+
+
+def test_what_is_in_the_way_moves_with_the_scene() -> None:
+    frame = labelled(0)
+    in_the_way = AugmentationConfig(smoke=1, blood=1)
+    turned = varied(replace(in_the_way, horizontal_flip=1), frame)
+    assert np.array_equal(turned.image, varied(in_the_way, frame).image[:, ::-1])
+
+
 def test_the_input_is_left_as_it_was() -> None:
     frame = labelled(0)
     for array in (frame.image, frame.mask, *(landmark["points"] for landmark in frame.landmarks)):
