@@ -15,8 +15,11 @@ from defusedxml import DefusedXmlException
 
 from .annotation import AnnotationError, one_line, shown
 
-# labelme keeps the picture in the file, as base64.
+# labelme keeps the picture in the file, as base64; it is cut out before anything is decoded, because one
+# rare character makes Python take four bytes for each.
 MAX_FILE_BYTES = 2**26
+MAX_TEXT_BYTES = 2**24
+_PICTURE = re.compile(rb'("imageData"\s*:\s*")[A-Za-z0-9+/=]+(?=")')
 # Of numbers, say, of which a thousand frames of hand-drawn curves have a tenth. Parsed, this takes some
 # 300 MiB at the most.
 MAX_VALUES = 2_000_000
@@ -54,12 +57,15 @@ def read_annotation_bytes(path: Path | str) -> bytes:
 def parse_json(data: bytes, file: str | PathLike[str]) -> Any:
     """JSON as the standard has it: UTF-8, no NaN, no key twice in one object.
 
-    Integers of more than 15 digits come as floats, so that no digits are too many.
+    Integers of more than 15 digits come as floats, so that no digits are too many; `imageData`, labelme's
+    picture, comes as an empty string.
 
     Raises:
         AnnotationError: anything else, and what is beyond the limits.
     """
-    text = _decode(data, file, _JSON_MARKS)
+    _check_size(data, file)
+    # Inside of a string the quotes would be escaped, so this is a key and its value.
+    text = _decode(_PICTURE.sub(rb"\1", data), file, _JSON_MARKS)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
@@ -90,6 +96,7 @@ def parse_xml(data: bytes, file: str | PathLike[str]) -> Element:
     Raises:
         AnnotationError: anything else, and what is beyond the limits.
     """
+    _check_size(data, file)
     text = _decode(data, file, _XML_MARKS)
     declared = _DECLARED_ENCODING.match(text)
     if declared and declared[1].lower() not in ("utf-8", "utf8", "us-ascii", "ascii"):
@@ -110,7 +117,8 @@ def _check_size(data: bytes, file: str | PathLike[str]) -> None:
 
 
 def _decode(data: bytes, file: str | PathLike[str], marks: dict[bytes, int]) -> str:
-    _check_size(data, file)
+    if len(data) > MAX_TEXT_BYTES:
+        raise AnnotationError(file, f"holds more than the limit of {MAX_TEXT_BYTES} bytes of text: split it")
     # Neither format has null bytes, but the XML parser takes UTF-16 without a mark for what it is.
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
         raise AnnotationError(file, "is UTF-16 or no text: save it as UTF-8")

@@ -38,7 +38,7 @@ def parse_p2ilf_xml(data: bytes, file: str | PathLike[str]) -> FrameAnnotation:
         raise AnnotationError(file, f"root element is {shown(root.tag)}, expected P2ILF's contours")
     try:
         contours = root.findall("contour")
-        _check_count(_number_in(root, "numOfContours"), len(contours), "contours")
+        _check_count("numOfContours", _number_in(root, "numOfContours"), len(contours))
     except FieldError as error:
         raise AnnotationError(file, str(error)) from None
     return _annotation(_xml_contour, contours, file)
@@ -47,7 +47,7 @@ def parse_p2ilf_xml(data: bytes, file: str | PathLike[str]) -> FrameAnnotation:
 def _xml_contour(contour: Element) -> _Contour:
     points = _only(contour, "imagePoints")
     x, y = (_field(f"imagePoints.{axis}", text_numbers, _text(points, axis)) for axis in "xy")
-    _check_count(_number_in(points, "numOfPoints"), len(x), "x")
+    _check_count("numOfPoints", _number_in(points, "numOfPoints"), len(x))
     return _text(contour, "contourType"), x, y
 
 
@@ -80,7 +80,7 @@ def parse_p2ilf_json(data: bytes, file: str | PathLike[str]) -> FrameAnnotation:
         raise AnnotationError(file, "contour is missing or no list: not a P2ILF file")
     try:
         declared = _field("numOfContours", json_number, content.get("numOfContours"))
-        _check_count(declared, len(content["contour"]), "contours")
+        _check_count("numOfContours", declared, len(content["contour"]))
     except FieldError as error:
         raise AnnotationError(file, str(error)) from None
     return _annotation(_json_contour, content["contour"], file)
@@ -94,7 +94,8 @@ def _json_contour(contour: Any) -> _Contour:
         raise FieldError(f"imagePoints is {shown(points)}, expected an object")
     x, y = (_field(f"imagePoints.{axis}", _json_numbers, points.get(axis)) for axis in "xy")
     if "numOfPoints" in points:
-        _check_count(_field("numOfPoints", json_number, points["numOfPoints"]), len(x), "x")
+        declared = _field("numOfPoints", json_number, points["numOfPoints"])
+        _check_count("numOfPoints", declared, len(x))
     return contour.get("contourType"), x, y
 
 
@@ -111,9 +112,9 @@ def _field(name: str, convert: Callable[[Any], _Value], value: Any) -> _Value:
         raise FieldError(f"{name} {error}") from None
 
 
-def _check_count(declared: float, found: int, what: str) -> None:
-    if _field("the count", count, declared) != found:
-        raise FieldError(f"{declared:g} {what} are declared, {found} are there: truncated?")
+def _check_count(name: str, declared: float, found: int) -> None:
+    if _field(name, count, declared) != found:
+        raise FieldError(f"{name} is {declared:g}, but {found} are there: truncated?")
 
 
 def _annotation(
