@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import zlib
 from pathlib import Path
-from struct import error as struct_error
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from ...frame_files import FrameError
+from ...frame_files import FrameError, decode_picture
 from .metadata import bare_picture
-from .pictures import LIMITS
+from .pictures import LIMITS, read_file
 
 _WITHOUT = "repair it, or leave depth maps out with --no-depth"
 
@@ -27,33 +23,19 @@ def read_depth(path: Path, width: int, height: int) -> tuple[bytes, bool]:
     Raises:
         FrameError: no grey PNG, truncated, or of another size than the frame.
     """
-    if not path.is_file():
-        raise FrameError(f"{path}: not a regular file")
-    if path.stat().st_size > LIMITS.max_file_bytes:
-        raise FrameError(f"{path}: larger than the limit of {LIMITS.max_file_bytes} bytes")
-    data = path.read_bytes()
-    bare = bare_picture(data) if data.startswith(b"\x89PNG") else None
-    if bare is None:
-        raise FrameError(f"{path}: no whole PNG; {_WITHOUT}")
-    if (bare.width, bare.height) != (width, height):
+    data = read_file(path)
+    image = decode_picture(data, path, LIMITS)
+    if image.format != "PNG" or image.mode not in ("L", "I;16"):
+        raise FrameError(f"{path}: {image.format} of type {image.mode}, expected a grey PNG; {_WITHOUT}")
+    if image.size != (width, height):
         raise FrameError(
-            f"{path}: {bare.width}×{bare.height} px, its frame has {width}×{height} px; {_WITHOUT}"
+            f"{path}: {image.width}×{image.height} px, its frame has {width}×{height} px; {_WITHOUT}"
         )
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            if image.mode not in ("L", "I;16"):
-                raise FrameError(f"{path}: pixels of type {image.mode}, expected grey; {_WITHOUT}")
-            values = np.asarray(image)
-    except FrameError:
-        raise
-    # What Pillow's PNG decoder raises on broken files.
-    except (OSError, SyntaxError, EOFError, ValueError, zlib.error, struct_error) as error:
-        raise FrameError(
-            f"{path}: truncated or corrupt: {' '.join(str(error).split())}; {_WITHOUT}"
-        ) from error
-    if values.dtype == np.uint16:
+    bare = bare_picture(data)
+    if image.mode == "I;16" and bare is not None:
         return bare.joined(), False
+    values = np.asarray(image)
     done, encoded = cv2.imencode(".png", values.astype(np.uint16), [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:
         raise FrameError(f"{path}: cannot be encoded as PNG")
-    return encoded.tobytes(), True
+    return encoded.tobytes(), image.mode == "L"

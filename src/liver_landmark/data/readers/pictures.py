@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, JpegImagePlugin
 
-from ...frame_files import FORMATS, FrameError, FrameLimits, read_frame
+from ...frame_files import FrameError, FrameLimits, decode_picture, read_frame
 from .metadata import BarePicture, bare_picture
 
 # Twice a 4K frame's bytes without compression, and an 8K frame's pixels: a frame at this limit still
@@ -20,6 +21,18 @@ LIMITS = FrameLimits(max_file_bytes=2**26, max_pixels=2**25)
 
 _ORIENTATION = 0x0112
 _UPRIGHT = 1
+# EXIF orientation -> what makes the picture upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow's EXIF reader raises on broken data, as its TIFF reader.
+_EXIF_ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 # From here on the orientation exchanges width and height.
 _FIRST_QUARTER_TURN = 5
 # Pixel types that every reader of the set decodes alike; others are stored as plain RGB.
@@ -64,30 +77,51 @@ def read_picture(path: Path) -> Picture:
     Raises:
         FrameError: as `read_frame`, by tighter limits.
     """
+    data = read_file(path)
     # The one full decoding: what is truncated or corrupt does not get further.
+    image = decode_picture(data, path, LIMITS)
+    plain = image.mode in _PLAIN_MODES
+    is_jpeg = image.format in ("JPEG", "MPO")
+    orientation = _orientation(image, path)
+    bare = bare_picture(data)
+    if is_jpeg and plain and orientation != _UPRIGHT:
+        return _turned(image, orientation)
+    if bare is not None and plain and orientation == _UPRIGHT:
+        suffix = ".jpg" if is_jpeg else ".png"
+        return Picture(bare.joined(), suffix, image.width, image.height, orientation, converted=False)
     rgb = read_frame(path, LIMITS)
     height, width = rgb.shape[:2]
-    data = path.read_bytes()
-    bare = bare_picture(data)
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        plain = image.mode in _PLAIN_MODES
-        # Without metadata nothing can turn it; asking a PNG would decode it once more.
-        orientation = _UPRIGHT if bare is not None and bare.whole else _orientation(image)
-        is_jpeg = image.format in ("JPEG", "MPO")
-        if is_jpeg and plain and orientation != _UPRIGHT:
-            turned = _encode_turned(image, orientation)
-            return Picture(turned, ".jpg", width, height, orientation, converted=False)
-    if bare is not None and plain and orientation == _UPRIGHT:
-        return Picture(bare.joined(), ".jpg" if is_jpeg else ".png", width, height, orientation, False)
     return Picture(_encode_png(rgb, path), ".png", width, height, orientation, converted=True)
 
 
-def _orientation(image: Image.Image) -> int:
-    value = image.getexif().get(_ORIENTATION, _UPRIGHT)
-    return value if value in range(1, 9) else _UPRIGHT
+def read_file(path: Path) -> bytes:
+    """A picture file's bytes; a FrameError where it cannot be read, or is empty or too large."""
+    try:
+        if not path.is_file():
+            raise FrameError(f"{path}: no such file, or not a regular one")
+        with path.open("rb") as file:
+            data = file.read(LIMITS.max_file_bytes + 1)
+    except OSError as error:
+        raise FrameError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not data:
+        raise FrameError(f"{path}: empty file")
+    if len(data) > LIMITS.max_file_bytes:
+        raise FrameError(f"{path}: larger than the limit of {LIMITS.max_file_bytes} bytes")
+    return data
 
 
-def _encode_turned(image: JpegImagePlugin.JpegImageFile, orientation: int) -> bytes:
+def _orientation(image: Image.Image, path: Path) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, _UPRIGHT)
+    except _EXIF_ERRORS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise FrameError(
+            f"{path}: which side is up is unknown, its EXIF data cannot be read: {reason}"
+        ) from error
+    return value if value in _TURNS else _UPRIGHT
+
+
+def _turned(image: JpegImagePlugin.JpegImageFile, orientation: int) -> Picture:
     quarter = orientation >= _FIRST_QUARTER_TURN
     tables = [
         [table[8 * (place % 8) + place // 8] for place in range(64)] if quarter else list(table)
@@ -96,13 +130,12 @@ def _encode_turned(image: JpegImagePlugin.JpegImageFile, orientation: int) -> by
     sampling = JpegImagePlugin.get_sampling(image)
     if sampling < 0 or (quarter and sampling != _SAMPLING_420):
         sampling = _SAMPLING_444  # halved along one side only, or unusually: full chroma loses nothing
-    encoded = io.BytesIO()
     options = {"icc_profile": image.info["icc_profile"]} if "icc_profile" in image.info else {}
-    ImageOps.exif_transpose(image).save(
-        encoded, "JPEG", qtables=tables, subsampling=sampling, exif=b"", **options
-    )
-    bare = bare_picture(encoded.getvalue())
-    return encoded.getvalue() if bare is None else bare.joined()
+    upright, encoded = image.transpose(_TURNS[orientation]), io.BytesIO()
+    upright.save(encoded, "JPEG", qtables=tables, subsampling=sampling, exif=b"", **options)
+    # Pillow would carry a comment over.
+    data = bare_picture(encoded.getvalue()).joined()
+    return Picture(data, ".jpg", upright.width, upright.height, orientation, converted=False)
 
 
 def _tables(image: JpegImagePlugin.JpegImageFile) -> list[list[int]]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ...curves import get_protocol, rasterize_landmarks
 from ...curves.exchange import AnnotationError, check_inside
 from ...curves.protocols import AS_DRAWN
 from ...frame_files import FrameError
-from ..writer import encode_png
 from .depth import read_depth
 from .pictures import Picture, read_picture
 from .plan import FrameLabels, Problem, ProblemError, RawFrame, problem_of
@@ -62,7 +64,10 @@ def read_row(raw: Path, frame: RawFrame, protocol: str) -> tuple[dict[str, Any],
         row["depth"], shallow = _depth(raw, frame, picture)
         tolerated["depth_8_bit"] += shallow
     label, row["stroke_width"] = _label(labels, row["landmarks"], picture, protocol)
-    row |= {"label": encode_png(label, f"{frame.frame_id}_label"), "protocol": protocol}
+    row |= {
+        "label": {"bytes": _encode_label(label), "path": f"{frame.frame_id}_label.png"},
+        "protocol": protocol,
+    }
     return row, +tolerated
 
 
@@ -131,3 +136,10 @@ def _label(
     drawing = get_protocol(protocol)
     label = rasterize_landmarks(landmarks, picture.width, picture.height, drawing)
     return label, drawing.native_stroke_width_px(picture.width, picture.height)
+
+
+def _encode_label(label: np.ndarray) -> bytes:
+    """(H, W) uint8 -> a PNG; runs of one number are all there is in it, and their search is quick."""
+    encoded = io.BytesIO()
+    Image.fromarray(label).save(encoded, "PNG", compress_level=4, compress_type=zlib.Z_RLE)
+    return encoded.getvalue()

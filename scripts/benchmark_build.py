@@ -1,0 +1,150 @@
+"""How long an L3D-shaped set takes to build, and in how much memory; against decoding its frames alone.
+
+python scripts/benchmark_build.py --frames 1152 --output outputs/build_benchmark
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+FRAMES_PER_PATIENT = 30
+SPLIT_FOLDERS = {"test": "Test", "validation": "Val", "train": "Train"}
+_BUILD = Path(__file__).resolve().with_name("build_dataset.py")
+_MIB = 2**20
+
+
+def write_raw_set(raw: Path, frames: int, width: int, height: int, depth: bool, seed: int) -> None:
+    """An L3D-shaped set: JPEG frames that compress as laparoscopic ones do, and labelme JSON beside them."""
+    from liver_landmark.data.readers.l3d import published_split
+
+    rng = np.random.default_rng(seed)
+    # Patients of every split among the first ones.
+    patients = [18, 21, *(number for number in range(1, 63) if number not in (18, 21))]
+    textures = [_texture(rng, width, height) for _ in range(8)]
+    draws = rng.integers(0, 2**31, frames)
+
+    def write(index: int) -> None:
+        patient = patients[index // FRAMES_PER_PATIENT]
+        folder = raw / SPLIT_FOLDERS[published_split(patient)]
+        stem = f"Patient_{patient}_{index:05d}"
+        frame_rng = np.random.default_rng(draws[index])
+        shift = frame_rng.integers(0, min(width, height), 2)
+        frame = np.roll(textures[index % len(textures)], shift, axis=(0, 1))
+        cv2.imwrite(str(folder / "images" / f"{stem}.jpg"), frame, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        (folder / "labels" / f"{stem}.json").write_text(json.dumps(_label(frame_rng, stem, width, height)))
+        if depth:
+            values = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY).astype(np.uint16) * 257
+            cv2.imwrite(str(folder / "depth_AdelaiDepth" / f"{stem}.png"), values)
+
+    for name in SPLIT_FOLDERS.values():
+        for part in ("images", "labels", *(["depth_AdelaiDepth"] if depth else [])):
+            (raw / name / part).mkdir(parents=True)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(write, range(frames)))
+
+
+def _texture(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+    """(H, W, 3) uint8: soft blobs of several sizes and a little noise."""
+    picture = np.zeros((height, width, 3), np.float32)
+    for cells in (4, 16, 64, 256):
+        coarse = rng.normal(0, 40 / np.sqrt(cells / 4), (cells, cells, 3)).astype(np.float32)
+        picture += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(picture + 110 + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+
+
+def _label(rng: np.random.Generator, stem: str, width: int, height: int) -> dict[str, object]:
+    shapes = []
+    for place, name in enumerate(("ridge", "silhouette", "ligament")):
+        x = np.linspace(0.1, 0.9, 60) * width
+        y = (0.25 + 0.25 * place) * height + np.cumsum(rng.normal(0, 4, 60))
+        points = np.stack([x, y.clip(0, height - 1)], axis=-1).tolist()
+        shapes.append({"label": name, "points": points, "shape_type": "linestrip"})
+    return {"shapes": shapes, "imagePath": f"{stem}.jpg", "imageHeight": height, "imageWidth": width}
+
+
+def decode_all(raw: Path, workers: int) -> float:
+    """Seconds that reading and decoding all frames alone take: what no build can go below."""
+    from liver_landmark.frame_files import read_frame
+
+    files = sorted(raw.glob("*/images/*.jpg"))
+    read_frame(files[0])
+    start = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        # The frames themselves are not kept.
+        sum(pool.map(lambda file: read_frame(file).size, files))
+    return time.perf_counter() - start
+
+
+def build(raw: Path, output: Path, workers: int) -> tuple[float, float]:
+    """Builds the set in a process of its own; its seconds, start included, and its peak memory in MiB."""
+    command = [sys.executable, str(_BUILD), "l3d", str(raw), "--output", str(output), "--overwrite"]
+    start, peak_kib = time.perf_counter(), 0
+    process = subprocess.Popen([*command, "--workers", str(workers)])
+    while process.poll() is None:
+        # Not getrusage: to Linux, a child's peak includes the process that it was forked from.
+        peak_kib = max(peak_kib, _peak_kib(process.pid))
+        time.sleep(0.02)
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return seconds, peak_kib / 1024
+
+
+def _peak_kib(pid: int) -> int:
+    """The highest memory of a process so far, KiB; 0 when it is about to end. Linux only."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except ProcessLookupError:
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+
+def main() -> int:
+    """Writes a raw set, builds it, and prints what that took as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--frames", type=int, default=1152, help="at most 1860 (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=1920, help="px (default: %(default)s)")
+    parser.add_argument("--height", type=int, default=1080, help="px (default: %(default)s)")
+    parser.add_argument("--depth", action="store_true", help="with 16-bit depth maps")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: cores)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder to work in")
+    arguments = parser.parse_args()
+    if arguments.output.exists():
+        parser.error(f"{arguments.output} exists: give a new folder")
+    if not 61 <= arguments.frames <= 62 * FRAMES_PER_PATIENT:
+        parser.error("--frames: 61 to 1860, so that every split has some")
+    raw, built = arguments.output / "raw", arguments.output / "built"
+    write_raw_set(raw, arguments.frames, arguments.width, arguments.height, arguments.depth, arguments.seed)
+    floor_s = decode_all(raw, arguments.workers)
+    build_s, peak_mib = build(raw, built, arguments.workers)
+    size = sum(file.stat().st_size for file in built.rglob("*") if file.is_file())
+    input_size = sum(file.stat().st_size for file in raw.rglob("*") if file.is_file())
+    result = {
+        "frames": arguments.frames,
+        "workers": arguments.workers,
+        "build_s": round(build_s, 1),
+        "decoding_alone_s": round(floor_s, 1),
+        "ratio": round(build_s / floor_s, 2),
+        "peak_mib": round(peak_mib),
+        "input_mib": round(input_size / _MIB),
+        "output_mib": round(size / _MIB),
+    }
+    print(json.dumps(result, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
