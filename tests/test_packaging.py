@@ -121,7 +121,9 @@ def test_all_that_is_imported_is_declared():
 
 def test_prediction_needs_no_extra():
     folders = ("model", "curves", "inference")
-    modules = ("cli", "__init__", "atomic_files", "frame_files")
+    modules = ("cli", "cli_options", "__init__", "atomic_files", "frame_files")
+    # The parser of commands that import their extra when they run.
+    lazy = ("cli_data",)
     files = [path for folder in folders for path in (PACKAGE / folder).rglob("*.py")]
     for path in [*files, *(PACKAGE / f"{module}.py" for module in modules)]:
         depth = len(path.relative_to(PACKAGE).parts)
@@ -131,9 +133,19 @@ def test_prediction_needs_no_extra():
                 assert name.split(".")[0] in modules_of(""), f"{path.name} imports {name}"
             elif len(name) - len(module) == depth and module:
                 # As many dots as folders: a path from the package's root.
-                assert module.split(".")[0] in (*folders, *modules), (
+                assert module.split(".")[0] in (*folders, *modules, *lazy), (
                     f"{path.name} imports {name}, which needs an extra"
                 )
+
+
+def test_the_data_commands_import_their_extra_when_they_run():
+    tree = ast.parse((PACKAGE / "cli_data.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            assert node.module == "cli_options"
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+            assert {name.split(".")[0] for name in names} <= STANDARD_LIBRARY
 
 
 def test_nothing_imports_the_scripts():

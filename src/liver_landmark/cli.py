@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from .cli_data import add_data_commands
+from .cli_options import CommandError, positive_int
+
 # What takes seconds to import is imported by the command that needs it.
-
-
-class CommandError(Exception):
-    """The command cannot run; the message is one line."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,18 +28,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('liver-landmark')}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True)
     _add_predict(commands)
+    add_data_commands(commands)
     return parser
-
-
-def positive_int(text: str) -> int:
-    """An argparse type: an integer from 1 on."""
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no integer") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
 
 
 def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
