@@ -33,7 +33,7 @@ def relight(image: np.ndarray, gain: np.ndarray, contrast: float, gamma: float) 
 def blur(image: np.ndarray, sigma_px: float) -> np.ndarray:
     """Blurs a (H, W, 3) uint8 image by a Gaussian.
 
-    OpenCV's, in 8 bits: kornia's takes a hundred times as long on a 1080p frame.
+    OpenCV's, in 8 bits: kornia's takes twenty times as long on a 1080p frame.
 
     Args:
         image: (H, W, 3) uint8.
