@@ -139,10 +139,25 @@ def test_stats_prints_a_table_and_writes_plots(folder: Path, tmp_path: Path, cap
     assert printed["train"]["frames"] == 2
 
 
-@pytest.mark.parametrize("command", ["show", "check", "stats"])
+def test_export_writes_what_labelme_reads(folder: Path, tmp_path: Path, capsys) -> None:
+    output = tmp_path / "labelme"
+    assert run("export", folder, "--split", "test", "--format", "labelme", "--output", output) == 0
+    assert capsys.readouterr().out == f"1 frames in {output}\n"
+    [annotation] = output.rglob("*.json")
+    shapes = json.loads(annotation.read_text())["shapes"]
+    assert [shape["label"] for shape in shapes] == ["ridge", "silhouette", "ligament"]
+    assert run("export", folder, "--format", "labelme", "--output", output) == 2
+    assert "labelme" in error_line(capsys)
+    assert run("export", folder, "--format", "coco", "--output", tmp_path / "coco") == 2
+    assert "format 'coco' is unknown: choose one of labelme" in error_line(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["labelme"]
+
+
+@pytest.mark.parametrize("command", ["show", "check", "stats", "export"])
 def test_without_the_extra_it_says_what_to_install(
-    folder: Path, capsys, monkeypatch: pytest.MonkeyPatch, command: str
+    folder: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
+    options = ["--format", "svg", "--output", tmp_path / "svg"] if command == "export" else []
     real = builtins.__import__
 
     def without_datasets(name: str, *arguments: Any) -> Any:
@@ -151,5 +166,5 @@ def test_without_the_extra_it_says_what_to_install(
         return real(name, *arguments)
 
     monkeypatch.setattr(builtins, "__import__", without_datasets)
-    assert run(command, folder) == 2
+    assert run(command, folder, *options) == 2
     assert 'datasets is not installed: pip install "liver-landmark[train]"' in error_line(capsys)

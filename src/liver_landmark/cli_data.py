@@ -1,4 +1,4 @@
-"""`liver-landmark data show|check|stats`: look at a dataset, check one that somebody sent, count it.
+"""`liver-landmark data show|check|stats|export`: look at a dataset, check one, count it, take it elsewhere.
 
 They need the extra `train`, which is imported by the command that runs and by nothing before.
 """
@@ -22,13 +22,14 @@ def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     """Adds `data` with its subcommands to the parser of all commands."""
     parser = commands.add_parser(
         "data",
-        help="look at datasets, check and count them",
+        help="look at datasets, check, count and export them",
         description='Datasets of this project\'s schema. Needs: pip install "liver-landmark[train]"',
     )
     subcommands = parser.add_subparsers(title="commands", dest="subcommand", required=True)
     _add_show(subcommands)
     _add_check(subcommands)
     _add_stats(subcommands)
+    _add_export(subcommands)
 
 
 def _add_show(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -92,6 +93,25 @@ def _add_stats(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     parser.set_defaults(run=_with_train_extra(_stats))
+
+
+def _add_export(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subcommands.add_parser(
+        "export",
+        help="frames and annotation files for other tools",
+        description=(
+            "Writes the frames as they are stored and their polylines: for labelme and CVAT, where they can "
+            "be corrected and built anew, for P2ILF's scripts, or as SVG."
+        ),
+    )
+    parser.add_argument("dataset", metavar="DIR", help="folder of a dataset, or a Hub id")
+    parser.add_argument("--split", choices=_SPLITS, help="default: all splits")
+    # No choices, as for --protocol above.
+    parser.add_argument(
+        "--format", required=True, metavar="F", help="labelme, cvat, p2ilf-json, p2ilf-xml or svg"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="new or empty folder")
+    parser.set_defaults(run=_with_train_extra(_export))
 
 
 Command = Callable[[argparse.Namespace], int]
@@ -179,6 +199,16 @@ def _stats(arguments: argparse.Namespace) -> int:
         print(format_statistics(statistics))
         if written:
             print(f"written: {', '.join(map(str, written))}")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from .data.export import export_set
+
+    with _one_line_errors():
+        splits = _load(arguments.dataset, arguments.split, None)
+        count = export_set(splits, arguments.output, arguments.format)
+    print(f"{count} frames in {arguments.output}")
     return 0
 
 
