@@ -107,6 +107,18 @@ def test_a_gap_of_background_is_a_gap() -> None:
     assert [np.rint(curve.points[[0, -1], 0]).tolist() for curve in curves] == [[100, 330], [400, 700]]
 
 
+def test_what_another_class_may_cover_is_not_joined_across_background() -> None:
+    # Two silhouettes end the ridge's two pieces; between those there is nothing to cover it.
+    mask = draw(("ridge", [(100, 300), (360, 300)]), ("ridge", [(440, 300), (700, 300)]))
+    mask[200:400, 375:385] = mask[200:400, 415:425] = IDS["silhouette"]
+    mask[200:400, 385:415] = 0
+    ridges = [curve for curve in trace_polylines(mask) if curve.category == "ridge"]
+    assert len(ridges) == 2
+    mask[200:400, 385:415] = IDS["silhouette"]
+    ridges = [curve for curve in trace_polylines(mask) if curve.category == "ridge"]
+    assert len(ridges) == 1
+
+
 def test_a_parallel_stroke_over_one_edge_does_not_push_the_curve_aside() -> None:
     ridge = [(80, 300), (720, 300)]
     mask = draw(("ridge", ridge), ("silhouette", [(80, 320), (720, 320)]))
@@ -184,6 +196,11 @@ def test_short_curves_are_left_out() -> None:
     assert [round(curve.length_px) for curve in trace_polylines(mask)] == [60]
     assert sorted(round(c.length_px) for c in trace_polylines(mask, min_length_px=0)) == [10, 60]
     assert trace_polylines(mask, min_length_px=61) == []
+    specks = np.zeros((40, 60), np.uint8)
+    specks[10:12, 10:14] = specks[20:22, 30:34] = 1
+    assert trace_polylines(specks, min_length_px=0) == []
+    specks[30:32, 10:16] = 1
+    assert len(trace_polylines(specks, min_length_px=0)) == 1
 
 
 def test_flaws_of_a_mask_change_little() -> None:

@@ -148,7 +148,7 @@ def _trace_component(plane: StrokePlane, piece: np.ndarray, left: int, top: int)
     distance = cv2.distanceTransform(np.pad(piece, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     # Across a stroke the distance to its edge rises evenly to half its width: the mean is a quarter.
     guess_px = max(1.0, 4.0 * float(distance.sum()) / int(np.count_nonzero(piece)) - 1.0)
-    paths = _thinned_paths(plane.inside.shape, piece, (left, top), guess_px)
+    paths = _thinned_paths(piece, (left, top), guess_px)
     curves = []
     for path in paths:
         points, free_ends = path.points, path.free_ends
@@ -163,36 +163,17 @@ def _trace_component(plane: StrokePlane, piece: np.ndarray, left: int, top: int)
     return curves
 
 
-def _thinned_paths(
-    frame_shape: tuple[int, int], piece: np.ndarray, corner: tuple[int, int], width_px: float
-) -> list[SkeletonPath]:
+def _thinned_paths(piece: np.ndarray, corner: tuple[int, int], width_px: float) -> list[SkeletonPath]:
     """Paths through a piece's skeleton in px of the frame, thinned at a size at which that is fast."""
     factor = max(1, int(width_px / _THINNED_WIDTH_PX))
-    # A stroke that the frame cuts goes on beyond it: thinning would fork it into the corners of the cut.
-    reach = factor * (1 + round(width_px / 2 / factor))
-    margins = []
-    for size, start, end in zip(piece.shape, corner[::-1], frame_shape, strict=True):
-        before, after = (reach if start == 0 else factor), (reach if start + size == end else factor)
-        margins.append((before, after + -(before + size + after) % factor))
-    cut = [
-        [0 if start > 0 else margin[0], 0 if start + size < end else margin[1]]
-        for size, start, end, margin in zip(piece.shape, corner[::-1], frame_shape, margins, strict=True)
-    ]
-    blank = [
-        [margin[side] - at_border[side] for side in (0, 1)]
-        for margin, at_border in zip(margins, cut, strict=True)
-    ]
-    padded = np.pad(np.pad(piece, cut, mode="edge"), blank)
+    # At least one row and column of background around the strokes, and whole blocks.
+    padded = np.pad(piece, [(factor, factor + -size % factor) for size in piece.shape])
     small = cv2.resize(padded * 255, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA) >= 128
     small = _fill_flaws(small, _HOLE * (width_px / factor) ** 2)
-    origin = np.array([corner[0] - margins[1][0], corner[1] - margins[0][0]])
-    last = np.array(frame_shape[::-1]) - 0.5
-    paths = []
-    for path in skeleton_paths(small):
-        points = np.clip((path.points + 0.5) * factor - 0.5 + origin, -0.5, last)
-        moved = np.hypot(*np.diff(points, axis=0).T) > 0
-        paths.append(replace(path, points=points[np.concatenate([[True], moved])]))
-    return paths
+    origin = np.array(corner) - factor
+    return [
+        replace(path, points=(path.points + 0.5) * factor - 0.5 + origin) for path in skeleton_paths(small)
+    ]
 
 
 def _fill_flaws(plane: np.ndarray, largest: float) -> np.ndarray:
