@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...curves.exchange import AnnotationError, FrameAnnotation
+from ...curves.exchange.annotation import one_line
 from ...frame_files import FrameError
 
 
@@ -22,7 +23,7 @@ def check_source(source: str) -> None:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a file did not get into the set.
+    """Why a file did not get into the set; its text is one line.
 
     Attributes:
         file: The file, below the raw folder.
@@ -33,7 +34,7 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.reason}"
+        return one_line(f"{self.file}: {self.reason}")
 
 
 class ProblemError(ValueError):

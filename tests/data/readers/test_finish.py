@@ -1,0 +1,140 @@
+"""What concerns several frames: one place for each picture, each patient, each name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import pytest
+
+from liver_landmark.data.readers import Found, RawFrame, SplitOptions, finish_plan
+from liver_landmark.data.readers.files import natural_key
+from raw_sets.pictures import add_jpeg_metadata, picture, write_jpeg
+
+
+@dataclass(frozen=True)
+class NoAnnotation:
+    files: tuple[str, ...] = ()
+
+
+@pytest.fixture
+def found(tmp_path):
+    return Found(tmp_path)
+
+
+def add(found, file, patient, split, *, seed=None, frame_id=None):
+    """One more frame, with a picture of its own unless a seed says which."""
+    number = len(found.frames)
+    write_jpeg(found.raw / file, picture(number if seed is None else seed, 32, 24))
+    found.frames.append(
+        RawFrame(frame_id or PurePosixPath(file).stem, patient, split, "test", file, NoAnnotation())
+    )
+
+
+def split_of(plan):
+    return {frame.image: split for split, frames in plan.frames.items() for frame in frames}
+
+
+def basis(found):
+    add(found, "train/a.jpg", "A", "train")
+    add(found, "val/b.jpg", "B", "validation")
+    add(found, "test/c.jpg", "C", "test")
+
+
+def problems(plan):
+    return {problem.file: problem.reason for problem in plan.problems}
+
+
+def test_a_patient_in_two_splits_stays_where_testing_is(found):
+    basis(found)
+    add(found, "train/c2.jpg", "C", "train")
+    add(found, "val/c3.jpg", "c", "validation")
+    add(found, "train/b2.jpg", "B", "train")
+    plan = finish_plan(found, None)
+    assert split_of(plan) == {"train/a.jpg": "train", "val/b.jpg": "validation", "test/c.jpg": "test"}
+    assert problems(plan).keys() == {"train/c2.jpg", "val/c3.jpg", "train/b2.jpg"}
+    assert problems(plan)["train/b2.jpg"] == "is in train, but its patient 'B' is in validation too"
+
+
+def test_the_same_picture_stays_where_testing_is(found):
+    basis(found)
+    add(found, "train/leak.jpg", "A", "train", seed=2)
+    add_jpeg_metadata(found.raw / "train/leak.jpg")
+    add(found, "train/twice.jpg", "A", "train", seed=0)
+    plan = finish_plan(found, None, workers=2)
+    assert split_of(plan).keys() == {"train/a.jpg", "val/b.jpg", "test/c.jpg"}
+    assert problems(plan) == {
+        "train/leak.jpg": "is the very picture test/c.jpg, which is in test",
+        "train/twice.jpg": "is the very picture train/a.jpg, which is in train",
+    }
+
+
+def test_names_are_unique_without_regard_to_case(found):
+    basis(found)
+    add(found, "train/x/d.jpg", "A", "train", frame_id="D")
+    add(found, "train/y/d.jpg", "A", "train", frame_id="d")
+    plan = finish_plan(found, None)
+    assert problems(plan) == {"train/y/d.jpg": "gives the frame id 'd', as train/x/d.jpg does"}
+
+
+def test_frames_outside_of_the_split_folders_are_left_out(found):
+    basis(found)
+    add(found, "d.jpg", "D", None)
+    plan = finish_plan(found, SplitOptions())
+    assert "outside of the folders" in problems(plan)["d.jpg"]
+    named = SplitOptions(validation_patients=("A",), test_patients=("D",))
+    assert split_of(finish_plan(found, named)) == {
+        "train/a.jpg": "validation",
+        "val/b.jpg": "train",
+        "test/c.jpg": "train",
+        "d.jpg": "test",
+    }
+
+
+def test_files_that_cannot_be_read_or_named_are_left_out(found):
+    basis(found)
+    add(found, "train/gone.jpg", "A", "train")
+    (found.raw / "train/gone.jpg").unlink()
+    add(found, "train/\udcff.jpg", "A", "train")
+    add(found, "train/line\nbreak.jpg", "A", "train")
+    plan = finish_plan(found, None)
+    assert len(split_of(plan)) == 3
+    reasons = problems(plan)
+    assert "no regular file" in reasons["train/gone.jpg"]
+    assert "rename it" in reasons["train/\udcff.jpg"]
+    assert "rename it" in reasons["train/line\nbreak.jpg"]
+    assert all(str(problem).isprintable() for problem in plan.problems)
+
+
+def test_the_plan_does_not_depend_on_the_order_of_finding(found):
+    basis(found)
+    for number in (10, 9, 2):
+        add(found, f"train/a{number}.jpg", "A", "train")
+    first = finish_plan(found, None)
+    found.frames.reverse()
+    assert finish_plan(found, None, workers=3) == first
+    assert [frame.image for frame in first.frames["train"]] == [
+        "train/a.jpg",
+        "train/a2.jpg",
+        "train/a9.jpg",
+        "train/a10.jpg",
+    ]
+    assert all(frame.pixels == 32 * 24 for frames in first.frames.values() for frame in frames)
+
+
+def test_no_frames_at_all_name_the_folder_and_the_first_problem(found):
+    found.problem(found.raw / "a.jpg", "has no label")
+    with pytest.raises(ValueError, match=r"no frame with an annotation found; first of 1 problems: a\.jpg"):
+        finish_plan(found, None)
+
+
+def test_a_missing_split_names_the_folder(found):
+    add(found, "train/a.jpg", "A", "train")
+    with pytest.raises(ValueError, match="no frame is for validation") as caught:
+        finish_plan(found, None)
+    assert str(caught.value).startswith(str(found.raw))
+
+
+def test_numbers_in_names_are_numbers():
+    names = ["f10", "f9", "F1", "f2b", "f2", "", "10", "9", "f²"]
+    assert sorted(names, key=natural_key) == ["", "9", "10", "F1", "f2", "f2b", "f9", "f10", "f²"]

@@ -1,0 +1,125 @@
+"""Row groups that stay small, pixels that are decoded at once, and work that stays in order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from liver_landmark.data import shards
+from liver_landmark.data.shards import PixelBudget, ordered_map, shard_writer
+
+
+def row(number: int, picture_bytes: int = 10) -> dict:
+    return {
+        "image": {"bytes": bytes(picture_bytes), "path": f"{number}.jpg"},
+        "label": {"bytes": b"label", "path": f"{number}.png"},
+        "landmarks": [{"category": "ligament", "points": [[1.5, 2.0], [3.0, 4.0]]}],
+        "depth": None,
+        "regions": None,
+        "camera": None,
+        "patient_id": "P",
+        "frame_id": str(number),
+        "source": "test",
+        "width": 8,
+        "height": 8,
+        "protocol": "p2ilf",
+        "stroke_width": 12.0,
+    }
+
+
+def groups(path) -> list[int]:
+    metadata = pq.read_metadata(path)
+    return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+
+
+def test_row_groups_are_bounded_by_rows_and_by_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "BYTES_PER_GROUP", 1000)
+    with shard_writer(tmp_path / "a.parquet") as writer:
+        for number in range(20):
+            writer.add(row(number))
+        for number in range(20, 25):
+            writer.add(row(number, 600))
+    assert groups(tmp_path / "a.parquet") == [16, 6, 2, 1]
+    rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    assert [one["frame_id"] for one in rows] == [str(number) for number in range(25)]
+    # The schema's ClassLabel: ridge, silhouette, ligament.
+    assert rows[0]["landmarks"] == [{"category": 2, "points": [[1.5, 2.0], [3.0, 4.0]]}]
+
+
+def test_a_shard_is_complete_or_not_there(tmp_path):
+    def break_off():
+        with shard_writer(tmp_path / "a.parquet") as writer:
+            writer.add(row(0))
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        break_off()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pixels_in_flight_stay_within_the_budget():
+    budget, lock = PixelBudget(100), threading.Lock()
+    held, seen = [], []
+    sizes = [*np.random.default_rng(0).integers(1, 90, 60).tolist(), None, 500]
+
+    def decode(pixels):
+        with budget.taking(pixels):
+            with lock:
+                held.append(100 if pixels is None else min(pixels, 100))
+                seen.append(sum(held))
+            time.sleep(0.001)
+            with lock:
+                held.remove(100 if pixels is None else min(pixels, 100))
+
+    list(ordered_map(decode, sizes, workers=6))
+    assert len(seen) == len(sizes)
+    assert 90 < max(seen) <= 100
+
+
+def test_the_budget_is_given_back_after_an_error():
+    budget = PixelBudget(10)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="broken"), budget.taking(None):
+            raise ValueError("broken")
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4, 100])
+def test_results_come_in_order_and_not_far_ahead(workers):
+    taken = []
+
+    def items():
+        for number in range(50):
+            taken.append(number)
+            yield number
+
+    def work(number):
+        time.sleep(0.002 * (number % 3))
+        return number * number
+
+    ahead = 0
+    with closing(ordered_map(work, items(), workers)) as results:
+        for number, result in enumerate(results):
+            assert result == number * number
+            ahead = max(ahead, len(taken) - number)
+    assert taken == list(range(50))
+    assert ahead <= min(max(workers, 1), 8) + 2
+
+
+def test_an_error_ends_the_work():
+    done = []
+
+    def work(number):
+        done.append(number)
+        if number == 3:
+            raise KeyError("three")
+        return number
+
+    results = ordered_map(work, range(1000), 2)
+    with pytest.raises(KeyError, match="three"):
+        list(results)
+    assert len(done) < 12
