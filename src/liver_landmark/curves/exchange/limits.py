@@ -20,9 +20,9 @@ from .annotation import AnnotationError, one_line, shown
 MAX_FILE_BYTES = 2**26
 MAX_TEXT_BYTES = 2**24
 _PICTURE = re.compile(rb'("imageData"\s*:\s*")[A-Za-z0-9+/=]+(?=")')
-# Of numbers, say, of which a thousand frames of hand-drawn curves have a tenth. Parsed, this takes some
-# 300 MiB at the most.
-MAX_VALUES = 2_000_000
+# Of numbers, say, of which a thousand frames of hand-drawn curves have a fifth. Parsed, this takes some
+# 200 MiB at the most: two threads of a build may meet two such files, and stay within a gibibyte.
+MAX_VALUES = 1_000_000
 
 # What every value stands beside, base64 does not have, and can be counted before parsing; with how many
 # numbers' memory it takes at the most.
