@@ -70,7 +70,8 @@ def test_what_was_tolerated_is_not_compared():
 
 
 def framed(*points):
-    return FrameAnnotation("a.png", None, None, [LINE, {"category": "ligament", "points": list(points)}])
+    curve = {"category": "ligament", "points": list(points)}
+    return FrameAnnotation("a.png", None, None, [LINE, curve, LINE])
 
 
 def test_a_px_outside_is_tolerated_and_counted():

@@ -8,6 +8,7 @@ import pytest
 
 from curves.exchange.annotations import refusal
 from liver_landmark.curves.exchange import (
+    L3D_LABELS,
     AnnotationError,
     FrameAnnotation,
     LabelMap,
@@ -82,6 +83,13 @@ def test_other_shapes_are_refused_unless_their_label_is_ignored(kind):
     assert error.file_name == "a.png"
     data = annotations(image(f'<{kind} label="Tool" points="1"/>{line()}'))
     assert len(parse_cvat(data, "frame.x", IGNORING)[0].landmarks) == 1
+
+
+def test_misspelt_labels_that_a_map_tolerates_are_told():
+    data = annotations(image(line() + line(label="Rigde")), image(line(), "b.png"))
+    first, second = parse_cvat(data, "frame.x", L3D_LABELS)
+    assert [curve["category"] for curve in first.landmarks] == ["ridge", "ridge"]
+    assert (first.tolerated, second.tolerated) == (("Rigde",), ())
 
 
 @pytest.mark.parametrize(
@@ -170,6 +178,7 @@ def test_written_with_what_cvat_wants_of_an_upload():
         ([(None, 3, 4, [])], "CVAT needs file_name"),
         ([("a", 3, None, [])], "CVAT needs file_name"),
         ([("a", 3, 4, []), ("a", 3, 4, [])], "two frames are called 'a'"),
+        ([("a\ufffe", 3, 4, [])], r"image: XML cannot hold 'a\\ufffe'"),
         ([("a\x01", 3, 4, [])], r"image: XML cannot hold 'a\\x01': rename it"),
         ([("a", 3, 4, [{"category": "ridge", "points": [(1, 2), (1.001, 2)]}])], "no curve at two decimals"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from liver_landmark.curves.exchange import (
@@ -27,7 +29,10 @@ FRAME = FrameAnnotation(
 def test_what_is_written_is_read(tmp_path, name):
     path = tmp_path / "annotation"
     path.write_text("old")
+    os.link(path, tmp_path.parent / f"before_{name}")
     write_landmarks(path, [FRAME], name)
+    # Another file has taken its place: nobody ever saw half of one.
+    assert (tmp_path.parent / f"before_{name}").read_text() == "old"
     (read,) = read_landmarks(str(path), name)
     assert read.landmarks == FRAME.landmarks
     assert read == FRAME or name.startswith("p2ilf")

@@ -27,6 +27,7 @@ def test_l3ds_misspelling_is_tolerated_and_can_be_counted():
     assert L3D_LABELS.category("Rigde", "frame.x") == "ridge"
     assert L3D_LABELS.is_tolerated("Rigde")
     assert not L3D_LABELS.is_tolerated("ridge")
+    assert not LabelMap({"rigde": "ridge"}, tolerated={"rigde": "ridge"}).is_tolerated("rigde")
     refusal(L3D_LABELS.category, "rdige", "frame.x")
 
 
