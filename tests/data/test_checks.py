@@ -87,11 +87,17 @@ def good_rows() -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def write_set(folder: Path, rows: dict[str, list[dict[str, Any]]], card: str | None = CARD) -> Path:
+def write_set(
+    folder: Path,
+    rows: dict[str, list[dict[str, Any]]],
+    card: str | None = CARD,
+    row_group_size: int | None = None,
+) -> Path:
     (folder / "data").mkdir(parents=True)
     for split, part in rows.items():
         table = make_dataset(part).data.table.replace_schema_metadata(METADATA)
-        pq.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet")
+        path = folder / "data" / f"{split}-00000-of-00001.parquet"
+        pq.write_table(table, path, row_group_size=row_group_size)
     if card is not None:
         (folder / "README.md").write_text(card)
     return folder
@@ -367,9 +373,8 @@ def test_an_id_cannot_break_the_line(tmp_path: Path) -> None:
 
 
 def test_rows_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one row group, 4 MB a row, the memory held does not grow with the number of rows."""
-    noise = np.random.default_rng(0).integers(0, 256, (1000, 1300, 3), dtype=np.uint8)
-    picture = file_of(Image.fromarray(noise), "BMP")
+    """Rows of 1 MB in row groups of eight: the memory held does not grow with their number."""
+    noise = np.random.default_rng(0).integers(0, 256, (500, 700, 3), dtype=np.uint8)
     held: list[int] = []
     original = SetCheck._check_batch
 
@@ -379,10 +384,14 @@ def test_rows_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(SetCheck, "_check_batch", spied)
     peaks = []
-    for count in (16, 48):
-        row = schema_row("f", [], width=1300, height=1000, stroke_width=None, image=picture)
-        rows = [row | {"frame_id": str(index)} for index in range(count)]
-        folder = write_set(tmp_path / f"{count}", {"train": rows}, card=None)
+    for count in (16, 64):
+        rows = []
+        for index in range(count):
+            # No two alike: Parquet would store them once.
+            picture = file_of(Image.fromarray(np.roll(noise, index, axis=0)), "BMP")
+            row = schema_row(str(index), [], width=700, height=500, stroke_width=None, image=picture)
+            rows.append(row | {"patient_id": "one"})
+        folder = write_set(tmp_path / f"{count}", {"train": rows}, card=None, row_group_size=8)
         del rows
         held.clear()
         before = pa.default_memory_pool().bytes_allocated()
@@ -390,4 +399,13 @@ def test_rows_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert len(held) == count // 8
         peaks.append(max(held) - before)
     assert peaks[1] < 1.2 * peaks[0]
-    assert peaks[1] < 20 * len(picture["bytes"])
+    assert peaks[1] < 30 * noise.nbytes
+
+
+def test_a_row_group_that_fills_the_memory_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("liver_landmark.data.checks._LARGEST_ROW_GROUP_BYTES", 1000)
+    found = problems(write_set(tmp_path / "set", good_rows(), card=None))
+    assert len(found) == 2
+    assert all("a row group of it holds " in line for line in found)

@@ -200,3 +200,12 @@ def test_a_label_without_what_it_is_drawn_from_is_refused(folder: Path) -> None:
     assert rows.select_columns(["image", "patient_id"])[0]["patient_id"] == "train 0"
     expected = load_landmark_dataset(folder, split="train", protocol="toponet")[1]["label"]
     assert np.array_equal(rows["label"][1], expected)
+
+
+def test_the_loader_is_the_packages_own() -> None:
+    from liver_landmark import data
+
+    assert data.load_landmark_dataset is load_landmark_dataset
+    assert "load_landmark_dataset" in dir(data)
+    with pytest.raises(AttributeError, match="load_dataset"):
+        data.load_dataset  # noqa: B018

@@ -37,6 +37,11 @@ def test_frames_are_spread_over_patients(counts: list[int], tests: int, wanted: 
         assert taken[patient] == available[patient] or taken[patient] >= max(taken.values()) - 1
 
 
+def test_of_more_patients_than_frames_those_in_between_are_taken() -> None:
+    splits = {"train": rows_of([3] * 10, "train")}
+    assert choose_frames(splits, 2) == [("train", 2 * 3 + 1), ("train", 7 * 3 + 1)]
+
+
 def test_frames_of_one_patient(tmp_path: Path) -> None:
     splits = {"train": rows_of([5, 3], "train"), "test": rows_of([2], "test")}
     assert choose_frames(splits, 2, "train 1") == [("train", 5), ("train", 7)]

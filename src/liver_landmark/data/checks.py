@@ -1,6 +1,6 @@
 """Everything that can be wrong with a set that somebody sent, file by file and row by row.
 
-Files are streamed: of the pictures a handful is in memory, of all rows only ids and hashes.
+Files are streamed: of the pictures those of one row group are in memory, of all rows only ids and hashes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from .validation import first_difference, problems_of_batch
 
 _ROWS_IN_MEMORY = 8
 _READ_BYTES = 2**20
+# Pages of large values span their row group, which is therefore what is in memory, about twice.
+_LARGEST_ROW_GROUP_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,15 @@ class SetCheck:
             difference = _type_difference(file.schema_arrow)
             if difference is not None:
                 yield Problem(place, f"{difference}; its rows are not checked")
+                return
+            groups = (file.metadata.row_group(index) for index in range(file.metadata.num_row_groups))
+            largest = max((group.total_byte_size for group in groups), default=0)
+            if largest > _LARGEST_ROW_GROUP_BYTES:
+                yield Problem(
+                    place,
+                    f"a row group of it holds {largest} bytes, more than {_LARGEST_ROW_GROUP_BYTES}: write "
+                    "it in smaller ones; its rows are not checked",
+                )
                 return
             first_row = 0
             try:
