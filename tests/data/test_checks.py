@@ -1,4 +1,4 @@
-"""The check of a set that somebody sent: one thing broken at a time, and its one line."""
+"""The check of a set that somebody sent: files, card, and what rows have in common."""
 
 from __future__ import annotations
 
@@ -15,46 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from liver_landmark.curves import get_protocol, rasterize_landmarks
+from checkable_sets import CARD, file_of, good_rows, label_of, problems, write_set
 from liver_landmark.data.checks import SetCheck
 from liver_landmark.data.schema import landmark_features
-from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
-
-METADATA = landmark_features().arrow_schema.metadata
-CARD = """---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/train-*.parquet
-  - split: test
-    path: data/test-*.parquet
-dataset_info:
-- config_name: default
-  splits:
-  - name: train
-    num_examples: 3
-  - name: test
-    num_examples: 2
----
-
-| split | patients | frames |
-|---|---|---|
-| train | 2 | 3 |
-| test | 1 | 2 |
-
-| landmark | frames with it | share |
-|---|---|---|
-| ridge | 5 | 100.0% |
-| silhouette | 5 | 100.0% |
-| ligament | 4 | 80.0% |
-
-| hospital | frames |
-|---|---|
-| somewhere | 7 |
-"""
+from tiny_datasets import HEIGHT, WIDTH, schema_row
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -63,56 +28,6 @@ def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
         yield
-
-
-def file_of(picture: Image.Image, kind: str = "PNG", **options: Any) -> dict[str, Any]:
-    data = io.BytesIO()
-    picture.save(data, kind, **options)
-    return {"bytes": data.getvalue(), "path": None}
-
-
-def good_row(split: str, index: int) -> dict[str, Any]:
-    landmarks = polylines(index, without=("ligament",) if split == "test" and index else ())
-    label = rasterize_landmarks(landmarks, WIDTH, HEIGHT, get_protocol("synthetic"))
-    row = schema_row(f"{split}-{index}", landmarks, patient_id=f"{split} {index // 2}")
-    frame = np.asarray(row["image"]).copy()
-    frame[0, :2, 0] = len(split), index
-    return row | {"image": file_of(Image.fromarray(frame)), "label": file_of(Image.fromarray(label))}
-
-
-def good_rows() -> dict[str, list[dict[str, Any]]]:
-    return {
-        "train": [good_row("train", i) for i in range(3)],
-        "test": [good_row("test", i) for i in range(2)],
-    }
-
-
-def write_set(
-    folder: Path,
-    rows: dict[str, list[dict[str, Any]]],
-    card: str | None = CARD,
-    row_group_size: int | None = None,
-) -> Path:
-    (folder / "data").mkdir(parents=True)
-    for split, part in rows.items():
-        table = make_dataset(part).data.table.replace_schema_metadata(METADATA)
-        path = folder / "data" / f"{split}-00000-of-00001.parquet"
-        pq.write_table(table, path, row_group_size=row_group_size)
-    if card is not None:
-        (folder / "README.md").write_text(card)
-    return folder
-
-
-def problems(folder: Path) -> list[str]:
-    check = SetCheck(folder)
-    lines = [str(problem) for problem in check.problems()]
-    assert check.found == len(lines)
-    assert all("\n" not in line for line in lines)
-    return [line.removeprefix(f"{folder}/") for line in lines]
-
-
-def label_of(row: dict[str, Any]) -> np.ndarray:
-    return np.array(Image.open(io.BytesIO(row["label"]["bytes"])))
 
 
 def test_a_good_set_has_no_problems(tmp_path: Path) -> None:
@@ -133,124 +48,6 @@ def test_a_good_set_has_no_problems(tmp_path: Path) -> None:
     check = SetCheck(folder)
     assert [str(problem) for problem in check.problems()] == []
     assert check.counts.frames == {"train": 3, "test": 2}
-
-
-def broken(**fields: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    return lambda row: fields
-
-
-def a_picture(width: int = WIDTH, height: int = HEIGHT, mode: str = "RGB", value: Any = 0) -> Image.Image:
-    return Image.new(mode, (width, height), value)
-
-
-def exif(**tags: Any) -> Image.Exif:
-    data = Image.Exif()
-    data[0x010F] = "a device"
-    if tags.get("gps"):
-        data.get_ifd(0x8825)[1] = "N"
-    if tags.get("orientation"):
-        data[0x0112] = tags["orientation"]
-    return data
-
-
-def png_text() -> PngInfo:
-    info = PngInfo()
-    info.add_text("Author", "Dr. Who")
-    return info
-
-
-def with_pixel(value: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    def change(row: dict[str, Any]) -> dict[str, Any]:
-        label = label_of(row)
-        label[0, 0] = value
-        return {"label": file_of(Image.fromarray(label))}
-
-    return change
-
-
-def cut_short(row: dict[str, Any]) -> dict[str, Any]:
-    return {"image": {"bytes": row["image"]["bytes"][:-60], "path": None}}
-
-
-ROW_PROBLEMS = {
-    "truncated": (cut_short, "its image: truncated or corrupt: "),
-    "not a picture": (broken(image={"bytes": b"hello", "path": None}), "its image: not a readable picture"),
-    "no picture": (broken(image=None), "its image is missing"),
-    "elsewhere": (broken(image={"bytes": None, "path": "/my/a.png"}), "its image is not inside of the file"),
-    "wrong size": (
-        broken(image=file_of(a_picture(90))),
-        f"its image is 90x{HEIGHT} px, its row says {WIDTH}x",
-    ),
-    "wrong depth": (
-        broken(depth=file_of(a_picture(9, 9, "L"))),
-        f"its depth is 9x9 px, its row says {WIDTH}x",
-    ),
-    "broken regions": (broken(regions={"bytes": b"?", "path": None}), "its regions: not a readable picture"),
-    "unknown ids": (with_pixel(9), "its label holds 9: neither class ids (0 to 3) nor 255"),
-    "colour label": (
-        broken(label=file_of(a_picture())),
-        "its label is a picture of mode RGB, expected class ids in mode L",
-    ),
-    "one pixel": (with_pixel(1), f"is not what synthetic draws from its polylines: 1 px of {WIDTH * HEIGHT}"),
-    "no polylines": (broken(landmarks=None), "is not what synthetic draws from its polylines"),
-    "unknown protocol": (broken(protocol="wide"), "its protocol 'wide' is unknown: expected d2gpland, "),
-    "no mask as drawn": (
-        broken(protocol="as_drawn", label=None),
-        "its protocol is as_drawn, but it has no la",
-    ),
-    "stroke width": (broken(stroke_width=3.0), "its stroke_width is 3 px, synthetic draws 1.5 px"),
-    "outside": (
-        broken(landmarks=[*polylines(1), {"category": 0, "points": [(1, 1), (1, 99)]}]),
-        f"polyline 4 (ridge): its point (1, 99) lies outside of the frame of {WIDTH}x{HEIGHT} px",
-    ),
-    "one point": (
-        broken(landmarks=[{"category": 2, "points": [(1, 1)]}]),
-        "polyline 1 (ligament): it has 1 points, at least 2",
-    ),
-    "no patient": (broken(patient_id=None), "its patient_id is missing"),
-    "EXIF": (
-        lambda row: {"image": file_of(Image.open(io.BytesIO(row["image"]["bytes"])), exif=exif())},
-        "metadata is left in its image: EXIF",
-    ),
-    "GPS": (
-        broken(image=file_of(a_picture(), "JPEG", exif=exif(gps=True))),
-        "metadata is left in its image: EXIF with a GPS position",
-    ),
-    "comment": (
-        broken(image=file_of(a_picture(), "JPEG", comment=b"Jane Doe")),
-        "metadata is left in its image: a comment",
-    ),
-    "text": (
-        lambda row: {"label": file_of(Image.fromarray(label_of(row)), pnginfo=png_text())},
-        "metadata is left in its label: the text 'Author'",
-    ),
-    "appended": (
-        lambda row: {"image": {"bytes": row["image"]["bytes"] + b"Jane Doe", "path": None}},
-        "metadata is left in its image: something that its pixels do not need",
-    ),
-    "float image": (
-        broken(image=file_of(Image.fromarray(np.zeros((HEIGHT, WIDTH), np.float32)), "TIFF")),
-        "its image has pixels of type F, expected 8-bit colour or grey",
-    ),
-}
-
-
-@pytest.mark.parametrize(("change", "reason"), ROW_PROBLEMS.values(), ids=ROW_PROBLEMS)
-def test_what_is_wrong_with_a_row_is_one_line(tmp_path: Path, change: Callable, reason: str) -> None:
-    rows = good_rows()
-    rows["train"][1] |= change(rows["train"][1])
-    found = problems(write_set(tmp_path / "set", rows, card=None))
-    assert len(found) == 1, found
-    assert found[0].startswith("data/train-00000-of-00001.parquet, row 1 (frame train-1): ")
-    assert reason in found[0]
-
-
-def test_an_orientation_is_named_beside_the_metadata(tmp_path: Path) -> None:
-    rows = good_rows()
-    rows["train"][1]["image"] = file_of(a_picture(), exif=exif(orientation=6))
-    found = problems(write_set(tmp_path / "set", rows))
-    assert len(found) == 2
-    assert found[1].endswith("an EXIF orientation turns its image against its polylines")
 
 
 def test_shared_patients_pictures_and_frame_ids_are_named_where_they_come_again(tmp_path: Path) -> None:

@@ -89,6 +89,15 @@ def test_missing_column_is_named(tmp_path: Path) -> None:
         load_landmark_dataset(folder, "train")
 
 
+@pytest.mark.parametrize("front_matter", ["configs: 3", "configs: [", "- a", "dataset_info: [{features: 3}]"])
+def test_a_card_that_cannot_be_understood_is_named(tmp_path: Path, front_matter: str) -> None:
+    folder = write_split(tmp_path / "set", [labelled_row(0, "train")])
+    (folder / "README.md").write_text(f"---\n{front_matter}\n---\n")
+    with pytest.raises(ValueError, match="set: its card cannot be understood") as error:
+        load_landmark_dataset(folder, "train")
+    assert "\n" not in str(error.value)
+
+
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere") as error:
         load_landmark_dataset(tmp_path / "nowhere", "train")

@@ -13,13 +13,13 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from datasets import Features
 from tqdm import tqdm
 
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES
 from .card import SetCounts
 from .card_counts import CARD_FILE, compare_card
+from .loading import CARD_ERRORS
 from .row_checks import check_pictures
 from .schema import SPLITS, landmark_features
 from .stored_pictures import picture_digest
@@ -62,7 +62,7 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
         files = datasets.load_dataset_builder(str(folder.resolve())).config.data_files or {}
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder}: no data files in it ({_one_line(error)})") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, yaml.YAMLError) as error:
+    except CARD_ERRORS as error:
         raise ValueError(f"{folder / CARD_FILE}: cannot be understood ({_one_line(error)})") from error
     return {str(split): [Path(str(file)) for file in names] for split, names in files.items()}
 

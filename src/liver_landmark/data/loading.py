@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import yaml
 from PIL import UnidentifiedImageError
 
 from ..curves.protocols import AS_DRAWN, check_label_protocol
@@ -20,6 +21,8 @@ from .validation import validate_patients, validate_split
 
 # What tells one dataset's content from another's; storage, paths and metadata do not count.
 _FINGERPRINT_COLUMNS = ("patient_id", "frame_id", "protocol", "landmarks", "label", "image")
+# What `datasets` raises on a card that it cannot follow.
+CARD_ERRORS = (ValueError, TypeError, KeyError, AttributeError, RecursionError, yaml.YAMLError)
 
 
 class RowError(ValueError):
@@ -113,6 +116,8 @@ def _load_splits(name: str, split: str | None) -> dict[str, datasets.Dataset]:
         raise FileNotFoundError(
             f"dataset {name}: no folder with data files, and not reached on the Hub ({_first_line(error)})"
         ) from error
+    except CARD_ERRORS as error:
+        raise ValueError(f"dataset {name}: its card cannot be understood ({_first_line(error)})") from error
     if split is not None and split not in files:
         raise ValueError(f"dataset {name}: no split {split!r} (there are: {', '.join(map(str, files))})")
     wanted = {key: list(files[key]) for key in files if split in (None, str(key))}
