@@ -135,8 +135,8 @@ def main() -> int:
     result = {
         "frames": arguments.frames,
         "workers": arguments.workers,
-        "build_s": round(build_s, 1),
-        "decoding_alone_s": round(floor_s, 1),
+        "build_s": round(build_s, 2),
+        "decoding_alone_s": round(floor_s, 3),
         "ratio": round(build_s / floor_s, 2),
         "peak_mib": round(peak_mib),
         "input_mib": round(input_size / _MIB),

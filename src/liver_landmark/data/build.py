@@ -129,7 +129,7 @@ def _read_shards(
     budget = PixelBudget(_PIXELS_AT_ONCE)
 
     def read(frame: RawFrame) -> _Outcome:
-        with budget.taking(frame.pixels):
+        with budget.taking(frame.decoded_pixels):
             try:
                 return read_row(plan.raw, frame, protocol)
             except ProblemError as error:

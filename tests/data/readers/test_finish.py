@@ -7,8 +7,18 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from liver_landmark.data.readers import Found, RawFrame, SplitOptions, finish_plan
+from liver_landmark.data.readers import (
+    Found,
+    L3dOptions,
+    MaskOptions,
+    RawFrame,
+    SplitOptions,
+    find_l3d,
+    find_masks,
+    finish_plan,
+)
 from liver_landmark.data.readers.files import natural_key
+from raw_sets import l3d, llsd
 from raw_sets.pictures import add_jpeg_metadata, picture, write_jpeg
 
 
@@ -138,3 +148,10 @@ def test_a_missing_split_names_the_folder(found):
 def test_numbers_in_names_are_numbers():
     names = ["f10", "f9", "F1", "f2b", "f2", "", "10", "9", "f²"]
     assert sorted(names, key=natural_key) == ["", "9", "10", "F1", "f2", "f2b", "f9", "f10", "f²"]
+
+
+def test_masks_count_among_the_pixels_that_are_decoded(tmp_path):
+    masks = finish_plan(find_masks(llsd.write_llsd(tmp_path / "llsd").root, MaskOptions()), SplitOptions())
+    polylines = finish_plan(find_l3d(l3d.write_l3d(tmp_path / "l3d").root, L3dOptions()), None)
+    assert {frame.decoded_pixels for frame in masks.frames["train"]} == {2 * 160 * 90}
+    assert {frame.decoded_pixels for frame in polylines.frames["train"]} == {64 * 36}

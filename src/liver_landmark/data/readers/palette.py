@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ...model.landmarks_liver_landmark import BACKGROUND, ID2LABEL, LABEL2ID, LANDMARK_NAMES, LANDMARKS
+from ...model.landmarks_liver_landmark import BACKGROUND, LABEL2ID, LANDMARK_NAMES, LANDMARKS
 
 # How far a hand-drawn colour may lie from the line between black and its palette colour, RGB distance: what
 # JPEG and painting programs make of a stroke lies within, the colours of other palettes 180 and more away.
@@ -147,32 +147,30 @@ def read_palette_mask(rgb: np.ndarray, palette: Palette) -> np.ndarray:
     return mask
 
 
-def _unique_colors(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(K, 3) uint8 colours of a picture, (H, W) which of them a pixel has, (K,) how many pixels have it."""
-    codes = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    codes, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
-    colors = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.uint8)
-    return colors, places.reshape(rgb.shape[:2]), counts
-
-
 def _exact(rgb: np.ndarray, palette: Palette) -> np.ndarray:
-    mask = np.zeros(rgb.shape[:2], np.uint8)
-    known = ~rgb.any(axis=-1)
+    drawn = rgb.any(axis=-1)
+    colors = rgb[drawn]
+    classes = np.zeros(len(colors), np.uint8)
     for color, landmark in palette.colors:
-        of_color = (rgb == np.array(color, np.uint8)).all(axis=-1)
-        mask[of_color] = landmark
-        known |= of_color
-    if not known.all():
-        y, x = np.argwhere(~known)[0]
+        classes[(colors == np.array(color, np.uint8)).all(axis=-1)] = landmark
+    strange = np.flatnonzero(classes == BACKGROUND.id)
+    if strange.size:
+        y, x = np.argwhere(drawn)[strange[0]]
         raise PaletteError(
-            f"{np.count_nonzero(~known)} pixels are of no colour of the palette {palette.name!r}, the first "
+            f"{strange.size} pixels are of no colour of the palette {palette.name!r}, the first "
             f"at ({x}, {y}) is {_hex(rgb[y, x])}: give --palette if the mask is of another or drawn by hand"
         )
+    mask = np.zeros(rgb.shape[:2], np.uint8)
+    mask[drawn] = classes
     return mask
 
 
 def _hand_drawn(rgb: np.ndarray, palette: Palette) -> np.ndarray:
-    colors, places, counts = _unique_colors(rgb)
+    # Most of a mask is black; what is left has few colours.
+    lit = rgb.any(axis=-1)
+    codes = rgb[lit].astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    codes, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    colors = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.uint8)
     classes, strange = _classify(colors, palette)
     drawn, astray = counts[(classes > 0) | strange].sum(), counts[strange].sum()
     if astray > _MAX_STRANGE_SHARE * drawn:
@@ -181,19 +179,24 @@ def _hand_drawn(rgb: np.ndarray, palette: Palette) -> np.ndarray:
             f"{astray / drawn:.0%} of what is drawn is of no colour of the palette {palette.name!r}, "
             f"{_hex(most)} most of all: give the right --palette"
         )
-    mask = classes[places]
-    limit_px = _MAX_OPENED_SHARE * drawn
+    mask = np.zeros(rgb.shape[:2], np.uint8)
+    mask[lit] = classes[places]
+    return _opened(mask, _MAX_OPENED_SHARE * drawn)
+
+
+def _opened(mask: np.ndarray, limit_px: float) -> np.ndarray:
+    """Each class without what is less than 3 px wide; refused if that is more than a few specks."""
     opened = np.zeros_like(mask)
-    for landmark in np.unique(classes[classes > 0]):
-        plane = (mask == landmark).astype(np.uint8)
+    for landmark in LANDMARKS:
+        plane = (mask == landmark.id).astype(np.uint8)
         kept = cv2.morphologyEx(plane, cv2.MORPH_OPEN, np.ones((_SIDE_PX, _SIDE_PX), np.uint8))
         before, after = np.count_nonzero(plane), np.count_nonzero(kept)
         if before - after > max(before / 2, limit_px):
             raise PaletteError(
-                f"its {ID2LABEL[int(landmark)]} strokes are thinner than {_SIDE_PX} px or scattered: "
+                f"its {landmark.name} strokes are thinner than {_SIDE_PX} px or scattered: "
                 f"{before - after} of {before} pixels belong to no stroke"
             )
-        opened[kept > 0] = landmark
+        opened[kept > 0] = landmark.id
     return opened
 
 

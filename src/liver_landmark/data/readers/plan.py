@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -74,6 +74,9 @@ class FrameLabels:
 class AnnotationSource(Protocol):
     """Where a frame's annotation stands, and how it is read."""
 
+    # How many pictures of the frame's size reading it decodes.
+    decoded_pictures: ClassVar[int]
+
     @property
     def files(self) -> tuple[str, ...]:
         """The files it is read from, below the raw folder."""
@@ -124,6 +127,11 @@ class RawFrame:
     depth: str | None = None
     camera: Camera | None = None
     pixels: int | None = None
+
+    @property
+    def decoded_pixels(self) -> int | None:
+        """How many pixels reading it decodes at once; None where that is unknown."""
+        return None if self.pixels is None else self.pixels * (1 + self.annotation.decoded_pictures)
 
     @property
     def files(self) -> tuple[str, ...]:

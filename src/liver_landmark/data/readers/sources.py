@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -32,6 +32,7 @@ _ROUNDING_PX = 0.5
 class LabelmeFile:
     """A labelme JSON file."""
 
+    decoded_pictures: ClassVar[int] = 0
     file: str
     labels: LabelMap
     polygons: Literal["refuse", "open"]
@@ -55,6 +56,7 @@ class LabelmeFile:
 class P2ilfFiles:
     """The contours of one frame, as XML, as the challenge's JSON, or as several files that must agree."""
 
+    decoded_pictures: ClassVar[int] = 0
     files: tuple[str, ...]
 
     def read(self, raw: Path) -> FrameLabels:
@@ -94,6 +96,7 @@ def largest_difference_px(first: FrameAnnotation, second: FrameAnnotation) -> fl
 class CvatImage:
     """One frame of a CVAT export, which is read as a whole beforehand."""
 
+    decoded_pictures: ClassVar[int] = 0
     file: str
     annotation: FrameAnnotation
 
@@ -111,6 +114,7 @@ class CvatImage:
 class ColourMask:
     """A picture of strokes in a palette's colours; their centrelines are traced."""
 
+    decoded_pictures: ClassVar[int] = 1
     file: str
     palette: Palette
 
