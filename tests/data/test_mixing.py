@@ -133,4 +133,10 @@ def test_a_test_picture_of_one_set_in_anothers_train_split(sets: tuple[Path, Pat
 
 def test_a_frame_that_two_sets_train_on_is_refused(sets: tuple[Path, Path], tmp_path: Path) -> None:
     again = write_set(tmp_path / "again", "again", {"train": [row_of("L3D", "train", 1)]})
-    assert "both hold frame 'L3D-train-1' of source 'L3D' in train" in refused(sets[0], again)
+    message = refused(sets[0], again)
+    assert "frame 'L3D-train-1' of source 'L3D' is there twice in train, in " in message
+    assert message.endswith("again")
+
+
+def test_the_same_set_twice_is_refused(sets: tuple[Path, Path]) -> None:
+    assert "frame 'L3D-train-0' of source 'L3D' is there twice in train" in refused(sets[0], sets[0])

@@ -113,10 +113,10 @@ def _refuse_double_frames(parts: Sequence[tuple[str, datasets.Dataset]], split: 
     home: dict[tuple[str, str], str] = {}
     for name, rows in parts:
         columns = (rows.data.column(column).to_pylist() for column in ("source", "frame_id"))
-        for source, frame_id in zip(*columns, strict=True):
-            other = home.setdefault((source, frame_id), name)
-            if other != name:
+        for key in zip(*columns, strict=True):
+            if key in home:
                 raise ValueError(
-                    f"datasets {other} and {name} cannot be mixed: both hold frame {frame_id!r} of source "
-                    f"{source!r} in {split}"
+                    f"datasets cannot be mixed: frame {key[1]!r} of source {key[0]!r} is there twice in "
+                    f"{split}, in {home[key]} and in {name}"
                 )
+            home[key] = name
