@@ -169,7 +169,7 @@ def test_another_set_replaces_it_only_when_asked(tmp_path, raw, card, change):
 
 
 def test_outputs_within_the_raw_folder_are_refused(tmp_path, raw, card):
-    for output in (raw.root / "built", raw.root, tmp_path):
+    for output in (raw.root / "built", raw.root, tmp_path, tmp_path / "other" / ".." / "raw" / "built"):
         with pytest.raises(ValueError, match="lies within the raw folder, or that in it"):
             build_raw_set(request(raw), output, card)
 

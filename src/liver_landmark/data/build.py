@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -76,7 +77,8 @@ def build_raw_set(
         ValueError: the folder is no such raw set, or too little of it is left.
         OSError: a folder is missing, in the way or full.
     """
-    output, raw = Path(output).absolute(), request.raw.absolute()
+    # Not `absolute`, which leaves ".." in.
+    output, raw = (Path(os.path.abspath(folder)) for folder in (output, request.raw))
     if output.is_relative_to(raw) or raw.is_relative_to(output):
         raise ValueError(f"{output}: lies within the raw folder, or that in it; give another --output")
 

@@ -96,15 +96,14 @@ def _spread_rows(files: Sequence[Path], wanted: int) -> Iterator[dict[str, Any]]
     chosen = {index * total // min(wanted, total) for index in range(min(wanted, total))}
     first = 0
     for file in files:
-        parquet = pq.ParquetFile(file)
-        for group in range(parquet.num_row_groups):
-            rows = parquet.metadata.row_group(group).num_rows
-            hits = sorted(index - first for index in chosen if first <= index < first + rows)
-            if hits:
-                table = parquet.read_row_group(group, columns=["image", "landmarks", "frame_id"])
-                yield from table.take(hits).to_pylist()
-            first += rows
-        parquet.close()
+        with pq.ParquetFile(file) as parquet:
+            for group in range(parquet.num_row_groups):
+                rows = parquet.metadata.row_group(group).num_rows
+                hits = sorted(index - first for index in chosen if first <= index < first + rows)
+                if hits:
+                    table = parquet.read_row_group(group, columns=["image", "landmarks", "frame_id"])
+                    yield from table.take(hits).to_pylist()
+                first += rows
 
 
 def _report(plan: Plan, shards: _Shards, counts: SetCounts) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from liver_landmark.data.readers import (
     find_masks,
     finish_plan,
 )
-from liver_landmark.data.readers.files import natural_key
 from raw_sets import l3d, llsd
 from raw_sets.pictures import add_jpeg_metadata, picture, write_jpeg
 
@@ -143,11 +142,6 @@ def test_a_missing_split_names_the_folder(found):
     with pytest.raises(ValueError, match="no frame is for validation") as caught:
         finish_plan(found, None)
     assert str(caught.value).startswith(str(found.raw))
-
-
-def test_numbers_in_names_are_numbers():
-    names = ["f10", "f9", "F1", "f2b", "f2", "", "10", "9", "f²"]
-    assert sorted(names, key=natural_key) == ["", "9", "10", "F1", "f2", "f2b", "f9", "f10", "f²"]
 
 
 def test_masks_count_among_the_pixels_that_are_decoded(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -57,22 +56,28 @@ def pictures_in(folder: Path) -> tuple[list[Path], int]:
     return files_in(folder, SUFFIXES)
 
 
-def files_below(folder: Path) -> list[Path]:
-    """All files below a folder, without hidden ones and hidden folders; links to folders are not followed."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(found, key=lambda path: natural_key(relative(folder, path)))
-
-
 def folders_below(folder: Path) -> list[Path]:
-    """The folder and all below it, without hidden ones; links to folders are not followed."""
+    """The folder and all below it, without hidden ones; a link that leads back up is not followed."""
     found = []
-    for parent, folders, _ in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found.append(Path(parent))
-    return sorted(found, key=lambda path: natural_key(path.as_posix()))
+
+    def walk(place: Path, above: tuple[Path, ...]) -> None:
+        real = place.resolve()
+        if real in above:
+            return
+        found.append(place)
+        for inner in subfolders(place):
+            walk(inner, (*above, real))
+
+    walk(folder, ())
+    return found
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder, without hidden ones and hidden folders."""
+    found = []
+    for place in folders_below(folder):
+        found += [path for path in place.iterdir() if not path.name.startswith(".") and not path.is_dir()]
+    return sorted(found, key=lambda path: natural_key(relative(folder, path)))
 
 
 def by_stem(files: Iterable[Path]) -> dict[str, list[Path]]:

@@ -16,6 +16,9 @@ from .pictures import PictureDigest, digest_picture
 from .plan import Found, Plan, Problem, RawFrame
 from .splits import KEPT_FIRST, SplitOptions, assign_splits, check_trainable, first_kept
 
+# Each holds a file; more would wait for the disk.
+_MAX_WORKERS = 4
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -107,7 +110,7 @@ def _each(
     items: Iterable[_Item], work: Callable[[_Item], _Result], workers: int
 ) -> Iterable[tuple[_Item, _Result]]:
     ordered = sorted(items)
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with ThreadPoolExecutor(max(1, min(workers, _MAX_WORKERS))) as pool:
         yield from zip(ordered, pool.map(work, ordered), strict=True)
 
 

@@ -1,0 +1,74 @@
+"""Looking around in raw folders: order, case, hidden files, links."""
+
+from __future__ import annotations
+
+import pytest
+
+from liver_landmark.data.readers.files import (
+    check_raw_folder,
+    files_below,
+    folders_below,
+    folders_named,
+    natural_key,
+    pictures_in,
+    relative,
+)
+
+
+@pytest.fixture
+def raw(tmp_path):
+    raw = tmp_path / "raw"
+    for name in (
+        "f10.JPG",
+        "f9.png",
+        "._f9.png",
+        "notes.txt",
+        "b/x.jpg",
+        "a/2/y.jpg",
+        "a/10/z.jpg",
+        ".git/c.jpg",
+    ):
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        (raw / name).touch()
+    return raw
+
+
+def test_pictures_are_known_by_suffix_and_sorted_by_number(raw):
+    pictures, others = pictures_in(raw)
+    assert [path.name for path in pictures] == ["f9.png", "f10.JPG"]
+    assert others == 1
+
+
+def test_folders_are_named_in_any_case(raw):
+    (raw / "Images").mkdir()
+    (raw / "images").mkdir()
+    assert {path.name for path in folders_named(raw, "IMAGES")} == {"Images", "images"}
+    assert folders_named(raw, "f9.png") == []
+
+
+def test_all_below_but_what_is_hidden(raw):
+    files = [relative(raw, path) for path in files_below(raw)]
+    assert files == ["a/2/y.jpg", "a/10/z.jpg", "b/x.jpg", "f9.png", "f10.JPG", "notes.txt"]
+    assert [relative(raw, path) for path in folders_below(raw)] == [".", "a", "a/2", "a/10", "b"]
+
+
+def test_links_are_followed_but_not_in_circles(raw, tmp_path):
+    (tmp_path / "disk" / "p1").mkdir(parents=True)
+    (tmp_path / "disk" / "p1" / "x.jpg").touch()
+    (raw / "linked").symlink_to(tmp_path / "disk")
+    (raw / "a" / "up").symlink_to(raw)
+    files = [relative(raw, path) for path in files_below(raw)]
+    assert "linked/p1/x.jpg" in files
+    assert len(files) == 7
+
+
+def test_what_is_no_folder_is_named(raw):
+    with pytest.raises(FileNotFoundError, match="none: no such folder"):
+        check_raw_folder(raw / "none")
+    with pytest.raises(NotADirectoryError, match=r"f9\.png: not a folder"):
+        check_raw_folder(raw / "f9.png")
+
+
+def test_numbers_in_names_are_numbers():
+    names = ["f10", "f9", "F1", "f2b", "f2", "", "10", "9", "f²"]
+    assert sorted(names, key=natural_key) == ["", "9", "10", "F1", "f2", "f2b", "f9", "f10", "f²"]
