@@ -37,6 +37,13 @@ def test_folders_of_the_splits(tmp_path, folders, tolerated):
     assert all(built.row(frame)["image"]["bytes"] == frame.picture.read_bytes() for frame in raw.frames)
 
 
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".Jpeg"])
+def test_suffixes_in_any_case(tmp_path, suffix):
+    raw = l3d.write_l3d(tmp_path / "raw")
+    raw.frames.append(l3d.write_frame(raw.root, "Train", 2, 7, "train", suffix=suffix))
+    check_as_told(build(raw, tmp_path / "built", *L3D), raw.frames)
+
+
 def test_misspelt_ridges_are_counted(tmp_path):
     raw = l3d.write_l3d(tmp_path / "raw")
     misspelt = sum(l3d.misspell_ridge(frame) for frame in raw.frames[:5])

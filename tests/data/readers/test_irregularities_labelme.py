@@ -35,6 +35,14 @@ def test_the_picture_is_the_one_that_image_path_names(tmp_path):
     assert built.row(frame)["image"]["bytes"] == frame.picture.read_bytes()
 
 
+def test_names_of_any_script_with_spaces_and_dots(tmp_path):
+    raw = labelme.write_labelme(tmp_path / "raw", patients=("Größe 1", "肝.2", "d'Artagnan", "#4 100%"))
+    options = SplitOptions(validation_patients=("肝.2",), test_patients=("#4 100%",))
+    built = build(raw, tmp_path / "built", *CUSTOM, splits=options)
+    check_as_told(built, raw.frames)
+    assert {row["patient_id"] for row in built.rows.values()} == {frame.patient for frame in raw.frames}
+
+
 def test_two_files_for_one_picture(tmp_path):
     raw = labelme.write_labelme(tmp_path / "raw")
     frame = raw.frames[0]
