@@ -92,14 +92,22 @@ def test_a_crossing_of_one_class_gives_two_straight_curves() -> None:
         assert distances(line, curve.points).max() < 4
 
 
+# At 30 degrees the cover cuts the stroke to a tip; 90 degrees end it on the edge between two pixels.
 @pytest.mark.parametrize("order", [("ridge", "silhouette"), ("silhouette", "ridge")])
-def test_a_curve_that_another_class_covers_is_one_curve(order: tuple[str, str]) -> None:
-    lines = {"ridge": [(100, 100), (700, 500)], "silhouette": [(100, 500), (700, 100)]}
-    curves = trace_polylines(draw(*((name, lines[name]) for name in order)))
+@pytest.mark.parametrize("degrees", [30, 45, 60, 90])
+@pytest.mark.parametrize("stroke_px", [5, 12, 30])
+def test_a_curve_that_another_class_covers_is_one_curve(
+    order: tuple[str, str], degrees: int, stroke_px: int
+) -> None:
+    x, y = np.rint(260 * np.array([np.cos(np.deg2rad(degrees / 2)), np.sin(np.deg2rad(degrees / 2))]))
+    falling, rising = [(400 - x, 300 - y), (400 + x, 300 + y)], [(400 - x, 300 + y), (400 + x, 300 - y)]
+    lines = {"ridge": falling, "silhouette": rising}
+    curves = trace_polylines(draw(*((name, lines[name]) for name in order), stroke_px=stroke_px))
     assert [curve.category for curve in curves] == ["ridge", "silhouette"]
-    for curve in curves:
-        assert distances(curve.points, lines[curve.category]).max() < 4
-        assert distances(lines[curve.category], curve.points).max() < 4
+    for curve, line in zip(curves, lines.values(), strict=True):
+        there, back = (distances(*pair) for pair in ((curve.points, line), (line, curve.points)))
+        # Beside the cover only one of its edges is seen.
+        assert max(there.max(), back.max()) < 0.2 * stroke_px + 1.5
 
 
 def test_a_gap_of_background_is_a_gap() -> None:

@@ -31,10 +31,20 @@ class StrokePlane:
         """How much of the class is at (..., 2) px points, 0 to 1, between pixels by interpolation."""
         return sample_linear(self.inside, points)
 
+    def sample_hidden(self, points: np.ndarray, beyond_frame: bool = False) -> np.ndarray:
+        """Whether another class lies over (..., 2) px points; outside the frame, `beyond_frame`."""
+        at = _rows_and_columns(points)
+        return map_coordinates(self.hidden, at, order=0, mode="grid-constant", cval=int(beyond_frame)) > 0
+
     def sample_unknown(self, points: np.ndarray) -> np.ndarray:
         """Whether the truth is unknown at (..., 2) px points: under another class, or outside the frame."""
+        return self.sample_hidden(points, beyond_frame=True)
+
+    def sample_background(self, points: np.ndarray) -> np.ndarray:
+        """Whether the pixels that (..., 2) px points fall in are of no class; outside the frame none is."""
         at = _rows_and_columns(points)
-        return map_coordinates(self.hidden, at, order=0, mode="grid-constant", cval=1) > 0
+        inside = map_coordinates(self.inside, at, order=0, mode="grid-constant", cval=0) > 0
+        return ~(inside | self.sample_unknown(points))
 
 
 def sample_linear(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -166,7 +176,8 @@ def extended_end(plane: StrokePlane, points: np.ndarray, width_px: float) -> tup
     direction = step / max(np.hypot(*step), 1e-9)
     [distance], [seen] = find_edges(plane, points[-1:], direction[None], 3 * width_px)
     if not np.isfinite(distance):
-        return points[-1], False
+        # Already beyond the edge: a stroke that another class cuts at a slant is centred up to the cut's tip.
+        return points[-1], bool(plane.sample_hidden(points[-1:])[0])
     half = width_px / 2
     if seen:
         return points[-1] + max(0.0, distance - half) * direction, False

@@ -221,9 +221,10 @@ def _gap(
     gap_px = float(np.hypot(*gap))
     if gap_px > longest_px or min(out @ gap, -(back @ gap)) < _FACING * gap_px:
         return None
-    between = start + np.linspace(0, 1, max(2, round(gap_px)))[:, None] * gap
-    covered = plane.sample_unknown(between) | (plane.sample_inside(between) > 0.5)
-    return gap_px if covered.mean() > 0.9 else None
+    # A px apart, half a px off the ends: those lie on the edge, where the nearest pixel is either side's.
+    count = max(1, round(gap_px))
+    between = start + (np.arange(count)[:, None] + 0.5) / count * gap
+    return gap_px if plane.sample_background(between).mean() < 0.1 else None
 
 
 def _join(curves: list[_Curve], pairs: list[tuple[PieceEnd, PieceEnd]]) -> list[_Curve]:
