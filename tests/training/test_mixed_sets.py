@@ -98,6 +98,23 @@ def test_a_set_of_which_a_test_frame_is_trained_on_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_patient_of_both_splits_of_one_set_is_refused(tmp_path: Path, arguments) -> None:
+    leak = write_set(tmp_path / "leak", "leak", patient_id="one patient")
+    with pytest.raises(ValueError, match="'one patient' of source 'leak' is in train and in validation"):
+        prepare(arguments(tmp_path / "run", data__path=str(leak), **QUICK))
+
+
+def test_splits_of_two_protocols_need_one_that_is_named(tmp_path: Path, arguments) -> None:
+    mixed, other = (write_set(tmp_path / name, "s", name) for name in ("synthetic", "slippa"))
+    name = "validation-00000-of-00001.parquet"
+    (other / name).replace(mixed / name)
+    of_both = arguments(tmp_path / "run", data__path=str(mixed), **QUICK)
+    with pytest.raises(ValueError, match=r"data\.protocol must be set: .* train by synthetic .* by slippa"):
+        prepare(of_both)
+    training_runs.forget_accelerate()
+    assert prepare([*of_both, "--data.protocol=toponet"]).num_frames == 3
+
+
 def test_sets_of_several_protocols_need_one_that_is_named(tmp_path: Path, arguments, sets: list[str]) -> None:
     wide = str(write_set(tmp_path / "sets" / "wide", "wide", "as_drawn"))
     mixture = arguments(tmp_path / "run", data__path=[sets[0], wide], **QUICK)

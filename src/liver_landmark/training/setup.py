@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from ..atomic_files import write_text
 from ..data.augment import Augmentation
 from ..data.loading import load_landmark_dataset, spread_frames
+from ..data.validation import validate_patients
 from ..evaluation.truth import dataset_protocol
 from .checkpoints import MODEL_FOLDER, read_run_state, restore_training_state
 from .frames import FrameOrder, TrainingFrames, build_loader
@@ -201,16 +202,23 @@ def load_splits(data: DataConfig) -> dict[str, datasets.Dataset]:
             split: load_landmark_dataset(data.paths[0], split, data.protocol)
             for split in ("train", "validation")
         }
+        # Each has been looked at by itself only.
+        validate_patients(loaded, names)
     splits = {split: loaded[split] for split in ("train", "validation")}
+    protocols = {}
     for split, rows in splits.items():
         if len(rows) == 0:
             raise ValueError(f"dataset {names}: the split {split!r} holds no frames")
         # Now, and not at the first validation.
         if data.protocol is None:
             try:
-                dataset_protocol(rows)
+                protocols[split] = dataset_protocol(rows)
             except ValueError as error:
                 raise ValueError(f"data.protocol must be set: dataset {names}, {split}: {error}") from error
+    if len(set(protocols.values())) > 1:
+        # The best model would be chosen by other strokes than it learns.
+        stored = " and ".join(f"those of {split} by {name}" for split, name in protocols.items())
+        raise ValueError(f"data.protocol must be set: dataset {names}: labels are stored {stored}")
     return splits
 
 
