@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import datasets
 import numpy as np
 import pytest
+from PIL import Image
 
 from liver_landmark.curves.exchange import read_landmarks
 from liver_landmark.data.build import build_raw_set
@@ -13,7 +16,7 @@ from liver_landmark.data.loading import load_landmark_dataset
 from liver_landmark.data.raw_request import RawRequest
 from liver_landmark.data.readers import CustomOptions
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
-from tiny_datasets import make_dataset, polylines, schema_row
+from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +93,14 @@ def test_a_failure_leaves_nothing_and_names_the_frame(tmp_path, splits):
     twins = make_dataset([schema_row(name, polylines(0), patient_id="one") for name in ("a/b", "a_b")])
     with pytest.raises(ValueError, match="frame a_b: another frame of its patient"):
         export_set({"train": twins}, tmp_path / "out", "labelme")
+    # As JPEG and as PNG they would be two pictures with one annotation file.
+    twins = twins.cast_column("image", datasets.Image(decode=False))
+    picture = io.BytesIO()
+    Image.new("RGB", (WIDTH, HEIGHT)).save(picture, "JPEG")
+    rows = twins.to_list()
+    rows[1]["image"] = {"bytes": picture.getvalue(), "path": None}
+    with pytest.raises(ValueError, match="frame a_b: another frame of its patient"):
+        export_set({"train": make_dataset(rows)}, tmp_path / "out", "labelme")
     with pytest.raises(ValueError, match="choose one of labelme"):
         export_set(splits, tmp_path / "out", "yolo")
     (tmp_path / "full").mkdir()

@@ -54,13 +54,16 @@ def export_set(splits: Mapping[str, datasets.Dataset], output: Path, format: str
     count = 0
     with new_folder(output) as folder:
         annotations = []
+        # Without suffix: two pictures of one name would share an annotation file.
+        taken: set[Path] = set()
         for file, row in _placed_rows(splits, format):
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
+            if path.with_suffix("") in taken:
                 raise ValueError(
                     f"frame {row['frame_id']}: another frame of its patient is called {path.stem} already"
                 )
+            taken.add(path.with_suffix(""))
             path.write_bytes(row["data"])
             count += 1
             try:
