@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from liver_landmark.data import shards
-from liver_landmark.data.shards import PixelBudget, ordered_map, shard_writer
+from liver_landmark.data.shards import ordered_map, shard_writer
 
 
 def row(number: int, picture_bytes: int = 10) -> dict:
@@ -62,30 +62,35 @@ def test_a_shard_is_complete_or_not_there(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pixels_in_flight_stay_within_the_budget():
-    budget, lock = PixelBudget(100), threading.Lock()
-    held, seen = [], []
-    sizes = [*np.random.default_rng(0).integers(1, 90, 60).tolist(), None, 500]
+def test_what_is_ahead_stays_within_the_budget():
+    costs = [*np.random.default_rng(0).integers(1, 90, 60).tolist(), 500, 10]
+    started, lock, seen = [], threading.Lock(), []
 
-    def decode(pixels):
-        with budget.taking(pixels):
+    def work(cost):
+        with lock:
+            started.append(cost)
+        return cost
+
+    results = []
+    with closing(ordered_map(work, costs, workers=6, cost=lambda cost: cost, budget=100)) as outcomes:
+        for result in outcomes:
+            # A slow taker: all that may be ahead gets there. What it holds itself is not ahead.
+            time.sleep(0.002)
+            results.append(result)
             with lock:
-                held.append(100 if pixels is None else min(pixels, 100))
-                seen.append(sum(held))
-            time.sleep(0.001)
-            with lock:
-                held.remove(100 if pixels is None else min(pixels, 100))
-
-    list(ordered_map(decode, sizes, workers=6))
-    assert len(seen) == len(sizes)
-    assert 90 < max(seen) <= 100
+                seen.append(started[len(results) :])
+    assert results == costs
+    assert 90 < max(map(sum, seen[:-2])) <= 100
+    # What costs more than the budget is alone: nothing beside it before it is taken.
+    assert seen[59] == seen[60] == []
 
 
-def test_the_budget_is_given_back_after_an_error():
-    budget = PixelBudget(10)
-    for _ in range(3):
-        with pytest.raises(ValueError, match="broken"), budget.taking(None):
-            raise ValueError("broken")
+def test_without_a_cost_only_the_number_ahead_is_bounded():
+    started = []
+    with closing(ordered_map(started.append, range(50), workers=4)) as outcomes:
+        next(outcomes)
+        time.sleep(0.05)
+        assert len(started) > 3
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4, 100])

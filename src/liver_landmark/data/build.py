@@ -18,12 +18,13 @@ from .raw_request import RawRequest
 from .readers import Plan, Problem, ProblemError, RawFrame, finish_plan, read_row
 from .readers.splits import check_trainable
 from .schema import SPLITS
-from .shards import PixelBudget, ordered_map, shard_writer
+from .shards import ordered_map, shard_writer
 from .work_folder import Shard, ShardRecord, WorkFolder, file_digest
 from .writer import check_output, dataset_folder, is_built, request_fingerprint
 
 FRAMES_PER_SHARD = 128
-# Two 4K frames, or eight of 1080p; decoding takes up to 20 bytes a pixel.
+# Two 4K frames, or eight of 1080p, from reading to writing: decoding takes up to 20 bytes a pixel, and an
+# encoded frame up to four.
 _PIXELS_AT_ONCE = 2**24
 
 
@@ -128,14 +129,15 @@ def _read_shards(
     plan: Plan, work: WorkFolder, protocol: str, workers: int, report: Callable[[Problem], None]
 ) -> list[tuple[Shard, ShardRecord]]:
     """All shards in order, those that are not there yet written."""
-    budget = PixelBudget(_PIXELS_AT_ONCE)
 
     def read(frame: RawFrame) -> _Outcome:
-        with budget.taking(frame.decoded_pixels):
-            try:
-                return read_row(plan.raw, frame, protocol)
-            except ProblemError as error:
-                return error.problem
+        try:
+            return read_row(plan.raw, frame, protocol)
+        except ProblemError as error:
+            return error.problem
+
+    def pixels(frame: RawFrame) -> int:
+        return _PIXELS_AT_ONCE if frame.decoded_pixels is None else frame.decoded_pixels
 
     shards = list(_shards(plan))
     records = {shard.name: work.finished(shard) for shard in shards}
@@ -146,7 +148,7 @@ def _read_shards(
     total, ahead = sum(len(shard.frames) for shard in shards), sum(len(shard.frames) for shard in missing)
     frames = (frame for shard in missing for frame in shard.frames)
     with (
-        closing(ordered_map(read, frames, workers)) as outcomes,
+        closing(ordered_map(read, frames, workers, pixels, _PIXELS_AT_ONCE)) as outcomes,
         tqdm(total=total, initial=total - ahead, unit="frame", disable=None) as progress,
     ):
         for shard in missing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -65,42 +64,34 @@ def shard_writer(path: Path) -> Iterator[ShardWriter]:
         writer.flush()
 
 
-class PixelBudget:
-    """Lets so many pixels be decoded at once as fit the budget; a frame that is larger is alone."""
-
-    def __init__(self, pixels: int) -> None:
-        self._free = self._all = pixels
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def taking(self, pixels: int | None) -> Iterator[None]:
-        """Waits until there is room for so many pixels; None: an unknown number takes all."""
-        share = self._all if pixels is None else min(pixels, self._all)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= share)
-            self._free -= share
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += share
-                self._changed.notify_all()
-
-
-def ordered_map(work: Callable[[_Item], _Result], items: Iterable[_Item], workers: int) -> Iterator[_Result]:
-    """`map` in threads: results in order, never more than a few ahead of who takes them.
+def ordered_map(
+    work: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    workers: int,
+    cost: Callable[[_Item], int] = lambda item: 0,
+    budget: int = 0,
+) -> Iterator[_Result]:
+    """`map` in threads: results in order, never more than a few, or than the budget, ahead of who takes them.
 
     Decoding and encoding release the interpreter; processes would each hold the libraries once more.
+
+    Args:
+        work: What is done to each item.
+        items: Taken one by one.
+        workers: Threads, of which at most 8 are used.
+        cost: What an item takes from its start until its result is taken.
+        budget: What all items between start and taking may cost together; one that costs more is alone.
     """
     workers = max(1, min(workers, _MAX_WORKERS))
     pool = ThreadPoolExecutor(workers)
-    pending: deque[Future[_Result]] = deque()
+    pending: deque[tuple[int, Future[_Result]]] = deque()
     try:
         for item in items:
-            pending.append(pool.submit(work, item))
-            if len(pending) > workers + 1:
-                yield pending.popleft().result()
+            share = cost(item)
+            while pending and (len(pending) > workers or share + sum(taken for taken, _ in pending) > budget):
+                yield pending.popleft()[1].result()
+            pending.append((share, pool.submit(work, item)))
         while pending:
-            yield pending.popleft().result()
+            yield pending.popleft()[1].result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
