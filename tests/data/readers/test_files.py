@@ -62,6 +62,27 @@ def test_links_are_followed_but_not_in_circles(raw, tmp_path):
     assert len(files) == 7
 
 
+def test_links_above_the_raw_folder_are_not_followed(raw, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "secret.jpg").touch()
+    (raw / "a" / "out").symlink_to("../..")
+    assert [relative(raw, path) for path in folders_below(raw)] == [".", "a", "a/2", "a/10", "b"]
+
+
+def test_each_folder_is_entered_once_and_by_its_own_name(raw):
+    # Followed by every way there is, links between eleven folders would be walked for days.
+    names = [f"p{number}" for number in range(11)]
+    for name in names:
+        (raw / name).mkdir()
+        (raw / name / "f.jpg").touch()
+        for other in names:
+            if other != name:
+                (raw / name / f"0{other}").symlink_to(raw / other)
+    (raw / "0first").symlink_to(raw / "p3")
+    assert [relative(raw, path) for path in folders_below(raw) if path.name[0] != "0"][-11:] == names
+    assert len(folders_below(raw)) == 5 + 11
+
+
 def test_what_is_no_folder_is_named(raw):
     with pytest.raises(FileNotFoundError, match="none: no such folder"):
         check_raw_folder(raw / "none")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -57,18 +57,24 @@ def pictures_in(folder: Path) -> tuple[list[Path], int]:
 
 
 def folders_below(folder: Path) -> list[Path]:
-    """The folder and all below it, without hidden ones; a link that leads back up is not followed."""
-    found = []
+    """The folder and all below it, without hidden ones.
 
-    def walk(place: Path, above: tuple[Path, ...]) -> None:
+    Links to folders are followed, but no folder is entered twice, and none that the first one lies in: what a
+    stranger links costs no more time than it has folders, and brings nobody's other data in.
+    """
+    top = folder.resolve()
+    found, entered, waiting = [], set(), deque([folder])
+    while waiting:
+        place = waiting.popleft()
         real = place.resolve()
-        if real in above:
-            return
+        if real in entered or real in top.parents:
+            continue
+        entered.add(real)
         found.append(place)
-        for inner in subfolders(place):
-            walk(inner, (*above, real))
-
-    walk(folder, ())
+        # Links last: a folder that lies here itself is known by that name.
+        inner = subfolders(place)
+        waiting.extendleft(path for path in reversed(inner) if not path.is_symlink())
+        waiting.extend(path for path in inner if path.is_symlink())
     return found
 
 
