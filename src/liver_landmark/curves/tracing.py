@@ -145,9 +145,7 @@ def _trace_class(plane: StrokePlane) -> list[_Curve]:
 
 def _trace_component(plane: StrokePlane, piece: np.ndarray, left: int, top: int) -> list[_Curve]:
     """Curves of one connected piece of a class, whose window's first pixel is at (left, top)."""
-    distance = cv2.distanceTransform(np.pad(piece, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    # Across a stroke the distance to its edge rises evenly to half its width: the mean is a quarter.
-    guess_px = max(1.0, 4.0 * float(distance.sum()) / int(np.count_nonzero(piece)) - 1.0)
+    guess_px = _guess_width(piece)
     paths = _thinned_paths(piece, (left, top), guess_px)
     curves = []
     for path in paths:
@@ -161,6 +159,12 @@ def _trace_component(plane: StrokePlane, piece: np.ndarray, left: int, top: int)
         points, hidden = trace_centreline(plane, points, width_px, free_ends, path.closed)
         curves.append(_Curve(points, width_px, hidden))
     return curves
+
+
+def _guess_width(piece: np.ndarray) -> float:
+    distance = cv2.distanceTransform(np.pad(piece, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # Across a stroke the distance to its edge rises evenly to half its width: the mean is a quarter.
+    return max(1.0, 4.0 * float(distance.sum()) / int(np.count_nonzero(piece)) - 1.0)
 
 
 def _thinned_paths(piece: np.ndarray, corner: tuple[int, int], width_px: float) -> list[SkeletonPath]:
