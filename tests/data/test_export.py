@@ -93,6 +93,9 @@ def test_a_failure_leaves_nothing_and_names_the_frame(tmp_path, splits):
     twins = make_dataset([schema_row(name, polylines(0), patient_id="one") for name in ("a/b", "a_b")])
     with pytest.raises(ValueError, match="frame a_b: another frame of its patient"):
         export_set({"train": twins}, tmp_path / "out", "labelme")
+    two = [schema_row(name, polylines(0), patient_id=name) for name in ("p 1", "p_1")]
+    with pytest.raises(ValueError, match="frame p_1: its patient 'p_1' and 'p 1' would be one folder"):
+        export_set({"train": make_dataset(two)}, tmp_path / "out", "labelme")
     # As JPEG and as PNG they would be two pictures with one annotation file.
     twins = twins.cast_column("image", datasets.Image(decode=False))
     picture = io.BytesIO()

@@ -56,9 +56,16 @@ def export_set(splits: Mapping[str, datasets.Dataset], output: Path, format: str
         annotations = []
         # Without suffix: two pictures of one name would share an annotation file.
         taken: set[Path] = set()
+        patients: dict[str, str] = {}
         for file, row in _placed_rows(splits, format):
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
+            patient, name = row["patient_id"], _file_name(row["patient_id"])
+            if patients.setdefault(name, patient) != patient:
+                raise ValueError(
+                    f"frame {row['frame_id']}: its patient {patient!r} and {patients[name]!r} would be one "
+                    f"folder, {name}: rename one of them"
+                )
             if path.with_suffix("") in taken:
                 raise ValueError(
                     f"frame {row['frame_id']}: another frame of its patient is called {path.stem} already"
