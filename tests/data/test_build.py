@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from liver_landmark.data import build, finished_set
 from liver_landmark.data.build import build_raw_set
 from liver_landmark.data.raw_request import RawRequest
 from liver_landmark.data.readers import L3dOptions, ProblemError
+from liver_landmark.data.work_folder import WorkFolder
 from raw_sets import l3d
 from raw_sets.pictures import truncate
 from raw_sets.truth import RawSet
@@ -93,6 +96,26 @@ def test_an_interrupted_build_goes_on_and_gives_the_same(tmp_path, raw, card, mo
         raw.relative(raw.frames[place].picture) for place in (1, 9)
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw", "set", "whole"]
+
+
+def test_what_a_build_killed_at_its_very_end_left_is_cleared_up(tmp_path, raw, card):
+    build_raw_set(request(raw), tmp_path / "set", card)
+    whole = content(tmp_path / "set")
+    fingerprint = json.loads((tmp_path / "set" / "build.json").read_text())["fingerprint"]
+    for name, left in ((fingerprint, False), ("another set's", True)):
+        with suppress(KeyboardInterrupt), WorkFolder(tmp_path / "set", name).opened():
+            raise KeyboardInterrupt
+        assert not build_raw_set(request(raw), tmp_path / "set", card).built
+        assert (tmp_path / ".set.building").exists() == left
+        assert content(tmp_path / "set") == whole
+
+
+def test_a_second_build_leaves_the_first_alone(tmp_path, raw, card):
+    with WorkFolder(tmp_path / "set", "first").opened():
+        with pytest.raises(FileExistsError, match="another build is writing it"):
+            build_raw_set(request(raw), tmp_path / "set", card)
+        assert (tmp_path / ".set.building").is_dir()
+    assert not (tmp_path / "set").exists()
 
 
 def test_an_interrupted_build_of_other_files_starts_anew(tmp_path, raw, card, monkeypatch):

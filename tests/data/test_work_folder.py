@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
+import signal
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -82,3 +87,46 @@ def test_a_shard_without_rows_needs_no_file(tmp_path):
         record = ShardRecord(problems=[Problem("a.jpg", "broken")])
         work.finish(FIRST, record)
         assert work.finished(FIRST) == record
+
+
+def test_two_builds_of_one_output_do_not_meet(tmp_path):
+    first, second = (WorkFolder(tmp_path / "set", name) for name in ("fingerprint", "other"))
+    with first.opened():
+        record = finish(first, FIRST, b"rows")
+        for work in (second, WorkFolder(tmp_path / "set", "fingerprint")):
+            with pytest.raises(FileExistsError, match="another build is writing it"), work.opened():
+                pass
+        assert first.finished(FIRST) == record
+    with second.opened():
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_went_with_its_lock_is_made_again(tmp_path, monkeypatch):
+    work, flock, removed = WorkFolder(tmp_path / "set", "fingerprint"), fcntl.flock, []
+
+    def removed_meanwhile(lock, operation):
+        if not removed:
+            removed.append(shutil.rmtree(work.path))
+        flock(lock, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
+    with work.opened():
+        finish(work, FIRST, b"rows")
+    assert removed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_build_holds_no_lock(tmp_path):
+    script = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from liver_landmark.data.work_folder import WorkFolder\n"
+        "with WorkFolder(Path(sys.argv[1]), 'fingerprint').opened(): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "set")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    work = WorkFolder(tmp_path / "set", "fingerprint")
+    assert work.is_of_this_set()
+    with work.opened():
+        pass
+    assert list(tmp_path.iterdir()) == []

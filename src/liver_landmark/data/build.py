@@ -76,7 +76,7 @@ def build_raw_set(
     Raises:
         ProblemError: the first problem of a strict build.
         ValueError: the folder is no such raw set, or too little of it is left.
-        OSError: a folder is missing, in the way or full.
+        OSError: a folder is missing, in the way or full, or another build is writing into the output.
     """
     # Not `absolute`, which leaves ".." in.
     output, raw = (Path(os.path.abspath(folder)) for folder in (output, request.raw))
@@ -94,10 +94,13 @@ def build_raw_set(
     for problem in plan.problems:
         report(problem)
     described = request.as_json(plan)
+    work = WorkFolder(output, request_fingerprint(described))
     if is_built(output, described):
+        if work.is_of_this_set():  # killed when all was done but to clear up
+            with work.opened():
+                pass
         return _told_by(output)
     check_output(output, overwrite)
-    work = WorkFolder(output, request_fingerprint(described))
     with work.opened():
         with warnings.catch_warnings():
             # Once for all threads: what Pillow warns of is refused or harmless.

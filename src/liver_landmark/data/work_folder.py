@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from ..atomic_files import atomic_path, write_text
+from ..atomic_files import atomic_path, remove_folder, write_text
 from .readers import Problem, RawFrame
 
 _FINGERPRINT_FILE = "fingerprint.txt"
+_LOCK_FILE = "lock"
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,8 @@ class WorkFolder:
     """
 
     def __init__(self, output: Path, fingerprint: str) -> None:
-        output = Path(output).absolute()
-        self.path = output.with_name(f".{output.name}.building")
+        self._output = Path(output).absolute()
+        self.path = self._output.with_name(f".{self._output.name}.building")
         self._fingerprint = fingerprint
 
     @contextmanager
@@ -93,24 +96,58 @@ class WorkFolder:
         """Makes it, or takes what a killed build of the very same set left in it.
 
         It is removed at the end and on an exception, but not when the build is interrupted by Ctrl-C.
-        """
-        marker = self.path / _FINGERPRINT_FILE
-        if not marker.is_file() or marker.read_text(encoding="utf-8") != self._fingerprint:
-            self._remove()
-            self.path.mkdir(parents=True)
-            write_text(marker, self._fingerprint)
-        try:
-            yield
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            self._remove()
-            raise
-        self._remove()
 
-    def _remove(self) -> None:
-        if self.path.exists():
-            shutil.rmtree(self.path)
+        Raises:
+            FileExistsError: another build of the same output is at work in it.
+        """
+        with self._locked():
+            if not self.is_of_this_set():
+                self._remove_all_but_the_lock()
+                write_text(self.path / _FINGERPRINT_FILE, self._fingerprint)
+            try:
+                yield
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
+                remove_folder(self.path)
+                raise
+            remove_folder(self.path)
+
+    def is_of_this_set(self) -> bool:
+        """Whether it is there, left by a build of the very same set."""
+        marker = self.path / _FINGERPRINT_FILE
+        return marker.is_file() and marker.read_text(encoding="utf-8") == self._fingerprint
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Holds the folder's lock, which the system takes back from whoever is killed."""
+        while True:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with (self.path / _LOCK_FILE).open("wb") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise FileExistsError(
+                        f"{self._output}: another build is writing it: wait for it, or give another --output"
+                    ) from None
+                # Whoever held it before may have removed the folder with the file that is locked now.
+                if not self._is_in_place(lock):
+                    continue
+                yield
+                return
+
+    def _is_in_place(self, lock: BinaryIO) -> bool:
+        try:
+            return os.path.samestat(os.fstat(lock.fileno()), os.stat(self.path / _LOCK_FILE))
+        except FileNotFoundError:
+            return False
+
+    def _remove_all_but_the_lock(self) -> None:
+        for path in self.path.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != _LOCK_FILE:
+                path.unlink()
 
     def parquet(self, shard: Shard) -> Path:
         """Where a shard's rows are."""
