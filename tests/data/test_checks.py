@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Callable, Iterator
@@ -68,8 +69,8 @@ def test_shared_patients_pictures_and_frame_ids_are_named_where_they_come_again(
     ("old", "new", "reason"),
     [
         ("num_examples: 3", "num_examples: 4", "it says 4 frames of split 'train', there are 3"),
-        ("| train | 2 | 3 |", "| train | 3 | 3 |", "says 3 | 3 for 'train', counted were 2 | 3"),
-        ("| ligament | 4 | 80.0% |\n", "", "says nothing for 'ligament', counted were 4 | 80.0%"),
+        ("| train | 2 | 3 |", "| train | 3 | 3 |", "says 3 | 3 for 'train', found: 2 | 3"),
+        ("| ligament | 4 | 80.0% |\n", "", "says nothing for 'ligament', found: 4 | 80.0%"),
         (
             "num_examples: 3\n",
             "num_examples: 3\n  - name: dev\n    num_examples: 1\n",
@@ -82,6 +83,21 @@ def test_a_card_that_counts_wrong_is_named(tmp_path: Path, old: str, new: str, r
     [found] = problems(write_set(tmp_path / "set", good_rows(), CARD.replace(old, new)))
     assert found.startswith("README.md: ")
     assert reason in found
+
+
+def test_files_are_those_that_the_card_names(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set", good_rows())
+    names = [f"data/{split}-00000-of-00001.parquet" for split in ("train", "test")]
+    lines = [f"| `{name}` | `{hashlib.sha256((folder / name).read_bytes()).hexdigest()}` |" for name in names]
+    card = CARD + "\n| file | SHA-256 |\n|---|---|\n"
+    (folder / "README.md").write_text(card + "\n".join(lines))
+    assert problems(folder) == []
+    # The same rows, and every one of them in order: only their file is another.
+    pq.write_table(pq.read_table(folder / names[1]), folder / names[1], compression="gzip")
+    [found] = problems(folder)
+    assert found.startswith(f"README.md: its table of file | SHA-256 says {lines[1].split('| ')[2][:-1]}")
+    (folder / "README.md").write_text(card + lines[0] + "\n| `data/../../other` | `0` |")
+    assert [re.search("for '`(.*)`'", line)[1] for line in problems(folder)] == ["data/../../other", names[1]]
 
 
 def test_a_card_that_is_no_yaml_is_one_line(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES
 from .schema import SPLITS
 
+# Of the table that names a set's files with their hashes.
+FILES_HEADER = ("file", "SHA-256")
+
 
 @dataclass
 class SetCounts:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .card import SetCounts
+from .card import FILES_HEADER, SetCounts
+from .work_folder import file_digest
 
 CARD_FILE = "README.md"
 
@@ -16,11 +17,16 @@ CARD_FILE = "README.md"
 _Table = dict[str, list[str]]
 
 
-def compare_card(card: Path, counts: SetCounts) -> Iterator[str]:
-    """Each number of a card that is not the counted one, in words.
+def compare_card(card: Path, counts: SetCounts, files: Mapping[str, Path]) -> Iterator[str]:
+    """Each number and hash of a card that is not the one found, in words.
 
     Compared are the frames of each split in the front matter, by which `datasets` plans, and the tables that
     this package's builds write; what else a card says is its author's.
+
+    Args:
+        card: README.md.
+        counts: Of all rows.
+        files: The set's files by their path below its folder, with forward slashes.
     """
     try:
         front_matter, body = _parts(card.read_text(encoding="utf-8"))
@@ -33,6 +39,9 @@ def compare_card(card: Path, counts: SetCounts) -> Iterator[str]:
             yield f"it says {said} frames of split {split!r}, there are {found}"
     real = dict(_tables("\n\n".join(counts.tables().values())))
     for header, rows in _tables(body):
+        if header == FILES_HEADER:
+            # Only where a card says them: it takes as long as reading the set again.
+            real[header] = {f"`{name}`": [f"`{file_digest(path)}`"] for name, path in files.items()}
         expected = real.get(header)
         if expected is None:
             continue
@@ -40,7 +49,7 @@ def compare_card(card: Path, counts: SetCounts) -> Iterator[str]:
             if rows.get(name) != expected.get(name):
                 yield (
                     f"its table of {' | '.join(header)} says {_cells(rows, name)} for {name!r}, "
-                    f"counted were {_cells(expected, name)}"
+                    f"found: {_cells(expected, name)}"
                 )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,13 @@ class SetCheck:
                     yield from self._check_file(path, split, bar)
         card = self.folder / CARD_FILE
         if card.is_file():
-            for reason in compare_card(card, self.counts):
+            folder = self.folder.resolve()
+            named = {
+                path.relative_to(folder).as_posix(): path
+                for path in chain.from_iterable(files.values())
+                if path.is_relative_to(folder) and path.is_file()
+            }
+            for reason in compare_card(card, self.counts, named):
                 yield Problem(str(card), reason)
 
     def _check_file(self, path: Path, split: str, bar: tqdm) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from ..atomic_files import write_json
-from .card import SetCounts, data_files, dataset_info
+from .card import FILES_HEADER, SetCounts, data_files, dataset_info
 from .contact_sheet import draw_tile, write_sheet
 from .raw_request import RawRequest
 from .readers import Plan
@@ -134,7 +134,7 @@ def _card_values(
 ) -> dict[str, str]:
     sizes: Counter[str] = Counter()
     strokes = [frame["stroke_width"] for _, record in files.values() for frame in record.frames]
-    hashes = ["| file | SHA-256 |", "|---|---|"]
+    hashes = [f"| {' | '.join(FILES_HEADER)} |", "|---|---|"]
     for path, (shard, record) in files.items():
         sizes[shard.split] += record.size_bytes
         hashes.append(f"| `data/{path.name}` | `{record.sha256}` |")
