@@ -38,6 +38,13 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def parse_workers(text: str) -> int:
+    """'2' -> 2."""
+    if not re.fullmatch(r"[0-9]+", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers: write 1 or more")
+    return int(text)
+
+
 def add_synthetic(subcommands: argparse._SubParsersAction) -> None:
     """The subcommand `synthetic`."""
     parser = subcommands.add_parser("synthetic", help="render the synthetic benchmark")
@@ -55,7 +62,7 @@ def add_synthetic(subcommands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)"
+        "--workers", type=parse_workers, default=os.cpu_count() or 1, help="processes (default: one per core)"
     )
     parser.set_defaults(run=run_synthetic)
 
@@ -95,7 +102,10 @@ def add_raw(
     )
     parser.add_argument("--strict", action="store_true", help="stop at the first problem, leaving nothing")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="threads (default: one per core, at most 8)"
+        "--workers",
+        type=parse_workers,
+        default=os.cpu_count() or 1,
+        help="threads (default: one per core, at most 8)",
     )
     parser.set_defaults(run=run_raw, set_name=name)
     if drawn_splits:

@@ -67,6 +67,7 @@ def script(repository):
         (["--domain", "a", "--size", "456"], "'456' is not a size"),
         (["--domain", "z"], "invalid choice: 'z'"),
         (["--domain", "a", "--seed", "-3"], "seed is -3"),
+        (["--domain", "a", "--workers", "0"], "'0' is no number of workers"),
     ],
 )
 def test_a_wrong_request_is_one_line(script, capsys, tmp_path, arguments, message):
@@ -155,6 +156,7 @@ def test_bad_frames_are_named_and_left_out_or_stop_a_strict_build(script, capsys
         (["custom", "{raw}", "--format", "coco"], "invalid choice: 'coco'"),
         (["custom", "{raw}", "--format", "labelme"], "no frame with an annotation"),
         (["custom", "{raw}", "--format", "labelme", "--label-map", "falciform"], "LABEL=CLASS"),
+        (["custom", "{raw}", "--format", "labelme", "--workers", "-3"], "'-3' is no number of workers"),
         (["custom", "{raw}", "--format", "cvat"], "no annotations.xml"),
         (["custom", "{raw}", "--format", "labelme", "--patient-pattern", "("], "no regular expression"),
         (["custom", "{raw}", "--format", "labelme", "--source", "a b"], "source 'a b'"),

@@ -5,7 +5,7 @@
                          depth_AdelaiDepth/Patient_<n>_<frame>.png
 
 Folder names are met in any case, and `Val/Val` for `Val`; ridge is also spelt `rigde`. Curves are the points
-of the JSON's shapes as open polylines, whatever type it gives them. See arXiv 2406.17858.
+of the JSON's lines, linestrips and polygons, as open polylines. See arXiv 2406.17858.
 """
 
 from __future__ import annotations
