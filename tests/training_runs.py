@@ -25,7 +25,7 @@ def write_dataset(folder: Path, train_frames: int = 10) -> Path:
         for index in range(count):
             # One frame in five shows no ligament.
             landmarks = polylines(index, without=("ligament",) if index % 5 == 4 else ())
-            row = schema_row(f"{split}-{index}", landmarks)
+            row = schema_row(f"{split}-{index}", landmarks, patient_id=f"{split}{index}")
             mask = rasterize_landmarks(landmarks, row["width"], row["height"], get_protocol("synthetic"))
             rows.append(row | {"label": as_image(mask)})
         make_dataset(rows).to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
