@@ -40,7 +40,7 @@ from liver_landmark.data.augment.geometry import (
 )
 from liver_landmark.data.augment.light import add_noise, blur, relight
 from liver_landmark.data.augment.occlusion import draw_blood, draw_clouds, draw_smoke, lay_over, veil_size
-from liver_landmark.data.writer import encode_jpeg
+from liver_landmark.data.building.writer import encode_jpeg
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from liver_landmark.training.parsing import parse_recipe
 

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from liver_landmark.curves.exchange import read_landmarks
-from liver_landmark.data.build import build_raw_set
+from liver_landmark.data.building.build import build_raw_set
+from liver_landmark.data.building.raw_request import RawRequest
 from liver_landmark.data.export import export_set
 from liver_landmark.data.loading import load_landmark_dataset
-from liver_landmark.data.raw_request import RawRequest
 from liver_landmark.data.readers import CustomOptions
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row

@@ -14,8 +14,8 @@ from raw_sets import cvat, l3d, llsd, p2ilf, pictures
 BUILD = """
 import json, resource, sys
 from pathlib import Path
-from liver_landmark.data.build import build_raw_set
-from liver_landmark.data.raw_request import RawRequest
+from liver_landmark.data.building.build import build_raw_set
+from liver_landmark.data.building.raw_request import RawRequest
 from liver_landmark.data.readers import CustomOptions, L3dOptions, MaskOptions, SplitOptions
 
 folder, left_out = Path(sys.argv[1]), {}

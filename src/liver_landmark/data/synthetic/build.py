@@ -14,8 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ...curves import PROTOCOLS, rasterize_landmarks
-from ..contact_sheet import draw_tile, write_sheet
-from ..writer import (
+from ..building.writer import (
     DatasetWriter,
     dataset_folder,
     encode_jpeg,
@@ -24,6 +23,7 @@ from ..writer import (
     write_build,
     write_card,
 )
+from ..contact_sheet import draw_tile, write_sheet
 from .domains import get_domain
 from .frame import render_frame
 from .patient import Patient, build_patient

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..curves.protocols import AS_DRAWN, get_protocol
-from .readers import (
+from ...curves.protocols import AS_DRAWN, get_protocol
+from ..readers import (
     CustomOptions,
     Found,
     L3dOptions,

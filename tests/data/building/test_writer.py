@@ -9,8 +9,7 @@ import datasets
 import numpy as np
 import pytest
 
-from liver_landmark.data.schema import SPLITS, landmark_features
-from liver_landmark.data.writer import (
+from liver_landmark.data.building.writer import (
     BUILD_FILE,
     DatasetWriter,
     dataset_folder,
@@ -20,6 +19,7 @@ from liver_landmark.data.writer import (
     write_build,
     write_card,
 )
+from liver_landmark.data.schema import SPLITS, landmark_features
 
 WIDTH, HEIGHT = 48, 32
 

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..atomic_files import atomic_path, remove_folder, write_text
-from .readers import Problem, RawFrame
+from ...atomic_files import atomic_path, remove_folder, write_text
+from ..readers import Problem, RawFrame
 
 _FINGERPRINT_FILE = "fingerprint.txt"
 _LOCK_FILE = "lock"

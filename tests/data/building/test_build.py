@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from liver_landmark.data import build, finished_set
-from liver_landmark.data.build import build_raw_set
-from liver_landmark.data.raw_request import RawRequest
+from liver_landmark.data.building import build, finished_set
+from liver_landmark.data.building.build import build_raw_set
+from liver_landmark.data.building.raw_request import RawRequest
+from liver_landmark.data.building.work_folder import WorkFolder
 from liver_landmark.data.readers import L3dOptions, ProblemError
-from liver_landmark.data.work_folder import WorkFolder
 from raw_sets import l3d
 from raw_sets.pictures import truncate
 from raw_sets.truth import RawSet

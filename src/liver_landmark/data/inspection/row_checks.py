@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from ..curves.protocols import AS_DRAWN, PROTOCOLS
-from ..curves.rasterize import rasterize_landmarks
-from ..frame_files import FrameError, decode_picture
-from ..model.landmarks_liver_landmark import IGNORE_INDEX, NUM_CLASSES
-from .readers.metadata import bare_picture
-from .stored_pictures import describe_metadata
+from ...curves.protocols import AS_DRAWN, PROTOCOLS
+from ...curves.rasterize import rasterize_landmarks
+from ...frame_files import FrameError, decode_picture
+from ...model.landmarks_liver_landmark import IGNORE_INDEX, NUM_CLASSES
+from ..readers.metadata import bare_picture
+from ..stored_pictures import describe_metadata
 
 _PICTURE_COLUMNS = ("image", "label", "depth", "regions")
 # Protocols that draw at a fixed width would need a canvas of any height for a narrower frame.

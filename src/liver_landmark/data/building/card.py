@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
-from .schema import SPLITS
+from ...model.landmarks_liver_landmark import LANDMARK_NAMES
+from ..schema import SPLITS
 
 # Of the table that names a set's files with their hashes.
 FILES_HEADER = ("file", "SHA-256")

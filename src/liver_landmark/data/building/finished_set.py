@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from ..atomic_files import write_json
+from ...atomic_files import write_json
+from ..contact_sheet import draw_tile, write_sheet
+from ..readers import Plan
+from ..readers.files import natural_key
+from ..schema import SPLITS
 from .card import FILES_HEADER, SetCounts, data_files, dataset_info
-from .contact_sheet import draw_tile, write_sheet
 from .raw_request import RawRequest
-from .readers import Plan
-from .readers.files import natural_key
-from .schema import SPLITS
 from .work_folder import Shard, ShardRecord, WorkFolder
 from .writer import write_build, write_card
 

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..atomic_files import atomic_path, write_json
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS
+from ...atomic_files import atomic_path, write_json
+from ...model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS
 from .statistics import SplitStatistics
 
 STATISTICS_FILE = "stats.json"

@@ -10,8 +10,8 @@ import datasets
 import numpy as np
 from tqdm import tqdm
 
-from .contact_sheet import draw_tile, write_sheet
-from .loading import RowError, read_row
+from ..contact_sheet import draw_tile, write_sheet
+from ..loading import RowError, read_row
 
 TILE_PX, COLUMNS, TILES_PER_SHEET = 400, 4, 40
 

@@ -11,9 +11,9 @@ import datasets
 import numpy as np
 from tqdm import tqdm
 
-from ..model.landmarks_liver_landmark import CLASSES, IGNORE_INDEX, LANDMARK_NAMES
-from .loading import RowError
-from .polylines import FlatPolylines, flatten_polylines
+from ...model.landmarks_liver_landmark import CLASSES, IGNORE_INDEX, LANDMARK_NAMES
+from ..loading import RowError
+from ..polylines import FlatPolylines, flatten_polylines
 
 _LABEL_COLUMNS = ["label", "landmarks", "width", "height", "protocol", "frame_id"]
 _PERCENTILES = {"min": 0, "p5": 5, "median": 50, "p95": 95, "max": 100}

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from liver_landmark.data import shards
-from liver_landmark.data.shards import ordered_map, shard_writer
+from liver_landmark.data.building import shards
+from liver_landmark.data.building.shards import ordered_map, shard_writer
 
 
 def row(number: int, picture_bytes: int = 10) -> dict:

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..atomic_files import new_folder, remove_folder
-from ..curves import landmark_id
-from ..model.landmarks_liver_landmark import ID2LABEL
+from ...atomic_files import new_folder, remove_folder
+from ...curves import landmark_id
+from ...model.landmarks_liver_landmark import ID2LABEL
+from ..schema import SPLITS, landmark_features
 from .card import SetCounts, dataset_info
-from .schema import SPLITS, landmark_features
 
 BUILD_FILE = "build.json"
 ROWS_PER_SHARD = 2000

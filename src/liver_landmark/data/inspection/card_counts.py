@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from .card import FILES_HEADER, SetCounts
-from .work_folder import file_digest
+from ..building.card import FILES_HEADER, SetCounts
+from ..building.work_folder import file_digest
 
 CARD_FILE = "README.md"
 

@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 from datasets import Features
 from tqdm import tqdm
 
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
-from .card import SetCounts
+from ...model.landmarks_liver_landmark import LANDMARK_NAMES
+from ..building.card import SetCounts
+from ..loading import CARD_ERRORS
+from ..schema import SPLITS, landmark_features
+from ..stored_pictures import picture_digest
+from ..validation import first_difference, problems_of_batch
 from .card_counts import CARD_FILE, compare_card
-from .loading import CARD_ERRORS
 from .row_checks import check_pictures
-from .schema import SPLITS, landmark_features
-from .stored_pictures import picture_digest
-from .validation import first_difference, problems_of_batch
 
 _ROWS_IN_MEMORY = 8
 _READ_BYTES = 2**20

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..atomic_files import atomic_path
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
-from .schema import landmark_features
+from ...atomic_files import atomic_path
+from ...model.landmarks_liver_landmark import LANDMARK_NAMES
+from ..schema import landmark_features
 
 # A row group is what a reader decodes at once and the writer holds.
 ROWS_PER_GROUP = 16
