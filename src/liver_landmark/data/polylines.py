@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..curves.exchange.annotation import OUTSIDE_TOLERANCE_PX
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES
 
-# How far beyond the outermost pixel's centre a point may lie: annotation tools let the cursor get there.
-MARGIN_PX = 1.0
 _NO_CATEGORY = -1
 
 
@@ -84,7 +83,8 @@ def impossible_polylines(
     finite = np.isfinite(polylines.points).all(axis=1)
     limits = np.stack([width, height], axis=1).astype(np.float64)[polylines.row[owner]]
     with np.errstate(invalid="ignore"):
-        outside = ((polylines.points < -MARGIN_PX) | (polylines.points > limits - 1 + MARGIN_PX)).any(axis=1)
+        excess = np.maximum(-polylines.points, polylines.points - (limits - 1))
+        outside = (excess > OUTSIDE_TOLERANCE_PX).any(axis=1)
 
     def first_points(wrong: np.ndarray) -> dict[int, int]:
         """Polyline -> its first point of those."""

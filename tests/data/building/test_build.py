@@ -13,7 +13,8 @@ from liver_landmark.data.building import build, finished_set
 from liver_landmark.data.building.build import build_raw_set
 from liver_landmark.data.building.raw_request import RawRequest
 from liver_landmark.data.building.work_folder import WorkFolder
-from liver_landmark.data.readers import L3dOptions, ProblemError
+from liver_landmark.data.loading import load_landmark_dataset
+from liver_landmark.data.readers import L3dOptions, ProblemError, finish_plan
 from raw_sets import l3d
 from raw_sets.pictures import truncate
 from raw_sets.truth import RawSet
@@ -208,3 +209,20 @@ def test_a_split_without_a_frame_is_no_set(tmp_path, raw, card):
 def test_impossible_requests_say_why(tmp_path, fields, reason):
     with pytest.raises(ValueError, match=reason):
         RawRequest(**{"set_name": "l3d", "raw": tmp_path, "options": L3dOptions(), **fields})
+
+
+def test_a_picture_that_changes_after_planning_is_left_out(tmp_path, raw, card, monkeypatch):
+    """A test picture that takes a training picture's place meanwhile would be trained on."""
+    train, test = (next(frame for frame in raw.frames if frame.split == split) for split in ("train", "test"))
+
+    def plan_then_swap(*arguments):
+        plan = finish_plan(*arguments)
+        shutil.copyfile(test.picture, train.picture)
+        return plan
+
+    monkeypatch.setattr(build, "finish_plan", plan_then_swap)
+    problems = []
+    build_raw_set(request(raw), tmp_path / "set", card, on_problem=problems.append)
+    [changed] = [problem for problem in problems if "was changed while" in problem.reason]
+    assert changed.file.endswith(train.picture.name)
+    assert train.stem not in load_landmark_dataset(tmp_path / "set")["train"]["frame_id"]

@@ -125,6 +125,16 @@ def test_what_is_no_stroke_is_refused():
         read_palette_mask(thin, PALETTES["p2ilf"])
 
 
+def test_noise_is_no_drawing():
+    """What survives the opening, piece by piece, would take tracing minutes."""
+    noise = np.zeros((200, 200, 3), np.uint8)
+    for y in range(2, 198, 10):
+        for x in range(2, 198, 10):
+            noise[y : y + 4, x : x + 4] = (255, 0, 0)
+    with pytest.raises(PaletteError, match="falls into 400 pieces"):
+        read_palette_mask(noise, PALETTES["p2ilf"])
+
+
 def test_specks_are_left_out():
     rgb = draw(COLORS["p2ilf"])
     rgb[10:170:20, 10] = (0, 0, 255)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,12 +133,16 @@ def _read_shards(
     plan: Plan, work: WorkFolder, protocol: str, workers: int, report: Callable[[Problem], None]
 ) -> list[tuple[Shard, ShardRecord]]:
     """All shards in order, those that are not there yet written."""
+    uses = Counter(file for frames in plan.frames.values() for frame in frames for file in frame.files)
+    # Files of several frames were read when planning, once.
+    shared = {file for file, count in uses.items() if count > 1}
 
     def read(frame: RawFrame) -> _Outcome:
         try:
-            return read_row(plan.raw, frame, protocol)
+            outcome = read_row(plan.raw, frame, protocol)
         except ProblemError as error:
-            return error.problem
+            outcome = error.problem
+        return _changed(plan, frame, shared) or outcome
 
     def pixels(frame: RawFrame) -> int:
         return _PIXELS_AT_ONCE if frame.decoded_pixels is None else frame.decoded_pixels
@@ -157,6 +162,22 @@ def _read_shards(
         for shard in missing:
             records[shard.name] = _write_shard(shard, outcomes, work, report, progress.update)
     return [(shard, records[shard.name]) for shard in shards]
+
+
+def _changed(plan: Plan, frame: RawFrame, shared: Set[str]) -> Problem | None:
+    """A frame whose own files are not those that were planned with: what is in which split would not hold."""
+    for file in frame.files:
+        path = plan.raw / file
+        if file not in shared and not _is_as_planned(path, plan.inputs[file]):
+            return Problem(file, "was changed while the set was built: build it again")
+    return None
+
+
+def _is_as_planned(path: Path, digest: str) -> bool:
+    try:
+        return path.is_file() and file_digest(path) == digest
+    except OSError:
+        return False
 
 
 def _write_shard(

@@ -22,6 +22,8 @@ _DIM = 64
 _MAX_STRANGE_SHARE = 0.05
 # More of a frame than this is not covered by strokes on black.
 _MAX_DRAWN_SHARE = 0.5
+# A person draws a handful of strokes; tracing takes milliseconds for each piece, minutes for noise.
+_MAX_PIECES = 300
 # Opening takes corners and specks off. It takes strokes if it takes most of a class, and more than this
 # share of all that is drawn: JPEG's specks of other colours along a stroke's edge are less.
 _MAX_OPENED_SHARE = 0.05
@@ -144,6 +146,12 @@ def read_palette_mask(rgb: np.ndarray, palette: Palette) -> np.ndarray:
     share = np.count_nonzero(mask) / mask.size
     if share > _MAX_DRAWN_SHARE:
         raise PaletteError(f"{share:.0%} of it are drawn on, expected strokes on black")
+    pieces = sum(
+        cv2.connectedComponents((mask == landmark.id).view(np.uint8), connectivity=8)[0] - 1
+        for landmark in LANDMARKS
+    )
+    if pieces > _MAX_PIECES:
+        raise PaletteError(f"it falls into {pieces} pieces, expected strokes (at most {_MAX_PIECES})")
     return mask
 
 

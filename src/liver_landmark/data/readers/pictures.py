@@ -15,9 +15,8 @@ from PIL import Image, JpegImagePlugin
 from ...frame_files import FrameError, FrameLimits, decode_picture, read_frame
 from .metadata import BarePicture, bare_picture
 
-# Twice a 4K frame's bytes without compression, and an 8K frame's pixels: a frame at this limit still
-# decodes in a quarter of a gigabyte.
-LIMITS = FrameLimits(max_file_bytes=2**26, max_pixels=2**25)
+# Twice a 4K frame, of which as many as are read at once fit into the memory that a build may take.
+LIMITS = FrameLimits(max_file_bytes=2**26, max_pixels=2**24)
 
 _ORIENTATION = 0x0112
 _UPRIGHT = 1
