@@ -3,8 +3,8 @@
     python scripts/benchmark_tracing.py --frames 200 --output outputs/tracing.json
 
 Landmarks of unshaded synthetic frames are enlarged to 1920x1080, drawn by a protocol and traced again. Frames
-whose strokes touch each other are counted apart: there a mask does not say everything. Beside it stands plain
-thinning (scikit-image's skeleton of each class, its pixels as they are).
+whose strokes touch each other or themselves are counted apart: there a mask does not say everything. Beside it
+stands plain thinning (scikit-image's skeleton of each class, its pixels as they are).
 """
 
 from __future__ import annotations
@@ -48,15 +48,24 @@ def synthetic_frames(seed: int) -> Iterator[tuple[str, list[dict]]]:
 
 
 def strokes_touch(landmarks: list[dict], stroke_px: float) -> bool:
-    """Whether two strokes share a pixel, or have less than two px between them."""
+    """Whether two strokes share a pixel or have less than two px between them, or one lies on itself."""
     covered = np.zeros((HEIGHT, WIDTH), np.uint8)
     for mark in landmarks:
+        if lies_on_itself(mark["points"], stroke_px):
+            return True
         stroke = np.zeros_like(covered)
         cv2.polylines(stroke, [np.asarray(mark["points"]).astype(np.int32)], False, 1, round(stroke_px) + 4)
         if (covered & stroke).any():
             return True
         covered |= stroke
     return False
+
+
+def lies_on_itself(points: np.ndarray, stroke_px: float) -> bool:
+    """Whether a curve comes back to within its stroke's width, more than two widths further along."""
+    points = densely(points)[::3]
+    pairs = cKDTree(points).query_pairs(stroke_px, output_type="ndarray")
+    return bool((3 * np.abs(pairs[:, 0] - pairs[:, 1]) > 2 * stroke_px).any())
 
 
 def densely(points: np.ndarray) -> np.ndarray:

@@ -44,6 +44,11 @@ def test_touching_strokes_are_told_from_those_apart(script) -> None:
 
     assert script.strokes_touch(marks(30), 30)
     assert not script.strokes_touch(marks(45), 30)
+    hook = [{"category": "ridge", "points": [(900, 100), (100, 100), (100, 120), (160, 120)]}]
+    assert script.strokes_touch(hook, 30)
+    angles = np.linspace(0, np.pi, 50)
+    bend = np.stack([500 + 35 * np.sin(angles), 500 + 35 * np.cos(angles)], axis=1)
+    assert not script.strokes_touch([{"category": "ridge", "points": bend}], 30)
 
 
 @pytest.mark.parametrize("frames", [20, pytest.param(200, marks=pytest.mark.slow)])
