@@ -3,8 +3,8 @@
     python scripts/benchmark_tracing.py --frames 200 --output outputs/tracing.json
 
 Landmarks of unshaded synthetic frames are enlarged to 1920x1080, drawn by a protocol and traced again. Frames
-whose strokes touch each other or themselves are counted apart: there a mask does not say everything. Beside it
-stands plain thinning (scikit-image's skeleton of each class, its pixels as they are).
+whose strokes touch each other or themselves are counted apart: a mask does not say everything there. Beside
+it stands plain thinning (scikit-image's skeleton of each class, its pixels as they are).
 """
 
 from __future__ import annotations
