@@ -18,7 +18,7 @@ from PIL import Image
 from liver_landmark.data.building import finished_set
 from liver_landmark.data.building.build import build_raw_set
 from liver_landmark.data.building.raw_request import RawRequest
-from liver_landmark.data.readers import ProblemError, SplitOptions
+from liver_landmark.data.readers import L3dOptions, ProblemError, SplitOptions
 
 from .fuzzing import PROTOCOL, plain
 from .truth import RawSet, TrueFrame
@@ -29,6 +29,17 @@ NAMED_SPLITS = {
     "anna": SplitOptions(validation_patients=("ben",), test_patients=("dora",)),
     "patient": SplitOptions(validation_patients=("patient2",), test_patients=("patient4",)),
 }
+
+
+def l3d_request(raw: RawSet, **options: Any) -> RawRequest:
+    """What asks for an L3D-shaped set."""
+    return RawRequest("l3d", raw.root, L3dOptions(**options))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, byte for byte."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @dataclass

@@ -5,56 +5,28 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
-from liver_landmark.data.building import build, finished_set
+from liver_landmark.data.building import build
 from liver_landmark.data.building.build import build_raw_set
 from liver_landmark.data.building.raw_request import RawRequest
 from liver_landmark.data.building.work_folder import WorkFolder
 from liver_landmark.data.loading import load_landmark_dataset
 from liver_landmark.data.readers import L3dOptions, ProblemError, finish_plan
 from raw_sets import l3d
+from raw_sets.building import content, l3d_request
 from raw_sets.pictures import truncate
 from raw_sets.truth import RawSet
 
-
-@pytest.fixture(autouse=True)
-def small_parts(monkeypatch):
-    """Several shards out of a few frames, and tiles that nobody looks at."""
-    monkeypatch.setattr(build, "FRAMES_PER_SHARD", 3)
-    monkeypatch.setattr(finished_set, "_SHEET_TILE_PX", 64)
-
-
-@pytest.fixture(scope="module")
-def card(repository) -> str:
-    return (repository / "hub_configs" / "datasets" / "l3d" / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def raw(tmp_path) -> RawSet:
-    """12 frames in 5 shards: 6 train, 2 validation, 4 test; the second and the ninth cannot be read."""
-    raw = l3d.write_l3d(tmp_path / "raw", depth_bits=16)
-    for place in (1, 9):
-        truncate(raw.frames[place].picture)
-    return raw
-
-
-def request(raw: RawSet, **options) -> RawRequest:
-    return RawRequest("l3d", raw.root, L3dOptions(**options))
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+pytestmark = pytest.mark.usefixtures("small_parts")
 
 
 def test_the_bytes_do_not_depend_on_workers_and_places(tmp_path, raw, card):
-    build_raw_set(request(raw), tmp_path / "one", card, workers=1)
+    build_raw_set(l3d_request(raw), tmp_path / "one", card, workers=1)
     shutil.copytree(raw.root, tmp_path / "elsewhere" / "raw")
     moved = RawSet(tmp_path / "elsewhere" / "raw", raw.frames)
-    result = build_raw_set(request(moved), tmp_path / "two", card, workers=4)
+    result = build_raw_set(l3d_request(moved), tmp_path / "two", card, workers=4)
     assert content(tmp_path / "one") == content(tmp_path / "two")
     assert (result.built, result.frames) == (True, {"train": 5, "validation": 2, "test": 3})
     assert (result.left_out, result.problems) == (2, 2)
@@ -77,11 +49,11 @@ def interrupt_at(monkeypatch, call: int, error: BaseException) -> list[str]:
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("call", [2, 5, 12])
 def test_an_interrupted_build_goes_on_and_gives_the_same(tmp_path, raw, card, monkeypatch, workers, call):
-    build_raw_set(request(raw), tmp_path / "whole", card)
+    build_raw_set(l3d_request(raw), tmp_path / "whole", card)
     with monkeypatch.context() as patch:
         interrupt_at(patch, call, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
-            build_raw_set(request(raw), tmp_path / "set", card, workers=workers)
+            build_raw_set(l3d_request(raw), tmp_path / "set", card, workers=workers)
     assert not (tmp_path / "set").exists()
     finished = len(list((tmp_path / ".set.building").glob("*.json")))
     # Of the frames' order, where each shard ends: no shard holds frames of two splits.
@@ -89,7 +61,7 @@ def test_an_interrupted_build_goes_on_and_gives_the_same(tmp_path, raw, card, mo
     assert finished == sum(end < call for end in ends) - 1 if workers == 1 else finished <= 4
     problems = []
     read = interrupt_at(monkeypatch, 0, KeyboardInterrupt())
-    build_raw_set(request(raw), tmp_path / "set", card, workers=workers, on_problem=problems.append)
+    build_raw_set(l3d_request(raw), tmp_path / "set", card, workers=workers, on_problem=problems.append)
     assert content(tmp_path / "set") == content(tmp_path / "whole")
     assert len(read) == 12 - ends[finished]
     # What was wrong in the shards that were there already is said again.
@@ -100,13 +72,13 @@ def test_an_interrupted_build_goes_on_and_gives_the_same(tmp_path, raw, card, mo
 
 
 def test_what_a_build_killed_at_its_very_end_left_is_cleared_up(tmp_path, raw, card):
-    build_raw_set(request(raw), tmp_path / "set", card)
+    build_raw_set(l3d_request(raw), tmp_path / "set", card)
     whole = content(tmp_path / "set")
     fingerprint = json.loads((tmp_path / "set" / "build.json").read_text())["fingerprint"]
     for name, left in ((fingerprint, False), ("another set's", True)):
         with suppress(KeyboardInterrupt), WorkFolder(tmp_path / "set", name).opened():
             raise KeyboardInterrupt
-        assert not build_raw_set(request(raw), tmp_path / "set", card).built
+        assert not build_raw_set(l3d_request(raw), tmp_path / "set", card).built
         assert (tmp_path / ".set.building").exists() == left
         assert content(tmp_path / "set") == whole
 
@@ -114,7 +86,7 @@ def test_what_a_build_killed_at_its_very_end_left_is_cleared_up(tmp_path, raw, c
 def test_a_second_build_leaves_the_first_alone(tmp_path, raw, card):
     with WorkFolder(tmp_path / "set", "first").opened():
         with pytest.raises(FileExistsError, match="another build is writing it"):
-            build_raw_set(request(raw), tmp_path / "set", card)
+            build_raw_set(l3d_request(raw), tmp_path / "set", card)
         assert (tmp_path / ".set.building").is_dir()
     assert not (tmp_path / "set").exists()
 
@@ -123,10 +95,10 @@ def test_an_interrupted_build_of_other_files_starts_anew(tmp_path, raw, card, mo
     with monkeypatch.context() as patch:
         interrupt_at(patch, 12, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
-            build_raw_set(request(raw), tmp_path / "set", card, workers=1)
+            build_raw_set(l3d_request(raw), tmp_path / "set", card, workers=1)
     l3d.edit_json(raw.frames[0], lambda document: document["shapes"].pop())
     read = interrupt_at(monkeypatch, 0, KeyboardInterrupt())
-    build_raw_set(request(raw), tmp_path / "set", card)
+    build_raw_set(l3d_request(raw), tmp_path / "set", card)
     assert len(read) == 12
 
 
@@ -134,30 +106,30 @@ def test_an_interrupted_build_of_other_files_starts_anew(tmp_path, raw, card, mo
 def test_a_failure_leaves_things_as_they_were(tmp_path, raw, card, monkeypatch, overwrite):
     output = tmp_path / "set"
     if overwrite:
-        build_raw_set(request(raw, depth=False), output, card)
+        build_raw_set(l3d_request(raw, depth=False), output, card)
     before = content(tmp_path)
     interrupt_at(monkeypatch, 6, OSError(28, "No space left on device"))
     with pytest.raises(OSError, match="No space left"):
-        build_raw_set(request(raw), output, card, overwrite=overwrite)
+        build_raw_set(l3d_request(raw), output, card, overwrite=overwrite)
     assert content(tmp_path) == before
     with pytest.raises(KeyError, match="hospital"):
-        build_raw_set(request(raw), output, "$hospital", overwrite=overwrite)
+        build_raw_set(l3d_request(raw), output, "$hospital", overwrite=overwrite)
     assert content(tmp_path) == before
 
 
 def test_a_strict_build_stops_at_the_first_problem(tmp_path, raw, card):
     before = content(tmp_path)
     with pytest.raises(ProblemError) as caught:
-        build_raw_set(request(raw), tmp_path / "set", card, strict=True)
+        build_raw_set(l3d_request(raw), tmp_path / "set", card, strict=True)
     assert caught.value.problem.file == raw.relative(raw.frames[1].picture)
     assert content(tmp_path) == before
 
 
 def test_the_very_same_set_is_not_built_again(tmp_path, raw, card, monkeypatch):
-    first = build_raw_set(request(raw), tmp_path / "set", card)
+    first = build_raw_set(l3d_request(raw), tmp_path / "set", card)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "set").rglob("*")}
     read = interrupt_at(monkeypatch, 0, KeyboardInterrupt())
-    again = build_raw_set(request(raw), tmp_path / "set", card)
+    again = build_raw_set(l3d_request(raw), tmp_path / "set", card)
     assert not again.built
     assert not read
     assert (again.frames, again.left_out) == (first.frames, first.left_out)
@@ -166,9 +138,9 @@ def test_the_very_same_set_is_not_built_again(tmp_path, raw, card, monkeypatch):
 
 @pytest.mark.parametrize("change", ["a label", "a stray label", "the protocol"])
 def test_another_set_replaces_it_only_when_asked(tmp_path, raw, card, change):
-    build_raw_set(request(raw), tmp_path / "set", card)
+    build_raw_set(l3d_request(raw), tmp_path / "set", card)
     before = content(tmp_path / "set")
-    asked = request(raw)
+    asked = l3d_request(raw)
     if change == "a label":
         l3d.misspell_ridge(raw.frames[0])
     elif change == "a stray label":
@@ -185,7 +157,7 @@ def test_another_set_replaces_it_only_when_asked(tmp_path, raw, card, change):
 def test_outputs_within_the_raw_folder_are_refused(tmp_path, raw, card):
     for output in (raw.root / "built", raw.root, tmp_path, tmp_path / "other" / ".." / "raw" / "built"):
         with pytest.raises(ValueError, match="lies within the raw folder, or that in it"):
-            build_raw_set(request(raw), output, card)
+            build_raw_set(l3d_request(raw), output, card)
 
 
 def test_a_split_without_a_frame_is_no_set(tmp_path, raw, card):
@@ -193,7 +165,7 @@ def test_a_split_without_a_frame_is_no_set(tmp_path, raw, card):
         truncate(frame.picture)
     before = content(tmp_path)
     with pytest.raises(ValueError, match="no frame of validation is left: all 2 have a problem"):
-        build_raw_set(request(raw), tmp_path / "set", card)
+        build_raw_set(l3d_request(raw), tmp_path / "set", card)
     assert content(tmp_path) == before
 
 
@@ -222,7 +194,7 @@ def test_a_picture_that_changes_after_planning_is_left_out(tmp_path, raw, card, 
 
     monkeypatch.setattr(build, "finish_plan", plan_then_swap)
     problems = []
-    build_raw_set(request(raw), tmp_path / "set", card, on_problem=problems.append)
+    build_raw_set(l3d_request(raw), tmp_path / "set", card, on_problem=problems.append)
     [changed] = [problem for problem in problems if "was changed while" in problem.reason]
     assert changed.file.endswith(train.picture.name)
     assert train.stem not in load_landmark_dataset(tmp_path / "set")["train"]["frame_id"]

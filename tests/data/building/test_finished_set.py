@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -13,48 +12,19 @@ import pytest
 import yaml
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.data.building import build, finished_set
 from liver_landmark.data.building.build import build_raw_set
 from liver_landmark.data.building.raw_request import RawRequest
-from liver_landmark.data.readers import CustomOptions, L3dOptions, MaskOptions, SplitOptions
+from liver_landmark.data.readers import CustomOptions, MaskOptions, SplitOptions
 from liver_landmark.data.schema import SPLITS, landmark_features
 from raw_sets import l3d, labelme, llsd
+from raw_sets.building import content, l3d_request
 from raw_sets.pictures import truncate
-from raw_sets.truth import RawSet
 
-
-@pytest.fixture(autouse=True)
-def small_parts(monkeypatch):
-    """Several shards out of a few frames, and tiles that nobody looks at."""
-    monkeypatch.setattr(build, "FRAMES_PER_SHARD", 3)
-    monkeypatch.setattr(finished_set, "_SHEET_TILE_PX", 64)
-
-
-@pytest.fixture(scope="module")
-def card(repository) -> str:
-    return (repository / "hub_configs" / "datasets" / "l3d" / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def raw(tmp_path) -> RawSet:
-    """12 frames in 5 shards: 6 train, 2 validation, 4 test; the second and the ninth cannot be read."""
-    raw = l3d.write_l3d(tmp_path / "raw", depth_bits=16)
-    for place in (1, 9):
-        truncate(raw.frames[place].picture)
-    return raw
-
-
-def request(raw: RawSet, **options) -> RawRequest:
-    return RawRequest("l3d", raw.root, L3dOptions(**options))
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+pytestmark = pytest.mark.usefixtures("small_parts")
 
 
 def test_plain_load_dataset_gives_the_schema_and_the_labels(tmp_path, raw, card):
-    build_raw_set(request(raw), tmp_path / "set", card)
+    build_raw_set(l3d_request(raw), tmp_path / "set", card)
     loaded = datasets.load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
     assert {split: len(rows) for split, rows in loaded.items()} == {"train": 5, "validation": 2, "test": 3}
     streamed = datasets.load_dataset(str(tmp_path / "set"), streaming=True)
@@ -77,7 +47,7 @@ def test_plain_load_dataset_gives_the_schema_and_the_labels(tmp_path, raw, card)
 def test_the_card_and_the_report_tell_what_is_there(tmp_path, raw, card):
     l3d.misspell_ridge(raw.frames[0])
     l3d.edit_json(raw.frames[2], lambda document: document["shapes"].pop())
-    build_raw_set(request(raw), tmp_path / "set", card)
+    build_raw_set(l3d_request(raw), tmp_path / "set", card)
     text = (tmp_path / "set" / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(text.split("---\n")[1])
     told = {entry["name"]: entry["num_examples"] for entry in front["dataset_info"][0]["splits"]}
@@ -103,7 +73,7 @@ def test_the_card_and_the_report_tell_what_is_there(tmp_path, raw, card):
 
 
 def test_no_file_names_a_path_of_this_machine(tmp_path, raw, card):
-    build_raw_set(request(raw), tmp_path / "set", card)
+    build_raw_set(l3d_request(raw), tmp_path / "set", card)
     for name, data in content(tmp_path / "set").items():
         assert str(tmp_path).encode() not in data, name
 
@@ -111,7 +81,7 @@ def test_no_file_names_a_path_of_this_machine(tmp_path, raw, card):
 def test_shards_without_a_frame_leave_no_gap(tmp_path, raw, card):
     for frame in raw.frames[:3]:
         truncate(frame.picture, 0.3)
-    build_raw_set(request(raw), tmp_path / "set", card)
+    build_raw_set(l3d_request(raw), tmp_path / "set", card)
     names = [path.name for path in sorted((tmp_path / "set" / "data").iterdir())]
     assert names == [
         "test-00000-of-00002.parquet",
