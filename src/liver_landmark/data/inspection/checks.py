@@ -24,7 +24,7 @@ from ..schema import SPLITS, landmark_features
 from ..stored_pictures import picture_digest
 from ..validation import first_difference, problems_of_batch
 from .card_counts import CARD_FILE, compare_card
-from .row_checks import check_pictures
+from .row_checks import check_names, check_pictures
 
 _ROWS_IN_MEMORY = 8
 _READ_BYTES = 2**20
@@ -167,6 +167,7 @@ class SetCheck:
             reasons = impossible.get(index, [])
             for reason in (
                 *reasons,
+                *check_names(row),
                 *check_pictures(row, drawable=not reasons),
                 *self._compare_with_others(row, split, here),
             ):

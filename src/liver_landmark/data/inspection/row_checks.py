@@ -1,4 +1,4 @@
-"""What can be wrong with the pictures of one row: size, ids, metadata, a label that nothing has drawn."""
+"""What can be wrong with one row's names and pictures: size, ids, metadata, a label that nothing has drawn."""
 
 from __future__ import annotations
 
@@ -19,6 +19,22 @@ _PICTURE_COLUMNS = ("image", "label", "depth", "regions")
 # Protocols that draw at a fixed width would need a canvas of any height for a narrower frame.
 _LARGEST_ASPECT = 64
 _STROKE_TOLERANCE_PX = 1e-3
+# Result files are called after frames: with a suffix, in the usual file systems' 255 bytes.
+_LONGEST_NAME_BYTES = 200
+
+
+def check_names(row: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the names of a row's frame and patient, in words."""
+    for column in ("frame_id", "patient_id"):
+        name = row[column]
+        if name is None:
+            continue  # missing, which is said already
+        if not name.strip():
+            yield f"its {column} is empty"
+        elif {"/", "\\"} & set(name) or name in (".", ".."):
+            yield f"its {column} is a path, and results are called after it"
+        elif len(name.encode("utf-8", "surrogatepass")) > _LONGEST_NAME_BYTES:
+            yield f"its {column} is longer than {_LONGEST_NAME_BYTES} bytes, and results are called after it"
 
 
 def check_pictures(row: Mapping[str, Any], drawable: bool) -> Iterator[str]:
