@@ -99,8 +99,8 @@ ROW_PROBLEMS = {
     ),
     "no patient": (broken(patient_id=None), "its patient_id is missing"),
     "nameless patient": (broken(patient_id=" "), "its patient_id is empty"),
-    "path": (broken(frame_id="../../a"), "its frame_id is a path, and results are called after it"),
-    "long name": (broken(frame_id="ä" * 101), "its frame_id is longer than 200 bytes"),
+    "path": (broken(patient_id="../../a"), "its patient_id is a path, and results are called after it"),
+    "long name": (broken(patient_id="ä" * 101), "its patient_id is longer than 200 bytes"),
     "EXIF": (
         lambda row: {"image": file_of(Image.open(io.BytesIO(row["image"]["bytes"])), exif=exif())},
         "metadata is left in its image: EXIF",

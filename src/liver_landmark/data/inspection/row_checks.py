@@ -1,4 +1,4 @@
-"""What can be wrong with one row's names and pictures: size, ids, metadata, a label that nothing has drawn."""
+"""What can be wrong with a row's names and pictures: sizes, ids, metadata, a label that nothing has drawn."""
 
 from __future__ import annotations
 
