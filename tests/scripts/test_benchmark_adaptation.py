@@ -50,7 +50,10 @@ def sources(tmp_path_factory):
     tiny_processor(64).save_pretrained(root / "model")
     (root / "data").mkdir()
     for split, first, count in (("train", 0, 6), ("validation", 10, 2), ("test", 20, 3)):
-        rows = [schema_row(f"{split}-{index}", polylines(index)) for index in range(first, first + count)]
+        rows = [
+            schema_row(f"{split}-{index}", polylines(index), patient_id=f"{split}{index}")
+            for index in range(first, first + count)
+        ]
         make_dataset(rows).to_parquet(root / "data" / f"{split}-00000-of-00001.parquet")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", root / "cache")
