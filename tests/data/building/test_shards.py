@@ -1,17 +1,12 @@
-"""Row groups that stay small, pixels that are decoded at once, and work that stays in order."""
+"""Row groups that stay small."""
 
 from __future__ import annotations
 
-import threading
-import time
-from contextlib import closing
-
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from liver_landmark.data.building import shards
-from liver_landmark.data.building.shards import ordered_map, shard_writer
+from liver_landmark.data.building.shards import shard_writer
 
 
 def row(number: int, picture_bytes: int = 10) -> dict:
@@ -60,71 +55,3 @@ def test_a_shard_is_complete_or_not_there(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         break_off()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_is_ahead_stays_within_the_budget():
-    costs = [*np.random.default_rng(0).integers(1, 90, 60).tolist(), 500, 10]
-    started, lock, seen = [], threading.Lock(), []
-
-    def work(cost):
-        with lock:
-            started.append(cost)
-        return cost
-
-    results = []
-    with closing(ordered_map(work, costs, workers=6, cost=lambda cost: cost, budget=100)) as outcomes:
-        for result in outcomes:
-            # A slow taker: all that may be ahead gets there. What it holds itself is not ahead.
-            time.sleep(0.002)
-            results.append(result)
-            with lock:
-                seen.append(started[len(results) :])
-    assert results == costs
-    assert 90 < max(map(sum, seen[:-2])) <= 100
-    # What costs more than the budget is alone: nothing beside it before it is taken.
-    assert seen[59] == seen[60] == []
-
-
-def test_without_a_cost_only_the_number_ahead_is_bounded():
-    started = []
-    with closing(ordered_map(started.append, range(50), workers=4)) as outcomes:
-        next(outcomes)
-        time.sleep(0.05)
-        assert len(started) > 3
-
-
-@pytest.mark.parametrize("workers", [0, 1, 4, 100])
-def test_results_come_in_order_and_not_far_ahead(workers):
-    taken = []
-
-    def items():
-        for number in range(50):
-            taken.append(number)
-            yield number
-
-    def work(number):
-        time.sleep(0.002 * (number % 3))
-        return number * number
-
-    ahead = 0
-    with closing(ordered_map(work, items(), workers)) as results:
-        for number, result in enumerate(results):
-            assert result == number * number
-            ahead = max(ahead, len(taken) - number)
-    assert taken == list(range(50))
-    assert ahead <= min(max(workers, 1), 8) + 2
-
-
-def test_an_error_ends_the_work():
-    done = []
-
-    def work(number):
-        done.append(number)
-        if number == 3:
-            raise KeyError("three")
-        return number
-
-    results = ordered_map(work, range(1000), 2)
-    with pytest.raises(KeyError, match="three"):
-        list(results)
-    assert len(done) < 12

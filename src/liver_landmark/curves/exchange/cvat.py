@@ -7,7 +7,7 @@ occluded points="x,y;x,y;…" z_order/>…</image>…</annotations>`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from xml.etree.ElementTree import Element, SubElement
 
@@ -24,7 +24,7 @@ from .annotation import (
 from .labels import DEFAULT_LABELS, LabelMap
 from .limits import parse_xml
 from .numbers import FieldError, count, text_number
-from .xml_text import xml_document
+from .xml_text import xml_document, xml_fragment
 
 
 def parse_cvat(
@@ -126,10 +126,15 @@ def format_cvat(annotations: Sequence[FrameAnnotation]) -> str:
         ValueError: a frame without file name, width or height, two frames of one name, a name that XML cannot
             hold, or a curve that has no two different points at two decimals.
     """
+    return "".join(iterate_cvat(annotations, len(annotations)))
+
+
+def iterate_cvat(annotations: Iterable[FrameAnnotation], count: int) -> Iterator[str]:
+    """`format_cvat`'s document piece by piece, for more frames than are to be in memory; `count` of them."""
     root = Element("annotations")
     SubElement(root, "version").text = "1.1"
     task = SubElement(SubElement(root, "meta"), "task")
-    SubElement(task, "size").text = str(len(annotations))
+    SubElement(task, "size").text = str(count)
     SubElement(task, "mode").text = "annotation"
     labels = SubElement(task, "labels")
     for landmark in LANDMARKS:
@@ -137,24 +142,30 @@ def format_cvat(annotations: Sequence[FrameAnnotation]) -> str:
         SubElement(label, "name").text = landmark.name
         SubElement(label, "type").text = "polyline"
         SubElement(label, "attributes")
-    names = set()
+    head, end, _ = xml_document(root).rpartition("</annotations>")
+    yield head
+    names: set[str] = set()
     for index, annotation in enumerate(annotations):
-        name, width, height = check_describes_frame(annotation, "CVAT")
-        if name in names:
-            raise ValueError(f"two frames are called {shown(name)}: CVAT tells frames apart by name")
-        names.add(name)
-        frame = {"id": str(index), "name": name, "width": str(width), "height": str(height)}
-        image = SubElement(root, "image", frame)
-        for place, curve in enumerate(annotation.landmarks):
-            pairs = [(f"{x:.2f}", f"{y:.2f}") for x, y in curve["points"]]
-            if fault := points_fault([(float(x), float(y)) for x, y in pairs]):
-                raise ValueError(f"{shown(name)}: landmarks[{place}] is no curve at two decimals: {fault}")
-            shape = {
-                "label": curve["category"],
-                "source": "manual",
-                "occluded": "0",
-                "points": ";".join(f"{x},{y}" for x, y in pairs),
-                "z_order": str(place),
-            }
-            SubElement(image, "polyline", shape)
-    return xml_document(root)
+        yield xml_fragment(_image(index, annotation, names), level=1)
+    yield end + "\n"
+
+
+def _image(index: int, annotation: FrameAnnotation, names: set[str]) -> Element:
+    name, width, height = check_describes_frame(annotation, "CVAT")
+    if name in names:
+        raise ValueError(f"two frames are called {shown(name)}: CVAT tells frames apart by name")
+    names.add(name)
+    image = Element("image", {"id": str(index), "name": name, "width": str(width), "height": str(height)})
+    for place, curve in enumerate(annotation.landmarks):
+        pairs = [(f"{x:.2f}", f"{y:.2f}") for x, y in curve["points"]]
+        if fault := points_fault([(float(x), float(y)) for x, y in pairs]):
+            raise ValueError(f"{shown(name)}: landmarks[{place}] is no curve at two decimals: {fault}")
+        shape = {
+            "label": curve["category"],
+            "source": "manual",
+            "occluded": "0",
+            "points": ";".join(f"{x},{y}" for x, y in pairs),
+            "z_order": str(place),
+        }
+        SubElement(image, "polyline", shape)
+    return image

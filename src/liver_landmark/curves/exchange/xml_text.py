@@ -17,9 +17,24 @@ def xml_document(root: Element, space: str = "  ") -> str:
     Raises:
         ValueError: text that XML cannot hold, such as control characters.
     """
+    _check(root)
+    indent(root, space)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{tostring(root, encoding="unicode")}\n'
+
+
+def xml_fragment(element: Element, level: int, space: str = "  ") -> str:
+    """One element of a document as `xml_document` lays it out, `level` levels deep, with its own line break.
+
+    Raises:
+        ValueError: as `xml_document`.
+    """
+    _check(element)
+    indent(element, space, level)
+    return f"{space * level}{tostring(element, encoding='unicode').rstrip()}\n"
+
+
+def _check(root: Element) -> None:
     for element in root.iter():
         for text in (element.text or "", *element.attrib.values()):
             if _UNWRITABLE.search(text):
                 raise ValueError(f"{element.tag}: XML cannot hold {shown(text)}: rename it")
-    indent(root, space)
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{tostring(root, encoding="unicode")}\n'

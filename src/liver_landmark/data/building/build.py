@@ -14,12 +14,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ...background import ordered_map
 from ..readers import Plan, Problem, ProblemError, RawFrame, finish_plan, read_row
 from ..readers.splits import check_trainable
 from ..schema import SPLITS
 from .finished_set import REPORT_FILE, count_records, fill_folder
 from .raw_request import RawRequest
-from .shards import ordered_map, shard_writer
+from .shards import shard_writer
 from .work_folder import Shard, ShardRecord, WorkFolder, file_digest
 from .writer import check_output, dataset_folder, is_built, request_fingerprint
 

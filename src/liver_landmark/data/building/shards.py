@@ -1,13 +1,11 @@
-"""Rows to Parquet, in row groups that are small in memory, and work that is done ahead and kept in order."""
+"""Rows to Parquet, in row groups that are small in memory."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,11 +18,6 @@ from ..schema import landmark_features
 ROWS_PER_GROUP = 16
 BYTES_PER_GROUP = 2**24
 _PICTURES = ("image", "label", "depth", "regions")
-# Threads beyond these cost memory and bring nothing: the rest waits for the interpreter.
-_MAX_WORKERS = 8
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 class ShardWriter:
@@ -62,36 +55,3 @@ def shard_writer(path: Path) -> Iterator[ShardWriter]:
         writer = ShardWriter(parquet)
         yield writer
         writer.flush()
-
-
-def ordered_map(
-    work: Callable[[_Item], _Result],
-    items: Iterable[_Item],
-    workers: int,
-    cost: Callable[[_Item], int] = lambda item: 0,
-    budget: int = 0,
-) -> Iterator[_Result]:
-    """`map` in threads: results in order, never more than a few, or than the budget, ahead of who takes them.
-
-    Decoding and encoding release the interpreter; processes would each hold the libraries once more.
-
-    Args:
-        work: What is done to each item.
-        items: Taken one by one.
-        workers: Threads, of which at most 8 are used.
-        cost: What an item takes from its start until its result is taken.
-        budget: What all items between start and taking may cost together; one that costs more is alone.
-    """
-    workers = max(1, min(workers, _MAX_WORKERS))
-    pool = ThreadPoolExecutor(workers)
-    pending: deque[tuple[int, Future[_Result]]] = deque()
-    try:
-        for item in items:
-            share = cost(item)
-            while pending and (len(pending) > workers or share + sum(taken for taken, _ in pending) > budget):
-                yield pending.popleft()[1].result()
-            pending.append((share, pool.submit(work, item)))
-        while pending:
-            yield pending.popleft()[1].result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ...atomic_files import atomic_path, remove_folder, write_text
+from ...folder_lock import LOCK_FILE, hold_folder
 from ..readers import Problem, RawFrame
 
 _FINGERPRINT_FILE = "fingerprint.txt"
-_LOCK_FILE = "lock"
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,8 @@ class WorkFolder:
         Raises:
             FileExistsError: another build of the same output is at work in it.
         """
-        with self._locked():
+        busy = f"{self._output}: another build is writing it: wait for it, or give another --output"
+        with hold_folder(self.path, busy):
             if not self.is_of_this_set():
                 self._remove_all_but_the_lock()
                 write_text(self.path / _FINGERPRINT_FILE, self._fingerprint)
@@ -118,35 +117,11 @@ class WorkFolder:
         marker = self.path / _FINGERPRINT_FILE
         return marker.is_file() and marker.read_text(encoding="utf-8") == self._fingerprint
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Holds the folder's lock, which the system takes back from whoever is killed."""
-        while True:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with (self.path / _LOCK_FILE).open("wb") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise FileExistsError(
-                        f"{self._output}: another build is writing it: wait for it, or give another --output"
-                    ) from None
-                # Whoever held it before may have removed the folder with the file that is locked now.
-                if not self._is_in_place(lock):
-                    continue
-                yield
-                return
-
-    def _is_in_place(self, lock: BinaryIO) -> bool:
-        try:
-            return os.path.samestat(os.fstat(lock.fileno()), os.stat(self.path / _LOCK_FILE))
-        except FileNotFoundError:
-            return False
-
     def _remove_all_but_the_lock(self) -> None:
         for path in self.path.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name != _LOCK_FILE:
+            elif path.name != LOCK_FILE:
                 path.unlink()
 
     def parquet(self, shard: Shard) -> Path:
