@@ -50,7 +50,7 @@ from adaptation_benchmark.methods import (
 )
 from adaptation_benchmark.report import Records, best_lr, format_table, machine, summarize
 from liver_landmark.atomic_files import atomic_path, write_json, write_text
-from liver_landmark.cli import CommandError, positive_int, quiet_libraries
+from liver_landmark.cli_options import CommandError, positive_int, quiet_libraries
 from liver_landmark.data.augment import Augmentation
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset, spread_frames
 from liver_landmark.data.schema import SPLITS

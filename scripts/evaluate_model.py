@@ -21,7 +21,7 @@ import datasets
 import torch
 
 from liver_landmark.atomic_files import new_folder, remove_folder
-from liver_landmark.cli import CommandError, positive_int, quiet_libraries
+from liver_landmark.cli_options import CommandError, positive_int, quiet_libraries
 from liver_landmark.curves import PROTOCOLS
 from liver_landmark.curves.protocols import AS_DRAWN
 from liver_landmark.data.loading import load_landmark_dataset

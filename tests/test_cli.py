@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,7 +69,12 @@ def test_masks_overlays_and_jsons_of_a_folder(model, frames, tmp_path, capsys, b
     assert run["totals"] | {"seconds": 0} == {
         "inputs": 3,
         "predicted": 3,
+        "predicted_before": 0,
         "failed": 0,
+        "frames": 3,
+        "frames_with": {
+            name: sum(name in row["present"] for row in rows) for name in ("ridge", "silhouette", "ligament")
+        },
         "skipped_in_folders": 0,
         "seconds": 0,
     }
@@ -77,7 +83,7 @@ def test_masks_overlays_and_jsons_of_a_folder(model, frames, tmp_path, capsys, b
     assert run["versions"]["torch"] == torch.__version__
     printed = capsys.readouterr()
     assert printed.err == ""
-    assert printed.out.splitlines()[-1] == f"3 of 3 frames predicted, results in {output}"
+    assert printed.out.splitlines()[-1] == f"3 of 3 inputs predicted (3 frames), results in {output}"
 
 
 def test_bad_files_are_named_and_the_good_ones_finished(model, frames, tmp_path, capsys):
@@ -125,7 +131,7 @@ def test_results_are_replaced_only_when_asked(model, frames, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error == (
         f"liver-landmark predict: error: {output / 'a_mask.png'} is there already: "
-        "pass --overwrite, or choose another --output\n"
+        "pass --overwrite or --resume, or choose another --output\n"
     )
     assert predict(*command, "--overwrite") == 0
     assert all(path.stat().st_mtime_ns > before[path.name] for path in output.iterdir())
@@ -183,18 +189,30 @@ def test_a_frame_whose_result_cannot_be_written_is_named(model, frames, tmp_path
 
 
 def test_an_interruption_is_one_line_and_what_is_there_is_whole(model, frames, tmp_path, capsys, monkeypatch):
-    from liver_landmark.inference import run
+    from liver_landmark.inference import outputs
 
-    def interrupted(path, pixels, write=run.write_png):
+    def interrupted(path, mask, write=outputs.write_mask):
         if path.name.startswith("b_"):
             raise KeyboardInterrupt
-        write(path, pixels)
+        write(path, mask)
 
-    monkeypatch.setattr(run, "write_png", interrupted)
+    monkeypatch.setattr(outputs, "write_mask", interrupted)
     output = tmp_path / "out"
     assert predict(frames, "--model", model, "--output", output) == 130
-    assert capsys.readouterr().err == "liver-landmark predict: interrupted\n"
-    assert sorted(path.name for path in output.iterdir()) == ["a_mask.png", "a_overlay.png"]
+    assert capsys.readouterr().err == "liver-landmark predict: interrupted: --resume goes on from here\n"
+    there = {path.name for path in output.iterdir()}
+    assert {".unfinished", "a_mask.png", "a_overlay.png"} <= there
+    assert not there & {"b_mask.png", "predictions.jsonl", "run.json"}
+    monkeypatch.undo()
+    assert predict(frames, "--model", model, "--output", output) == 2
+    assert "an interrupted run lies here: --resume goes on with it" in capsys.readouterr().err
+    assert predict(frames, "--model", model, "--output", output, "--resume") == 0
+    assert [Path(row["file"]).name for row in read_lines(output / "predictions.jsonl")] == [
+        "a.png",
+        "b.jpg",
+        "c.png",
+    ]
+    assert ".unfinished" not in {path.name for path in output.iterdir()}
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["predict"], ["predict", "x", "--batch-size", "0"]])

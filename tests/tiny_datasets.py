@@ -72,7 +72,12 @@ class SeesColours(torch.nn.Module):
         self.gain = torch.nn.Parameter(torch.ones(()))
         self.part = torch.nn.Dropout()
         self.blind_to = [LANDMARK_NAMES.index(name) for name in blind_to]
+        self.config = SimpleNamespace(presence_calibration=None)
         self.seen_modes: list[tuple[bool, bool]] = []
+
+    @property
+    def device(self) -> torch.device:
+        return self.gain.device
 
     def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
         self.seen_modes.append((self.training, self.part.training))

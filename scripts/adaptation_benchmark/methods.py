@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from liver_landmark.cli import CommandError
+from liver_landmark.cli_options import CommandError
 from liver_landmark.optim import SRFTGaLoreAdamW, galore_param_groups
 from liver_landmark.training.optimizers import parameter_groups
 from liver_landmark.training.recipe import Recipe

@@ -75,15 +75,11 @@ def test_a_frame_that_lies_on_its_side_comes_back_upright(predictor):
 
 def test_landmarks_are_found_where_they_are():
     row = schema_row("f0", polylines(0, without=("silhouette",)))
-    prediction = LandmarkPredictor(_WithDevice(), tiny_processor(256)).predict(row["image"])[0]
+    prediction = LandmarkPredictor(SeesColours(), tiny_processor(256)).predict(row["image"])[0]
     assert prediction.present == ("ridge", "ligament")
     assert prediction.scores["silhouette"] == 0.0
     assert set(prediction.milliseconds) == {"preprocess", "forward", "postprocess"}
     assert all(value > 0 for value in prediction.milliseconds.values())
-
-
-class _WithDevice(SeesColours):
-    device = torch.device("cpu")
 
 
 def test_bfloat16_is_autocast_over_float32_weights(folder, predictor):

@@ -1,22 +1,318 @@
-"""Prediction over files, apart from the command line."""
+"""Runs over files: what is written, interrupted runs, runs in parts, and the same from Python."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import json
+from fractions import Fraction
+from pathlib import Path
 
+import av
 import numpy as np
+import pytest
+from PIL import Image
 
-from liver_landmark.inference.run import _predict_each
+from liver_landmark.curves.exchange import read_landmarks
+from liver_landmark.inference import (
+    AveragedViews,
+    FrameError,
+    LandmarkPredictor,
+    PredictionOptions,
+    RunListener,
+    collect_inputs,
+    iterate_predictions,
+    predict_files,
+)
+from liver_landmark.inference import sources as sources_module
+from liver_landmark.inference import video_output as video_output_module
+from liver_landmark.inference.journal import ResumeError
+from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES, PALETTE
+from tiny_datasets import SeesColours, tiny_processor
+from tiny_videos import write_video
+
+FRAMES = 23
 
 
-def test_a_frame_that_fails_takes_no_other_of_its_batch_along() -> None:
-    def predict(frames: list[np.ndarray], batch_size: int) -> list[str]:
-        assert batch_size == len(frames)
-        if any(frame.max() > 200 for frame in frames):
-            raise ValueError("not finite")
-        return [f"mean {frame.mean():.0f}" for frame in frames]
+@pytest.fixture
+def predictor() -> LandmarkPredictor:
+    return LandmarkPredictor(SeesColours(), tiny_processor(), revision="test")
 
-    frames = [np.full((4, 4, 3), value, np.uint8) for value in (10, 250, 30)]
-    first, second, third = _predict_each(SimpleNamespace(predict=predict), frames)
-    assert (first, third) == ("mean 10", "mean 30")
-    assert isinstance(second, ValueError)
+
+def coloured(index: int, width: int = 96, height: int = 64) -> np.ndarray:
+    """A bar for each landmark; the bars move, and the ligament's is missing in every third frame."""
+    frame = np.full((height, width, 3), 60, np.uint8)
+    for class_id in (1, 2, 3):
+        if class_id == 3 and index % 3 == 0:
+            continue
+        top = 4 + 18 * (class_id - 1) + index % 5
+        frame[top : top + 8, 8 + index : width - 8] = PALETTE[class_id]
+    return frame
+
+
+@pytest.fixture
+def inputs(tmp_path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(4):
+        Image.fromarray(coloured(number)).save(folder / f"picture{number}.png")
+    frames = [coloured(index) for index in range(FRAMES)]
+    # Neither at a constant rate nor from zero.
+    pts = (7 + np.cumsum([0, *[30 + 10 * (index % 3) for index in range(FRAMES - 1)]])).tolist()
+    write_video(folder / "clip.mkv", frames, "ffv1", pts=pts, time_base=Fraction(1, 1000))
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+@pytest.fixture
+def short_segments(monkeypatch) -> int:
+    for module in (sources_module, video_output_module):
+        monkeypatch.setattr(module, "SEGMENT_FRAMES", 5)
+    return 5
+
+
+def run(predictor, folder, output, *, resume=False, overwrite=True, listener=None, **options):
+    return predict_files(
+        predictor,
+        collect_inputs([str(folder)]),
+        output,
+        PredictionOptions(**options),
+        model_name="colours",
+        resume=resume,
+        overwrite=overwrite,
+        listener=listener,
+    )
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def untimed(output: Path) -> dict[str, bytes | list]:
+    """All results, with what only says how long it took taken out."""
+    results: dict[str, bytes | list] = {}
+    for file in sorted(path for path in output.rglob("*") if path.is_file()):
+        name = file.relative_to(output).as_posix()
+        if file.name == "predictions.jsonl":
+            results[name] = [{**row, "milliseconds": None} for row in rows_of(file)]
+        elif not file.name.startswith(("run", "predictions-")):
+            results[name] = file.read_bytes()
+    return results
+
+
+def times_of(path: Path) -> list[Fraction]:
+    with av.open(str(path)) as video:
+        return [frame.pts * frame.time_base for frame in video.decode(video=0)]
+
+
+def test_a_folder_of_pictures_and_videos(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    report = run(
+        predictor,
+        inputs,
+        output,
+        curves=("labelme", "cvat", "p2ilf", "svg"),
+        save_probabilities=True,
+        batch_size=3,
+    )
+    assert (report.inputs, report.predicted, report.frames) == (6, 5, 4 + FRAMES)
+    assert [Path(failure["file"]).name for failure in report.failed] == ["broken.png"]
+    rows = rows_of(output / "predictions.jsonl")
+    clip = [row for row in rows if "frame" in row]
+    assert [row["frame"] for row in clip] == list(range(FRAMES))
+    assert [row["file"] for row in rows] == sorted(row["file"] for row in rows)
+    assert times_of(output / "clip_overlay.mp4") == times_of(inputs / "clip.mkv")
+    assert [row["time_s"] for row in clip] == [float(time) for time in times_of(inputs / "clip.mkv")]
+    for row in clip:
+        frame = coloured(row["frame"])
+        [alone] = predictor.predict(frame)
+        assert np.array_equal(np.asarray(Image.open(output / row["mask"])), alone.mask)
+        assert row["present"] == list(alone.present)
+        assert row["pixels"] == alone.pixel_counts
+        assert ("ligament" in row["present"]) == (row["frame"] % 3 != 0)
+        name = f"{row['frame']:06d}"
+        for format, file in {
+            "labelme": f"clip_labelme/{name}.json",
+            "p2ilf-json": f"clip_p2ilf/{name}.json",
+            "p2ilf-xml": f"clip_p2ilf/{name}.xml",
+        }.items():
+            [annotation] = read_landmarks(output / file, format)
+            assert [curve["category"] for curve in annotation.landmarks] == [
+                curve.category for curve in alone.curves()
+            ]
+        for class_id, landmark in enumerate(LANDMARK_NAMES, start=1):
+            saved = np.asarray(Image.open(output / row["probabilities"][f"probability_{landmark}"]))
+            assert saved.dtype == np.uint16
+            assert np.abs(saved / 65535 - alone.probabilities()[class_id]).max() < 1e-5
+    together = read_landmarks(output / "cvat.xml", "cvat")
+    assert [annotation.file_name for annotation in together] == [
+        *(f"clip.mkv/frame_{index:06d}" for index in range(FRAMES)),
+        *(f"picture{number}.png" for number in range(4)),
+    ]
+    assert (output / "picture1_svg.svg").read_text().startswith("<?xml")
+
+
+def test_the_overlay_shows_the_frame_with_its_landmarks(predictor, inputs, tmp_path):
+    run(predictor, inputs, tmp_path / "out", legend=False)
+    with av.open(str(tmp_path / "out" / "clip_overlay.mp4")) as video:
+        for index, shown in enumerate(video.decode(video=0)):
+            frame = coloured(index)
+            pixels = shown.to_ndarray(format="rgb24").astype(int)
+            assert pixels.shape == frame.shape
+            # Grey where nothing is; a landmark's own colour, blended with itself, where it is.
+            assert np.abs(pixels[60:, :6] - 60).max() < 8
+            assert np.abs(pixels[8 + index % 5, 60] - PALETTE[1]).max() < 60
+
+
+class _Stop(BaseException):
+    """A kill from outside."""
+
+
+@pytest.mark.parametrize("options", [{}, {"smoothing_s": 0.1}, {"overlay": False, "curves": ("labelme",)}])
+@pytest.mark.parametrize("stop_after", [1, 6, 14, 23, 25])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
+    predictor, inputs, tmp_path, short_segments, stop_after, options
+):
+    run(predictor, inputs, tmp_path / "whole", **options)
+    seen = []
+
+    def stop(row, frames):
+        seen.append(row)
+        if len(seen) == stop_after:
+            raise _Stop
+
+    output = tmp_path / "out"
+    with pytest.raises(_Stop):
+        run(predictor, inputs, output, listener=RunListener(on_frame=stop), **options)
+    assert not (output / "predictions.jsonl").exists()
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*_mask/*.png")}
+    with pytest.raises(ResumeError, match="--resume goes on with it"):
+        run(predictor, inputs, output, overwrite=False, **options)
+    again = []
+    listener = RunListener(on_frame=lambda row, frames: again.append(row))
+    report = run(predictor, inputs, output, resume=True, listener=listener, **options)
+    assert untimed(output) == untimed(tmp_path / "whole")
+    assert report.predicted == 5
+    # Whole segments were not predicted again, nor the video if it had ended.
+    spared = FRAMES if stop_after > FRAMES else stop_after // short_segments * short_segments
+    assert len(again) <= 4 + FRAMES - spared
+    kept = {path for path, time in before.items() if path.stat().st_mtime_ns == time}
+    assert len(kept) >= spared
+
+
+def test_a_torn_journal_and_a_torn_segment_are_made_again(predictor, inputs, tmp_path, short_segments):
+    run(predictor, inputs, tmp_path / "whole")
+    seen = []
+
+    def stop(row, frames):
+        seen.append(row)
+        if len(seen) == 24:
+            raise _Stop
+
+    output = tmp_path / "out"
+    with pytest.raises(_Stop):
+        run(predictor, inputs, output, listener=RunListener(on_frame=stop))
+    journal = output / ".unfinished" / "rows.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-9])
+    report = run(predictor, inputs, output, resume=True)
+    assert report.failed[0]["file"].endswith("broken.png")
+    assert untimed(output) == untimed(tmp_path / "whole")
+
+
+def test_a_run_goes_on_with_the_same_settings_only(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    run(predictor, inputs, output)
+    with pytest.raises(ResumeError, match=r"had curves \[\], not \['svg'\]"):
+        run(predictor, inputs, output, resume=True, curves=("svg",))
+    other = LandmarkPredictor(SeesColours(), tiny_processor(), revision="other")
+    with pytest.raises(ResumeError, match="model_revision"):
+        run(other, inputs, output, resume=True)
+    # It ended well before: what lies there stays as it was.
+    assert (output / "predictions.jsonl").is_file()
+    assert not (output / ".unfinished").exists()
+
+
+def test_resuming_a_run_that_ended_retries_what_failed_and_adds_what_is_new(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    run(predictor, inputs, output)
+    Image.fromarray(coloured(1)).save(inputs / "broken.png")
+    Image.fromarray(coloured(2)).save(inputs / "aaa.png")
+    (output / "picture2_mask.png").unlink()
+    done = []
+    listener = RunListener(on_input=lambda source, frames: done.append(source.name))
+    report = run(predictor, inputs, output, resume=True, listener=listener)
+    assert done == ["aaa", "broken", "picture2"]
+    assert (report.predicted, report.failed) == (7, [])
+    run(predictor, inputs, tmp_path / "whole")
+    assert untimed(output) == untimed(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_parts_together_give_the_same_as_one_run(predictor, inputs, tmp_path, order):
+    curves = ("cvat",)
+    run(predictor, inputs, tmp_path / "whole", curves=curves)
+    output = tmp_path / "out"
+    for part_id in order:
+        assert not (output / "predictions.jsonl").exists()
+        run(predictor, inputs, output, num_parts=3, part_id=part_id, curves=curves)
+    assert untimed(output) == untimed(tmp_path / "whole")
+    merged, whole = (json.loads((folder / "run.json").read_text()) for folder in (output, tmp_path / "whole"))
+    for record in (merged, whole):
+        record["totals"]["seconds"] = 0
+    assert merged["totals"] == whole["totals"]
+    assert merged["failed"] == whole["failed"]
+
+
+def test_from_python_the_same_arrays_come_without_files(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    run(predictor, inputs, output)
+    before = sorted(tmp_path.rglob("*"))
+    reasons = []
+    seen = list(iterate_predictions(predictor, inputs, on_failed=reasons.append))
+    assert len(reasons) == 1
+    assert "broken.png" in reasons[0]
+    rows = rows_of(output / "predictions.jsonl")
+    assert [(str(frame.file), frame.index) for frame in seen] == [
+        (row["file"], row.get("frame")) for row in rows
+    ]
+    for frame, row in zip(seen, rows, strict=True):
+        assert np.array_equal(frame.prediction.mask, np.asarray(Image.open(output / row["mask"])))
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(FrameError, match=r"broken\.png"):
+        list(iterate_predictions(predictor, inputs))
+
+
+def test_a_frame_that_the_model_fails_on_takes_no_other_of_its_batch_along(inputs, tmp_path):
+    class Fails(SeesColours):
+        def forward(self, pixel_values):
+            outputs = super().forward(pixel_values)
+            white = pixel_values.mean(dim=(1, 2, 3)) > 2
+            outputs.logits[white] = float("nan")
+            return outputs
+
+    Image.new("RGB", (96, 64), "white").save(inputs / "picture1.png")
+    frames = [coloured(index) for index in range(FRAMES)]
+    frames[9] = np.full_like(frames[9], 255)
+    write_video(inputs / "clip.mkv", frames, "ffv1")
+    predictor = LandmarkPredictor(Fails(), tiny_processor(), revision="test")
+    report = run(predictor, inputs, tmp_path / "out", batch_size=4)
+    reasons = {Path(failure["file"]).name: failure for failure in report.failed}
+    assert set(reasons) == {"broken.png", "picture1.png", "clip.mkv"}
+    assert "not all values are finite" in reasons["picture1.png"]["reason"]
+    assert "(frame 9); the 9 frames before that are predicted" in reasons["clip.mkv"]["reason"]
+    assert reasons["clip.mkv"]["frames"] == 9
+    rows = rows_of(tmp_path / "out" / "predictions.jsonl")
+    assert [row.get("frame") for row in rows] == [*range(9), None, None, None]
+    assert len(times_of(tmp_path / "out" / "clip_overlay.mp4")) == 9
+
+
+def test_averaged_views_leave_a_variance_map(inputs, tmp_path):
+    views = AveragedViews(flip=True)
+    predictor = LandmarkPredictor(SeesColours(), tiny_processor(), views=views, revision="test")
+    run(predictor, inputs / "picture1.png", tmp_path / "out", save_probabilities=True)
+    variance = np.asarray(Image.open(tmp_path / "out" / "picture1_variance.png"))
+    assert variance.dtype == np.uint16
+    # Colours are the same in a mirror.
+    assert variance.max() <= 2
+    plain = LandmarkPredictor(SeesColours(), tiny_processor(), revision="test")
+    run(plain, inputs / "picture1.png", tmp_path / "plain")
+    masks = [np.asarray(Image.open(tmp_path / name / "picture1_mask.png")) for name in ("out", "plain")]
+    assert (masks[0] != masks[1]).mean() < 0.01

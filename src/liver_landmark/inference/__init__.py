@@ -1,16 +1,36 @@
-"""Frames in, masks and overlays out: from Python, or over files."""
+"""Frames and videos in; masks, curves and overlays out: from Python, or over files."""
 
 from ..frame_files import FrameError, FrameLimits, read_frame
+from .inputs import collect_inputs
+from .iterate import FileFrame, iterate_predictions
+from .loading import ModelLoadError, load_model_and_processor
+from .options import PredictionOptions
 from .overlay import draw_overlay
-from .predictor import FramePrediction, LandmarkPredictor, ModelLoadError, load_model_and_processor
+from .prediction import FramePrediction
+from .predictor import LandmarkPredictor
+from .run import RunListener, predict_files
+from .smoothing import CausalSmoother
+from .video_reader import VideoError, VideoLimits, open_video
+from .views import AveragedViews
 
 __all__ = [
+    "AveragedViews",
+    "CausalSmoother",
+    "FileFrame",
     "FrameError",
     "FrameLimits",
     "FramePrediction",
     "LandmarkPredictor",
     "ModelLoadError",
+    "PredictionOptions",
+    "RunListener",
+    "VideoError",
+    "VideoLimits",
+    "collect_inputs",
     "draw_overlay",
+    "iterate_predictions",
     "load_model_and_processor",
+    "open_video",
+    "predict_files",
     "read_frame",
 ]

@@ -1,4 +1,4 @@
-"""Which files a prediction runs on, and what their results are called."""
+"""Which files a prediction runs on, what they are, and what their results are called."""
 
 from __future__ import annotations
 
@@ -6,17 +6,56 @@ import glob
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from ..frame_files import SUFFIXES
+from ..frame_files import SUFFIXES as PICTURE_SUFFIXES
+from .video_reader import SUFFIXES as VIDEO_SUFFIXES
+
+Kind = Literal["picture", "video"]
+
+_SUFFIXES = (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES)
+# How files of each kind begin, as (offset, bytes).
+_PICTURE_BEGINNINGS = (
+    (0, b"\xff\xd8\xff"),
+    (0, b"\x89PNG"),
+    (0, b"BM"),
+    (0, b"II*\0"),
+    (0, b"MM\0*"),
+    (8, b"WEBP"),
+)
+_VIDEO_BEGINNINGS = (
+    (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1a\x45\xdf\xa3"), (8, b"AVI "), (0, b"\0\0\1\xba"),
+    (0, b"\0\0\1\xb3"), (0, b"FLV"), (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"), (0, b"OggS"),
+)  # fmt: skip
+# MPEG transport streams: every packet begins with the same letter.
+_TRANSPORT_PACKET = 188
+# Pictures in a video's container.
+_HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input.
+
+    Attributes:
+        file: The file.
+        name: What its results are called.
+        kind: Whether it is read as a picture or as a video.
+    """
+
+    file: Path
+    name: str
+    kind: Kind
 
 
 @dataclass(frozen=True)
 class Inputs:
     """Attributes:
     files: Every frame once, in the order of the arguments, a folder's by name.
-    skipped: Files of the folders that are no pictures by their suffix.
+    skipped: Files of the folders that are neither pictures nor videos by their suffix.
     """
 
     files: list[Path]
@@ -29,7 +68,7 @@ def collect_inputs(
     """Resolves files, glob patterns and folders to files.
 
     A file that is named is taken whatever its suffix, and even where it does not exist, so that its
-    failure has a line of its own. A folder gives its pictures by suffix, without hidden ones.
+    failure has a line of its own. A folder gives its pictures and videos by suffix, without hidden ones.
 
     Args:
         arguments: Paths and patterns.
@@ -37,7 +76,8 @@ def collect_inputs(
         output: Where results go: what lies there is no input of a folder around it.
 
     Raises:
-        ValueError: a pattern or a folder without pictures, or a folder that is the output's.
+        ValueError: a pattern without files, a folder without pictures and videos, or a folder that is the
+            output's.
     """
     files: dict[str, Path] = {}
     skipped = 0
@@ -53,13 +93,37 @@ def collect_inputs(
                 if output is not None and _absolute(path) == _absolute(output):
                     raise ValueError(f"folder {path} is both input and output: choose another output folder")
                 every = list(_files_below(path, recursive, output))
-                found = [file for file in every if file.suffix.lower() in SUFFIXES]
+                found = [file for file in every if file.suffix.lower() in _SUFFIXES]
                 skipped += len(every) - len(found)
                 if not found:
-                    raise ValueError(f"folder {path} holds no picture ({', '.join(SUFFIXES)})")
+                    raise ValueError(f"folder {path} holds no picture or video ({', '.join(_SUFFIXES)})")
             for file in found:
                 files.setdefault(_absolute(file), file)
     return Inputs(list(files.values()), skipped)
+
+
+def kind_of(file: Path) -> Kind:
+    """What a file is read as: by how it begins, and by its suffix where that says nothing."""
+    beginning = b""
+    # A pipe would wait for ever; what cannot be opened is reported by who reads it.
+    if file.is_file():
+        with suppress(OSError), file.open("rb") as opened:
+            beginning = opened.read(_TRANSPORT_PACKET + 1)
+    by_suffix: Kind = "video" if file.suffix.lower() in VIDEO_SUFFIXES else "picture"
+    if _begins(beginning, _PICTURE_BEGINNINGS) or beginning[4:12] in [b"ftyp" + b for b in _HEIF_BRANDS]:
+        return "picture"
+    packets = beginning[::_TRANSPORT_PACKET] == b"GG"
+    return "video" if packets or _begins(beginning, _VIDEO_BEGINNINGS) else by_suffix
+
+
+def _begins(data: bytes, beginnings: Sequence[tuple[int, bytes]]) -> bool:
+    return any(data[offset : offset + len(mark)] == mark for offset, mark in beginnings)
+
+
+def as_sources(files: Sequence[Path]) -> list[Source]:
+    """The files with their kinds and the names of their results (`output_names`)."""
+    named = zip(files, output_names(files), strict=True)
+    return [Source(file, name, kind_of(file)) for file, name in named]
 
 
 def _files_below(folder: Path, recursive: bool, output: Path | None) -> Iterator[Path]:

@@ -3,110 +3,53 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from transformers import AutoImageProcessor, AutoModel, PretrainedConfig
 
-from ..model import LiverLandmarkConfig, LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProcessor
-from ..model.landmarks_liver_landmark import LANDMARKS
+from ..model import LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProcessor
+from ..model.class_map_liver_landmark import class_map, landmark_scores
+from ..model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS
+from ..model.presence_liver_landmark import absent_suppressed
+from .loading import load_model_and_processor, model_revision
+from .prediction import FramePrediction
+from .views import AveragedViews, averaged_forward
 
 Frame = np.ndarray | Image.Image
 
 
-class ModelLoadError(ValueError):
-    """A model that cannot be loaded; the message is one line that names it and the reason."""
+@dataclass(frozen=True)
+class PreparedFrame:
+    """A frame as the model takes it.
+
+    Attributes:
+        size: (height, width) of the upright frame, px.
+        pixel_values: (3, h, w) float32, one for each scale that is averaged, the plain one alone without.
+        milliseconds: Wall time of the preparation.
+    """
+
+    size: tuple[int, int]
+    pixel_values: tuple[torch.Tensor, ...]
+    milliseconds: float
 
 
 @dataclass(frozen=True)
-class FramePrediction:
-    """What the model sees in one frame.
+class ModelOutput:
+    """What the model said about one frame.
 
     Attributes:
-        mask: (H, W) uint8 class ids at the frame's own size.
-        scores: Landmark name -> mean probability over the pixels that it was given, 0.0 where it was
-            given none (`LiverLandmarkImageProcessor.post_process_semantic_segmentation`).
-        milliseconds: Stage (preprocess, forward, postprocess) -> wall time, the batch's divided by its
-            frames.
+        logits: (classes, h, w) float32 on the CPU; log-probabilities where views were averaged.
+        variance: (h, w) float32 on the CPU, `AveragedViews`'s, or None.
+        milliseconds: Wall time of the batch's forward passes by its frames.
     """
 
-    mask: np.ndarray
-    scores: dict[str, float]
-    milliseconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def pixel_counts(self) -> dict[str, int]:
-        """Landmark name -> its pixels."""
-        counts = np.bincount(self.mask.ravel(), minlength=256)
-        return {landmark.name: int(counts[landmark.id]) for landmark in LANDMARKS}
-
-    @property
-    def present(self) -> tuple[str, ...]:
-        """Names of the landmarks that were found."""
-        return tuple(name for name, pixels in self.pixel_counts.items() if pixels > 0)
-
-
-def load_model_and_processor(
-    model_id: str | Path, *, device: str | torch.device | None = None
-) -> tuple[LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProcessor]:
-    """A trained model, float32 and in evaluation mode, and its image processor.
-
-    Args:
-        model_id: A folder that `save_pretrained` wrote, or a Hub id.
-        device: Where the model goes; None takes an accelerator where there is one.
-
-    Raises:
-        ModelLoadError: not found, of another type, with weights missing or of other shapes, or a device
-            that is not there.
-    """
-    name, target = str(model_id), _usable_device(device)
-    try:
-        config, _ = PretrainedConfig.get_config_dict(name)
-        model_type = config.get("model_type", "not given") if isinstance(config, dict) else "not given"
-        if model_type != LiverLandmarkConfig.model_type:
-            raise ModelLoadError(
-                f"model {name}: its type is {model_type}, expected {LiverLandmarkConfig.model_type}"
-            )
-        model, info = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-        for problem in ("missing_keys", "mismatched_keys"):
-            if info[problem]:
-                raise ModelLoadError(
-                    f"model {name}: {len(info[problem])} {problem.replace('_', ' ')}, "
-                    f"{sorted(map(str, info[problem]))[0]} first: not a complete checkpoint of this version"
-                )
-        processor = AutoImageProcessor.from_pretrained(name)
-        return model.eval().to(target), processor
-    except ModelLoadError:
-        raise
-    # TypeError: a field of a configuration that is unknown or of the wrong type.
-    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
-        raise ModelLoadError(f"model {name}: {_first_line(error)}") from error
-
-
-def _usable_device(device: str | torch.device | None) -> torch.device:
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if device is None:
-        return accelerator if accelerator is not None else torch.device("cpu")
-    try:
-        usable = torch.device(device)
-    except RuntimeError as error:
-        raise ModelLoadError(f"device {device!r}: {_first_line(error)}") from error
-    if usable.type != "cpu" and (accelerator is None or usable.type != accelerator.type):
-        found = "cpu" if accelerator is None else f"cpu, {accelerator.type}"
-        raise ModelLoadError(f"device {device!r} is not available here (there is: {found})")
-    return usable
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    logits: torch.Tensor
+    variance: torch.Tensor | None
+    milliseconds: float
 
 
 class LandmarkPredictor:
@@ -115,6 +58,9 @@ class LandmarkPredictor:
     >>> predictor = LandmarkPredictor.from_pretrained("outputs/quickstart/best")  # doctest: +SKIP
     >>> predictor.predict([Image.open("frame.jpg")])[0].present  # doctest: +SKIP
     ('ridge', 'silhouette')
+
+    `predict` is `prepare`, `forward` and `finish` in a row; what works on many frames calls them itself, each
+    in a thread of its own (`flow.py`).
     """
 
     def __init__(
@@ -122,16 +68,30 @@ class LandmarkPredictor:
         model: LiverLandmarkForSemanticSegmentation,
         processor: LiverLandmarkImageProcessor,
         dtype: torch.dtype = torch.float32,
+        *,
+        views: AveragedViews | None = None,
+        compile: bool = False,
+        revision: str | None = None,
     ) -> None:
         """Takes a float32 model in evaluation mode, where it lies, and the processor it was trained with.
 
-        `dtype` bfloat16 or float16 runs the forward pass under autocast: the weights stay float32.
+        Args:
+            model: The model.
+            processor: Its image processor.
+            dtype: bfloat16 or float16 run the forward pass under autocast: the weights stay float32.
+            views: Average over flipped and scaled views of each frame.
+            compile: `torch.compile` the forward pass: minutes at the first batch, faster afterwards.
+            revision: What tells the weights from others, for records.
         """
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype}")
         self.model = model
         self.processor = processor
         self.dtype = dtype
+        self.views = views
+        self.revision = revision
+        self._forward = torch.compile(model, dynamic=False) if compile else model
+        self._compiled_batch_size: int | None = 0 if compile else None
 
     @classmethod
     def from_pretrained(
@@ -140,9 +100,13 @@ class LandmarkPredictor:
         *,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
+        views: AveragedViews | None = None,
+        compile: bool = False,
     ) -> LandmarkPredictor:
         """The predictor of a saved model; arguments and errors are `load_model_and_processor`'s."""
-        return cls(*load_model_and_processor(model_id, device=device), dtype)
+        model, processor = load_model_and_processor(model_id, device=device)
+        revision = model_revision(model_id, model)
+        return cls(model, processor, dtype, views=views, compile=compile, revision=revision)
 
     @property
     def device(self) -> torch.device:
@@ -169,41 +133,86 @@ class LandmarkPredictor:
             frames = [frames]
         predictions: list[FramePrediction] = []
         for start in range(0, len(frames), batch_size):
-            predictions += self._predict_batch(frames[start : start + batch_size])
+            prepared = [self.prepare(frame) for frame in frames[start : start + batch_size]]
+            outputs = self.forward(prepared)
+            predictions += [self.finish(*pair) for pair in zip(prepared, outputs, strict=True)]
         return predictions
 
-    def _predict_batch(self, frames: Sequence[Frame]) -> list[FramePrediction]:
-        milliseconds: dict[str, float] = {}
-        with self._timed("preprocess", milliseconds):
-            inputs = self.processor(images=list(frames), return_tensors="pt")
-            pixel_values = inputs["pixel_values"].to(self.device)
-        with torch.inference_mode():
-            autocast = torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
-            with self._timed("forward", milliseconds), autocast:
-                outputs = self.model(pixel_values=pixel_values)
-            with self._timed("postprocess", milliseconds):
-                results = self.processor.post_process_semantic_segmentation(
-                    outputs, target_sizes=[_upright_size(frame) for frame in frames], return_scores=True
-                )
-                masks = [result["segmentation"].to(torch.uint8).cpu().numpy() for result in results]
-        per_frame = {stage: total / len(frames) for stage, total in milliseconds.items()}
+    def prepare(self, frame: Frame) -> PreparedFrame:
+        """A frame as the model takes it; a ValueError if the processor refuses it."""
+        start = time.perf_counter()
+        sizes = [None] if self.views is None else self.views.view_sizes(self.processor)
+        pixel_values = []
+        for size in sizes:
+            resized = {} if size is None else {"size": {"height": size[0], "width": size[1]}}
+            inputs = self.processor(images=[frame], return_tensors="pt", **resized)
+            pixel_values.append(inputs["pixel_values"][0])
+        milliseconds = (time.perf_counter() - start) * 1e3
+        return PreparedFrame(_upright_size(frame), tuple(pixel_values), milliseconds)
+
+    @torch.inference_mode()
+    def forward(self, frames: Sequence[PreparedFrame]) -> list[ModelOutput]:
+        """The forward pass, or one for each view, over a batch; the results are on the CPU."""
+        start = time.perf_counter()
+        batch = [
+            torch.stack(scale).to(self.device)
+            for scale in zip(*(frame.pixel_values for frame in frames), strict=True)
+        ]
+        variance = None
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            if self.views is None:
+                logits = self._logits(batch[0])
+            else:
+                logits, variance = averaged_forward(self._logits, batch, self.views)
+        # One transfer for the batch; it also waits until an accelerator is done.
+        logits = logits.float().cpu()
+        variance = None if variance is None else variance.float().cpu()
+        milliseconds = (time.perf_counter() - start) * 1e3 / len(frames)
         return [
-            FramePrediction(mask, _landmark_scores(result["scores"]), dict(per_frame))
-            for mask, result in zip(masks, results, strict=True)
+            ModelOutput(logits[index], None if variance is None else variance[index], milliseconds)
+            for index in range(len(frames))
         ]
 
-    @contextmanager
-    def _timed(self, stage: str, milliseconds: dict[str, float]) -> Iterator[None]:
+    def _logits(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        count = len(pixel_values)
+        if self._compiled_batch_size is not None:
+            # Another batch size would be compiled anew, for minutes: the last, smaller one is filled up.
+            self._compiled_batch_size = max(self._compiled_batch_size, count)
+            filling = pixel_values[:1].expand(self._compiled_batch_size - count, -1, -1, -1)
+            pixel_values = torch.cat([pixel_values, filling])
+        return self._forward(pixel_values=pixel_values).logits[:count]
+
+    @torch.inference_mode()
+    def finish(self, frame: PreparedFrame, output: ModelOutput) -> FramePrediction:
+        """What the model said about a frame, at the frame's own size.
+
+        Raises:
+            ValueError: logits that are not finite.
+        """
         start = time.perf_counter()
-        yield
-        # An accelerator returns before it is done.
-        if self.device.type != "cpu":
-            torch.accelerator.synchronize(self.device)
-        milliseconds[stage] = (time.perf_counter() - start) * 1e3
-
-
-def _landmark_scores(scores: dict[str, Any]) -> dict[str, float]:
-    return {landmark.name: float(scores[landmark.name]) for landmark in LANDMARKS}
+        calibration = self.model.config.presence_calibration
+        logits, presence, judged = absent_suppressed(output.logits[None], calibration)
+        segmentation = class_map(logits[0], frame.size)
+        mask = segmentation.numpy()
+        found = judged[0].tolist()
+        if calibration is None:
+            found = [bool((mask == landmark.id).any()) for landmark in LANDMARKS]
+        scores = landmark_scores(logits[0], segmentation)
+        postprocess = (time.perf_counter() - start) * 1e3
+        return FramePrediction(
+            mask=mask,
+            scores={name: float(scores[name]) for name in LANDMARK_NAMES},
+            presence=dict(zip(LANDMARK_NAMES, presence[0].tolist(), strict=True)),
+            present=tuple(name for name, shown in zip(LANDMARK_NAMES, found, strict=True) if shown),
+            calibrated=calibration is not None,
+            logits=output.logits.numpy(),
+            variance=None if output.variance is None else output.variance.numpy(),
+            milliseconds={
+                "preprocess": frame.milliseconds,
+                "forward": output.milliseconds,
+                "postprocess": postprocess,
+            },
+        )
 
 
 def _upright_size(frame: Frame) -> tuple[int, int]:

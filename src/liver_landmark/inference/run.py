@@ -1,74 +1,85 @@
-"""Prediction over files: masks, overlays and the JSONs beside them.
+"""Prediction over files: masks, overlays and curves, and the JSONs beside them.
 
-    <output>/<name>_mask.png       (H, W) class ids, mode L, the frame's size: nearly black to the eye
-    <output>/<name>_overlay.png    the frame with its landmarks drawn over it, the frame's size
-    <output>/predictions.jsonl     one line for each frame that was predicted
+What is written for a frame says `outputs.py`. Beside that:
+
+    <output>/predictions.jsonl     one line for each frame that was predicted, in the inputs' order
     <output>/run.json              versions, device, model, options, totals, and what failed and why
+    <output>/cvat.xml              with the curve format `cvat`: all frames in one file
 
-`<name>` is the file's stem, or more where stems collide (`output_names`). Each file is complete or
-absent: it is written beside its place and renamed.
+A name is the file's stem, or more where stems collide (`output_names`). Each file is complete or absent: it
+is written beside its place and renamed. What an interrupted run goes on from lies in a hidden folder
+(`journal.py`).
 """
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
+from av.error import FFmpegError
 
-from ..atomic_files import write_json, write_json_lines, write_png
-from ..frame_files import FrameError, FrameLimits, read_frame
-from .inputs import Inputs, output_names
-from .overlay import draw_overlay
-from .predictor import FramePrediction, LandmarkPredictor
-
-_PACKAGES = ("liver-landmark", "torch", "transformers", "numpy", "pillow")
-
-
-@dataclass(frozen=True)
-class PredictionOptions:
-    """Options of a run.
-
-    Attributes:
-        batch_size: Frames in one forward pass.
-        legend: Name the landmarks in the overlays.
-        limits: What is refused before it is decoded.
-    """
-
-    batch_size: int = 1
-    legend: bool = True
-    limits: FrameLimits = field(default_factory=FrameLimits)
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+from ..atomic_files import write_json
+from .flow import FailedFrame, predict_jobs
+from .inputs import Inputs, Source, as_sources
+from .journal import Journal, PartNames, open_journal, write_predictions
+from .options import PredictionOptions
+from .outputs import WrittenFrame, row_line, write_frame
+from .predictor import LandmarkPredictor
+from .record import result_settings, run_record
+from .sources import VideoEnds, VideoProgress, VideoStarts, source_jobs
+from .summary import Totals, merge_parts, write_cvat
+from .video_output import VideoOutput
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunReport:
-    """What became of the files.
+    """What became of the inputs.
 
     Attributes:
-        predictions: The rows of predictions.jsonl.
-        failed: {"file", "reason"} of each file without a prediction.
+        inputs: How many this run was to predict.
+        predicted: Of them, how many have a prediction, this run's or an earlier one's that it went on with.
+        frames: Lines in predictions.jsonl.
+        failed: {"file", "reason"} of each input without a prediction, or with one of its beginning only:
+            {"frames": how many} then.
     """
 
-    predictions: list[dict[str, Any]]
-    failed: list[dict[str, str]]
+    inputs: int = 0
+    predicted: int = 0
+    frames: int = 0
+    failed: list[dict[str, Any]] = field(default_factory=list)
 
 
-def planned_files(inputs: Inputs, output: Path) -> list[Path]:
-    """Every file that a run over these inputs writes, so that none is overwritten unasked."""
-    pictures = [
-        output / f"{name}_{kind}.png" for name in output_names(inputs.files) for kind in ("mask", "overlay")
-    ]
-    return [*pictures, output / "predictions.jsonl", output / "run.json"]
+@dataclass(frozen=True)
+class RunListener:
+    """Who is told of a run's progress.
+
+    Attributes:
+        on_frame: Called with each line of predictions.jsonl as soon as its files are written, and with how
+            many frames its video has, if it is one and that is known.
+        on_input: Called with each input that is done and the number of its frames.
+        on_failed: Called with the one-line reason, which names the file, of each input that failed.
+    """
+
+    on_frame: Callable[[dict[str, Any], int | None], None] = lambda row, frames: None
+    on_input: Callable[[Source, int], None] = lambda source, frames: None
+    on_failed: Callable[[str], None] = lambda reason: None
+
+
+def planned_files(sources: Sequence[Source], output: Path, options: PredictionOptions) -> list[Path]:
+    """What a run over these inputs certainly writes, so that nothing is overwritten unasked."""
+    names, planned = PartNames(options), []
+    for source in sources:
+        suffix = ".png" if source.kind == "picture" else ""
+        planned.append(output / f"{source.name}_mask{suffix}")
+        if options.overlay:
+            suffix = ".png" if source.kind == "picture" else ".mp4"
+            planned.append(output / f"{source.name}_overlay{suffix}")
+    return [*planned, output / names.predictions, output / names.run]
 
 
 def predict_files(
@@ -78,156 +89,158 @@ def predict_files(
     options: PredictionOptions,
     *,
     model_name: str,
-    on_predicted: Callable[[dict[str, Any]], None] = lambda row: None,
-    on_failed: Callable[[str], None] = lambda reason: None,
+    resume: bool = False,
+    overwrite: bool = True,
+    listener: RunListener | None = None,
 ) -> RunReport:
-    """Predicts every file that can be read, and writes the results as the module's docstring says.
+    """Predicts every input that can be read, and writes the results as the module's docstring says.
 
     Args:
         predictor: The model.
-        inputs: What `collect_inputs` found.
+        inputs: What `collect_inputs` found; with parts, all of them: each part takes its own.
         output: Folder of the results, made where it is missing; files of a former run are replaced.
         options: See `PredictionOptions`.
         model_name: What run.json calls the model.
-        on_predicted: Called with each row of predictions.jsonl as soon as its pictures are written.
-        on_failed: Called with the one-line reason, which names the file, of each file that failed.
+        resume: Go on with a run that was interrupted, and retry what failed in one that ended.
+        overwrite: Throw away what an interrupted run left in the output; without, a ResumeError.
+        listener: Who is told of the progress.
 
     Raises:
+        ResumeError: remains of another run, or of one with other settings.
         OSError: the output folder, or a JSON in it, cannot be written.
     """
-    started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
-    # The processor has a limit of its own: the stricter one decides before anything is decoded.
-    max_pixels = min(options.limits.max_pixels, predictor.processor.max_pixels)
-    limits = replace(options.limits, max_pixels=max_pixels)
-    report = RunReport([], [])
-
-    def fail(file: Path, reason: str) -> None:
-        report.failed.append({"file": str(file), "reason": reason})
-        on_failed(reason)
-
-    named = list(zip(inputs.files, output_names(inputs.files), strict=True))
-    for start in range(0, len(named), options.batch_size):
-        batch = []
-        for file, name in named[start : start + options.batch_size]:
-            read_start = time.perf_counter()
-            try:
-                frame = read_frame(file, limits)
-            except FrameError as error:
-                fail(file, str(error))
-                continue
-            batch.append((file, name, frame, (time.perf_counter() - read_start) * 1e3))
-        if not batch:
-            continue
-        predictions = _predict_each(predictor, [frame for _, _, frame, _ in batch])
-        for (file, name, frame, read_ms), prediction in zip(batch, predictions, strict=True):
-            if isinstance(prediction, ValueError):
-                fail(file, f"{file}: {prediction}")
-                continue
-            try:
-                row = _write_frame(output, file, name, frame, read_ms, prediction, options)
-            except OSError as error:
-                fail(file, f"{file}: its result cannot be written: {error}")
-                continue
-            report.predictions.append(row)
-            on_predicted(row)
-
-    write_json_lines(output / "predictions.jsonl", report.predictions)
-    seconds = time.perf_counter() - started
-    write_json(
-        output / "run.json", _run_json(predictor, inputs, options, limits, report, model_name, seconds)
-    )
+    names = PartNames(options)
+    sources = as_sources(inputs.files)
+    mine = sources[options.part_id :: options.num_parts]
+    settings = result_settings(predictor, options, model_name)
+    started = time.perf_counter()
+    with open_journal(output, names, settings, resume=resume, overwrite=overwrite) as journal:
+        run = _Run(predictor, output, options, journal, listener or RunListener())
+        run.predict(mine)
+        report = run.report
+        write_predictions(output / names.predictions, journal, mine)
+        totals = Totals.of(output / names.predictions)
+        report.frames = totals.frames
+        if "cvat" in options.curves and options.num_parts == 1:
+            write_cvat(output / "cvat.xml", output / names.predictions, totals.frames)
+        seconds = time.perf_counter() - started
+        record = run_record(
+            predictor, settings, options, report, totals, seconds, skipped=inputs.skipped, before=run.before
+        )
+        write_json(output / names.run, record)
+    if options.num_parts > 1:
+        merge_parts(output, options, sources)
     return report
 
 
-def _predict_each(
-    predictor: LandmarkPredictor, frames: Sequence[np.ndarray]
-) -> list[FramePrediction | ValueError]:
-    """One forward pass for all frames; where that fails, one for each, so that only its own frame fails."""
-    try:
-        return list(predictor.predict(frames, batch_size=len(frames)))
-    except ValueError as error:
-        if len(frames) == 1:
-            return [error]
-        return [result for frame in frames for result in _predict_each(predictor, [frame])]
+class _Run:
+    """One run's way through its inputs."""
 
+    def __init__(
+        self,
+        predictor: LandmarkPredictor,
+        output: Path,
+        options: PredictionOptions,
+        journal: Journal,
+        listener: RunListener,
+    ) -> None:
+        self.report = RunReport()
+        self.before = 0
+        self._predictor, self._output, self._options = predictor, output, options
+        self._journal, self._listener = journal, listener
+        self._videos: dict[Source, VideoOutput] = {}
+        self._estimated_frames: int | None = None
+        self._broken: str | None = None
 
-def _write_frame(
-    output: Path,
-    file: Path,
-    name: str,
-    frame: np.ndarray,
-    read_ms: float,
-    prediction: FramePrediction,
-    options: PredictionOptions,
-) -> dict[str, Any]:
-    """Writes one frame's pictures; returns its row of predictions.jsonl."""
-    draw_start = time.perf_counter()
-    overlay = draw_overlay(frame, prediction.mask, legend=options.legend)
-    write_start = time.perf_counter()
-    # The mask last: where a mask is, its overlay is too.
-    write_png(output / f"{name}_overlay.png", overlay)
-    write_png(output / f"{name}_mask.png", prediction.mask)
-    end = time.perf_counter()
-    pixels = prediction.pixel_counts
-    milliseconds = {
-        "read": read_ms,
-        **prediction.milliseconds,
-        "draw": (write_start - draw_start) * 1e3,
-        "write": (end - write_start) * 1e3,
-    }
-    return {
-        "file": str(file),
-        "mask": f"{name}_mask.png",
-        "overlay": f"{name}_overlay.png",
-        "width": frame.shape[1],
-        "height": frame.shape[0],
-        "present": list(prediction.present),
-        "scores": {landmark: round(score, 6) for landmark, score in prediction.scores.items()},
-        "pixels": pixels,
-        "stroke_pixels": sum(pixels.values()),
-        "milliseconds": {stage: round(value, 3) for stage, value in milliseconds.items()},
-    }
+    def predict(self, sources: Sequence[Source]) -> None:
+        self.report.inputs = len(sources)
+        missing = [source for source in sources if not self._is_done(source)]
+        self.before = self.report.predicted = len(sources) - len(missing)
+        jobs = source_jobs(missing, self._options, self._predictor.processor.max_pixels, self._progress_of)
+        results = predict_jobs(
+            self._predictor,
+            jobs,
+            partial(write_frame, self._output, options=self._options),
+            batch_size=self._options.batch_size,
+        )
+        try:
+            with closing(results):
+                for result in results:
+                    self._take(result)
+        finally:
+            for video in self._videos.values():
+                video.abort()
 
+    def _is_done(self, source: Source) -> bool:
+        """Whether an earlier run has its results, under the name that they have now."""
+        row = self._journal.first_row(source)
+        if row is None:
+            return False
+        is_named_so = row["mask"].startswith(f"{source.name}_mask")
+        return is_named_so and (self._output / row["mask"]).is_file()
 
-def _run_json(
-    predictor: LandmarkPredictor,
-    inputs: Inputs,
-    options: PredictionOptions,
-    limits: FrameLimits,
-    report: RunReport,
-    model_name: str,
-    seconds: float,
-) -> dict[str, Any]:
-    return {
-        "command": "predict",
-        "model": model_name,
-        "device": str(predictor.device),
-        "dtype": str(predictor.dtype).removeprefix("torch."),
-        "options": asdict(replace(options, limits=limits)),
-        "totals": {
-            "inputs": len(inputs.files),
-            "predicted": len(report.predictions),
-            "failed": len(report.failed),
-            "skipped_in_folders": inputs.skipped,
-            "seconds": round(seconds, 3),
-        },
-        "milliseconds_per_frame": _mean_milliseconds(report.predictions),
-        "failed": report.failed,
-        # OpenCV comes under several distribution names.
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in _PACKAGES},
-            "opencv": cv2.__version__,
-        },
-    }
+    def _progress_of(self, source: Source) -> VideoProgress:
+        work = self._journal.folder / "videos" / source.name
+        self._videos[source] = VideoOutput(self._output, work, source.name, self._options)
+        return self._videos[source].progress
 
+    def _take(self, result: WrittenFrame | FailedFrame | VideoStarts | VideoEnds) -> None:
+        if isinstance(result, VideoStarts):
+            self._estimated_frames = result.estimated_frames
+            self._videos[result.source].start(result)
+        elif isinstance(result, VideoEnds):
+            self._end_video(result)
+        elif isinstance(result, FailedFrame):
+            self._fail_frame(result)
+        elif result.key.index is None:
+            self._journal.add(result.key.source, [row_line(result.row)])
+            self.report.predicted += 1
+            self._listener.on_frame(result.row, None)
+            self._listener.on_input(result.key.source, 1)
+        elif self._broken is None:
+            self._add_to_video(result)
 
-def _mean_milliseconds(predictions: Sequence[dict[str, Any]]) -> dict[str, float]:
-    if not predictions:
-        return {}
-    stages = predictions[0]["milliseconds"]
-    return {
-        stage: round(float(np.mean([row["milliseconds"][stage] for row in predictions])), 3)
-        for stage in stages
-    }
+    def _add_to_video(self, frame: WrittenFrame) -> None:
+        source = frame.key.source
+        try:
+            row = self._videos[source].add(frame)
+        except OSError as error:
+            self._break_video(source, f"{source.file}: its result cannot be written: {error}")
+            return
+        self._listener.on_frame(row, self._estimated_frames)
+
+    def _break_video(self, source: Source, reason: str) -> None:
+        if self._broken is None:
+            self._broken = reason
+            self._videos[source].progress.abandoned = True
+
+    def _fail_frame(self, failed: FailedFrame) -> None:
+        key = failed.job.key
+        if key.index is None:
+            self._fail(key.source, failed.named_reason)
+        else:
+            self._break_video(key.source, f"{failed.named_reason} (frame {key.index})")
+
+    def _fail(self, source: Source, reason: str, frames: int = 0) -> None:
+        self.report.failed.append({"file": str(source.file), "reason": reason, "frames": frames})
+        self._listener.on_failed(reason)
+
+    def _end_video(self, ends: VideoEnds) -> None:
+        reason, self._broken = self._broken or ends.reason, None
+        video = self._videos.pop(ends.source)
+        try:
+            frames = video.finish()
+        except (OSError, FFmpegError) as error:
+            video.abort()
+            self._fail(ends.source, f"{ends.source.file}: its overlay cannot be written: {error}")
+            return
+        if frames:
+            self._journal.add(ends.source, video.lines())
+        video.remove_work()
+        if reason is not None:
+            kept = f"; the {frames} frames before that are predicted" if frames else ""
+            self._fail(ends.source, f"{reason}{kept}", frames)
+            return
+        self.report.predicted += 1
+        self._listener.on_input(ends.source, frames)

@@ -3,5 +3,11 @@
 from .configuration_liver_landmark import LiverLandmarkConfig
 from .image_processing_liver_landmark import LiverLandmarkImageProcessor
 from .modeling_liver_landmark import LiverLandmarkForSemanticSegmentation
+from .pipeline_liver_landmark import LiverLandmarkSegmentationPipeline
 
-__all__ = ["LiverLandmarkConfig", "LiverLandmarkForSemanticSegmentation", "LiverLandmarkImageProcessor"]
+__all__ = [
+    "LiverLandmarkConfig",
+    "LiverLandmarkForSemanticSegmentation",
+    "LiverLandmarkImageProcessor",
+    "LiverLandmarkSegmentationPipeline",
+]

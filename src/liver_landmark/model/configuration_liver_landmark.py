@@ -9,6 +9,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from .landmarks_liver_landmark import ID2LABEL, LABEL2ID
+from .presence_liver_landmark import check_presence_calibration
 
 # SAM 2.1 Large. The smaller ones are in hub_configs/models/.
 _HIERA_LARGE: dict[str, Any] = {
@@ -87,6 +88,9 @@ class LiverLandmarkConfig(PreTrainedConfig):
         foreground_weight (`float`, defaults to 1.0):
             Weight of landmark pixels against background pixels in the cross-entropy.
         initializer_range (`float`, defaults to 0.02): Standard deviation for new Linear layers.
+        presence_calibration (`dict`, *optional*):
+            How logits become the probability that a landmark is in the frame, as
+            `presence_liver_landmark` describes it; scripts/calibrate.py writes it into config.json.
 
     Source: arXiv 2511.03163 for the architecture.
     """
@@ -120,8 +124,13 @@ class LiverLandmarkConfig(PreTrainedConfig):
     bce_weight: float = 1.0
     foreground_weight: float = 1.0
     initializer_range: float = 0.02
+    presence_calibration: dict | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        # `pipeline` prefers the code that came with a model, and asks for trust_remote_code. Where this
+        # package is imported its own pipeline is registered, and nothing of a stranger's has to run.
+        if not __name__.startswith("transformers_modules."):
+            kwargs.pop("custom_pipelines", None)
         if self.decoder_channels is None:
             self.decoder_channels = [256, 128, 64]
         if self.id2label is None:
@@ -132,6 +141,7 @@ class LiverLandmarkConfig(PreTrainedConfig):
         # for pre-training only and would never get a gradient.
         self.depth_config.reshape_hidden_states = True
         self.depth_config.use_mask_token = False
+        self.presence_calibration = check_presence_calibration(self.presence_calibration)
         self._check_fields()
 
     def _check_fields(self) -> None:

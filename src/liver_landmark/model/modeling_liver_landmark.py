@@ -58,8 +58,15 @@ class LiverLandmarkPreTrainedModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Saves weights, configuration and this code, so that the folder loads without the package."""
+        # A model needs no pipeline, so the import is here; that it is there makes its file travel along.
+        from .pipeline_liver_landmark import custom_pipelines
+
         self.config.auto_map = dict(_AUTO_MAP)
-        super().save_pretrained(save_directory, *args, **kwargs)
+        self.config.custom_pipelines = custom_pipelines()
+        try:
+            super().save_pretrained(save_directory, *args, **kwargs)
+        finally:
+            del self.config.custom_pipelines  # see the configuration, which leaves it out too
 
 
 class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):

@@ -1,0 +1,173 @@
+"""Is a landmark in the frame at all? A probability for each, calibrated where the model has a calibration.
+
+Logits always have a likeliest place for a landmark, shown or not. What tells the two apart is how likely that
+place is: the *score* of a landmark is its mean probability over the 1 % of the frame where it is likeliest,
+about the area of one stroke. A calibration turns the score into a probability (Platt scaling, a logistic
+regression on the score's logit) and names the threshold below which the landmark is taken to be absent.
+
+A calibration is a dict as JSON holds it, the field `presence_calibration` of the model's configuration;
+scripts/calibrate.py makes it:
+
+    {"features": ["top"],
+     "classes": {"ridge": {"weights": [1.1], "bias": 0.4, "threshold": 0.5}, "silhouette": …, "ligament": …},
+     "source": {"dataset": …, "split": …, "frames": …, …}}
+
+Source of the scaling: Platt, Probabilistic outputs for support vector machines, 1999.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS, NUM_CLASSES
+
+# "top": the logit of the score. A calibration names the features that it was made for.
+PRESENCE_FEATURES: tuple[str, ...] = ("top",)
+# About the area of one stroke. On synthetic frames 0.2 % tells absent from shown worse, and 0.5 to 2 % alike.
+TOP_SHARE = 0.01
+
+# Keeps logits of probabilities finite in float32.
+_PROBABILITY_MARGIN = 1e-6
+# How far, in logits, the plane of an absent landmark lies under everything else: a probability of 2e-22.
+_SUPPRESSED_BY = 50.0
+
+_CLASS_IDS = [landmark.id for landmark in LANDMARKS]
+
+
+def presence_features(logits: Tensor) -> Tensor:
+    """What tells whether a landmark is in the frame.
+
+    Args:
+        logits: (B, 4, h, w) logits or log-probabilities.
+
+    Returns:
+        (B, 3, 1) float32, landmarks in the order of LANDMARK_NAMES: the logit of the score.
+
+    Raises:
+        ValueError: logits of another shape, or not all finite.
+    """
+    if logits.ndim != 4 or logits.shape[1] != NUM_CLASSES or logits.shape[2:].numel() == 0:
+        raise ValueError(f"logits: expected (B, {NUM_CLASSES}, h, w), got {tuple(logits.shape)}")
+    logits = logits.float()
+    if not torch.isfinite(logits).all():
+        raise ValueError("logits: not all values are finite")
+    probabilities = logits.softmax(dim=1)[:, _CLASS_IDS].flatten(2)
+    count = max(1, round(TOP_SHARE * probabilities.shape[2]))
+    score = probabilities.topk(count, dim=2, sorted=False).values.mean(dim=2)
+    return torch.logit(score, eps=_PROBABILITY_MARGIN)[..., None]
+
+
+def presence_probability(logits: Tensor, calibration: Mapping[str, Any] | None) -> Tensor:
+    """Probability that each landmark is in the frame.
+
+    Args:
+        logits: (B, 4, h, w) logits or log-probabilities.
+        calibration: Of the model's configuration; None gives the score itself, which is not calibrated.
+
+    Returns:
+        (B, 3) float32 within 0..1, landmarks in the order of LANDMARK_NAMES.
+
+    Raises:
+        ValueError: logits of another shape or not finite, or a calibration that cannot be.
+    """
+    features = presence_features(logits)
+    if calibration is None:
+        return features[..., 0].sigmoid()
+    classes = _classes(calibration)
+    weights = features.new_tensor([fields["weights"] for fields in classes])
+    bias = features.new_tensor([fields["bias"] for fields in classes])
+    return ((features * weights).sum(dim=2) + bias).sigmoid()
+
+
+def absent_suppressed(logits: Tensor, calibration: Mapping[str, Any] | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Leaves landmarks that are not in the frame out of the logits, so that no pixel goes to them.
+
+    A landmark is present where its probability reaches its threshold and it is the likeliest class
+    somewhere. The plane of one that is absent is set far below all other values, and its pixels go to the
+    next best class. Without a calibration the logits stay as they are, and present is what is
+    the likeliest class somewhere.
+
+    Args:
+        logits: (B, 4, h, w) logits or log-probabilities.
+        calibration: Of the model's configuration, or None.
+
+    Returns:
+        The logits, of the same type and finite; presence (B, 3) float32 as `presence_probability`; present
+        (B, 3) bool.
+
+    Raises:
+        ValueError: as `presence_probability`.
+    """
+    presence = presence_probability(logits, calibration)
+    winners = logits.argmax(dim=1)
+    drawn = torch.stack([(winners == class_id).flatten(1).any(dim=1) for class_id in _CLASS_IDS], dim=1)
+    if calibration is None:
+        return logits, presence, drawn
+    thresholds = presence.new_tensor([fields["threshold"] for fields in _classes(calibration)])
+    present = (presence >= thresholds) & drawn
+    absent = torch.zeros(logits.shape[:2], dtype=torch.bool, device=logits.device)
+    absent[:, _CLASS_IDS] = ~present
+    floor = logits.flatten(1).amin(dim=1) - _SUPPRESSED_BY
+    return torch.where(absent[..., None, None], floor[:, None, None, None], logits), presence, present
+
+
+def check_presence_calibration(calibration: Any) -> dict[str, Any] | None:
+    """The calibration as plain JSON, or None; a ValueError names the field that cannot be."""
+    name = "presence_calibration"
+    if calibration is None:
+        return None
+    if not isinstance(calibration, Mapping) or set(calibration) != {"features", "classes", "source"}:
+        raise ValueError(f"{name} must have the fields features, classes and source, got {calibration!r:.80}")
+    if calibration["features"] not in (list(PRESENCE_FEATURES), PRESENCE_FEATURES):
+        raise ValueError(
+            f"{name}.features must be {list(PRESENCE_FEATURES)}, got {calibration['features']!r:.80}: "
+            "calibrate the model anew"
+        )
+    classes = calibration["classes"]
+    if not isinstance(classes, Mapping) or set(classes) != set(LANDMARK_NAMES):
+        raise ValueError(f"{name}.classes must be {', '.join(LANDMARK_NAMES)}, got {classes!r:.80}")
+    for landmark, fields in classes.items():
+        where = f"{name}.classes.{landmark}"
+        if not isinstance(fields, Mapping) or set(fields) != {"weights", "bias", "threshold"}:
+            raise ValueError(f"{where} must have the fields weights, bias and threshold, got {fields!r:.80}")
+        weights = fields["weights"]
+        if not isinstance(weights, list | tuple) or len(weights) != len(PRESENCE_FEATURES):
+            raise ValueError(
+                f"{where}.weights must be {len(PRESENCE_FEATURES)} number(s), got {weights!r:.80}"
+            )
+        for field, value in (*(("weights", weight) for weight in weights), ("bias", fields["bias"])):
+            if not _is_number(value):
+                raise ValueError(f"{where}.{field}: must be finite, got {value!r:.80}")
+        if not _is_number(fields["threshold"]) or not 0 <= fields["threshold"] <= 1:
+            raise ValueError(f"{where}.threshold must be within 0..1, got {fields['threshold']!r:.80}")
+    if not isinstance(calibration["source"], Mapping):
+        raise ValueError(f"{name}.source must be a mapping, got {calibration['source']!r:.80}")
+    try:
+        return json.loads(json.dumps(calibration, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}.source cannot be JSON: {error}") from error
+
+
+def _classes(calibration: Mapping[str, Any]) -> list[dict[str, Any]]:
+    checked = check_presence_calibration(calibration)
+    return [checked["classes"][name] for name in LANDMARK_NAMES]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+__all__ = [
+    "PRESENCE_FEATURES",
+    "TOP_SHARE",
+    "absent_suppressed",
+    "check_presence_calibration",
+    "presence_features",
+    "presence_probability",
+]
