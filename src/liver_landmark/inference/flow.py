@@ -134,10 +134,14 @@ def predict_jobs(
         prediction.milliseconds["read"] = item.read_ms
         return finish(SeenFrame(item.job, item.frame, prediction, item.state))
 
-    prepared = ordered_map(prepare, jobs, workers, _job_pixels, _PIXELS_AHEAD)
-    seen = _forward(predictor, in_background(prepared, batch_size), batch_size)
-    made = ordered_map(make, in_background(seen, batch_size), workers, _item_pixels, _PIXELS_AHEAD)
-    with closing(made):
+    # Closed from the end to the beginning: each stops its threads and waits for them.
+    with (
+        closing(ordered_map(prepare, jobs, workers, _job_pixels, _PIXELS_AHEAD)) as prepared,
+        closing(in_background(prepared, batch_size)) as waiting,
+        closing(_forward(predictor, waiting, batch_size)) as seen,
+        closing(in_background(seen, batch_size)) as outputs,
+        closing(ordered_map(make, outputs, workers, _item_pixels, _PIXELS_AHEAD)) as made,
+    ):
         yield from made
 
 
@@ -153,15 +157,14 @@ def _forward(predictor: LandmarkPredictor, items: Iterator[Any], batch_size: int
     """Fills in the outputs, a batch at a time; what is no frame keeps its place between them."""
     waiting: list[Any] = []
     frames = 0
-    with closing(items):
-        for item in items:
-            waiting.append(item)
-            frames += isinstance(item, _InFlight)
-            # Without a frame to wait for there is nothing to hold the rest back for.
-            if frames == batch_size or frames == 0:
-                yield from _with_outputs(predictor, waiting)
-                waiting, frames = [], 0
-        yield from _with_outputs(predictor, waiting)
+    for item in items:
+        waiting.append(item)
+        frames += isinstance(item, _InFlight)
+        # Without a frame to wait for there is nothing to hold the rest back for.
+        if frames == batch_size or frames == 0:
+            yield from _with_outputs(predictor, waiting)
+            waiting, frames = [], 0
+    yield from _with_outputs(predictor, waiting)
 
 
 def _with_outputs(predictor: LandmarkPredictor, items: Sequence[Any]) -> Sequence[Any]:
