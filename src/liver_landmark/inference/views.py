@@ -22,6 +22,8 @@ class AveragedViews:
     """Which views of a frame are averaged: every scale, and each of them mirrored too with `flip`.
 
     The landmarks have no sides (a mirrored ridge is a ridge), so that mirroring needs no change of classes.
+    Whether averaging helps depends on the views that the model was trained with, and has to be measured: the
+    quick start's loses by it (docs/results/test_time_cpu.md).
 
     Attributes:
         flip: Average with the view mirrored left to right, which doubles the forward passes.

@@ -105,8 +105,7 @@ def absent_suppressed(logits: Tensor, calibration: Mapping[str, Any] | None) -> 
         ValueError: as `presence_probability`.
     """
     presence = presence_probability(logits, calibration)
-    winners = logits.argmax(dim=1)
-    drawn = torch.stack([(winners == class_id).flatten(1).any(dim=1) for class_id in _CLASS_IDS], dim=1)
+    drawn = _drawn(logits)
     if calibration is None:
         return logits, presence, drawn
     thresholds = presence.new_tensor([fields["threshold"] for fields in _classes(calibration)])
@@ -115,6 +114,17 @@ def absent_suppressed(logits: Tensor, calibration: Mapping[str, Any] | None) -> 
     absent[:, _CLASS_IDS] = ~present
     floor = logits.flatten(1).amin(dim=1) - _SUPPRESSED_BY
     return torch.where(absent[..., None, None], floor[:, None, None, None], logits), presence, present
+
+
+def _drawn(logits: Tensor) -> Tensor:
+    """(B, 3) bool: which landmarks `logits.argmax(dim=1)` holds, several times faster than by it on a CPU."""
+    wins = logits == logits.amax(dim=1, keepdim=True)
+    drawn, taken = [], torch.zeros_like(wins[:, 0])
+    for class_id in range(NUM_CLASSES):
+        # Of equals the first one.
+        drawn.append((wins[:, class_id] & ~taken).flatten(1).any(dim=1))
+        taken |= wins[:, class_id]
+    return torch.stack(drawn, dim=1)[:, _CLASS_IDS]
 
 
 def check_presence_calibration(calibration: Any) -> dict[str, Any] | None:
