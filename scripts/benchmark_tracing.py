@@ -1,19 +1,26 @@
 """How near traced curves come to those that the strokes were drawn along, on synthetic frames, and how fast.
 
     python scripts/benchmark_tracing.py --frames 200 --output outputs/tracing.json
+    OMP_NUM_THREADS=1 python scripts/benchmark_tracing.py --speed --frames 30
 
 Landmarks of unshaded synthetic frames are enlarged to 1920x1080, drawn by a protocol and traced again. Frames
 whose strokes touch each other or themselves are counted apart: a mask does not say everything there. Beside
 it stands plain thinning (scikit-image's skeleton of each class, its pixels as they are).
+
+`--speed` measures processor time instead, of one thread: tracing and overlays of 1920x1080 frames, of masks
+as drawn and as a model gives them (64x64 logits made from them, enlarged), beside plain thinning and a blend
+of the whole frame in floating point on the same machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -24,7 +31,8 @@ from skimage.morphology import skeletonize
 
 from liver_landmark.curves import Protocol, get_protocol, rasterize_landmarks, trace_polylines
 from liver_landmark.data.synthetic import build_patient, frame_landmarks, get_domain
-from liver_landmark.model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES
+from liver_landmark.inference import draw_overlay
+from liver_landmark.model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES, NUM_CLASSES, PALETTE
 
 WIDTH, HEIGHT = 1920, 1080
 # What is rendered: the enlarged frame's size by a whole number.
@@ -101,6 +109,11 @@ def compare(truth: list[np.ndarray], traced: list[np.ndarray]) -> dict[str, list
     return distances
 
 
+def thinned_classes(mask: np.ndarray) -> dict[str, np.ndarray]:
+    """(N, 2) px of each class's skeleton as scikit-image gives it."""
+    return {name: np.argwhere(skeletonize(mask == LABEL2ID[name]))[:, ::-1] for name in LANDMARK_NAMES}
+
+
 def measure(frames: list[tuple[str, list[dict]]], protocol: Protocol) -> dict[str, object]:
     """Traces the frames; what came out, over all of their curves."""
     pooled: dict[str, list[float]] = {"to_truth": [], "to_traced": [], "ends": [], "backward": []}
@@ -113,7 +126,7 @@ def measure(frames: list[tuple[str, list[dict]]], protocol: Protocol) -> dict[st
         traced = trace_polylines(mask)
         tracing_ms.append((time.perf_counter() - start) * 1e3)
         start = time.perf_counter()
-        thinned = {name: np.argwhere(skeletonize(mask == LABEL2ID[name]))[:, ::-1] for name in LANDMARK_NAMES}
+        thinned = thinned_classes(mask)
         thinning_ms.append((time.perf_counter() - start) * 1e3)
         for name in LANDMARK_NAMES:
             true = [np.asarray(mark["points"]) for mark in landmarks if mark["category"] == name]
@@ -174,14 +187,80 @@ def run(count: int, protocol: Protocol, seed: int) -> dict[str, object]:
     }
 
 
+def as_predicted(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A class map from 64x64 logits, as a small model gives it: blurred, a little noisy, enlarged."""
+    logits = np.stack([mask == class_id for class_id in range(NUM_CLASSES)]).astype(np.float32)
+    small = np.stack([cv2.resize(plane, (64, 64), interpolation=cv2.INTER_AREA) for plane in logits])
+    small[0] -= 0.25  # thin strokes cover less than half of most blocks
+    small += rng.normal(0, 0.05, small.shape).astype(np.float32)
+    large = [cv2.resize(plane, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR) for plane in small]
+    return np.argmax(large, axis=0).astype(np.uint8)
+
+
+def blended(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The plain way to lay colours over a frame: every pixel of it, in floating point."""
+    share = np.where((mask > 0) & (mask < NUM_CLASSES), 0.4, 0.0)[..., None]
+    return np.rint((1 - share) * frame + share * PALETTE[mask]).astype(np.uint8)
+
+
+def cpu_ms(work: Callable[[], object], repeats: int = 5) -> float:
+    """Least processor time of a few calls: other work on the machine can only add to it."""
+    spent = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        spent.append(time.process_time() - start)
+    return min(spent) * 1e3
+
+
+def run_speed(count: int, protocol: Protocol, seed: int) -> dict[str, object]:
+    """Median processor times over `count` frames, milliseconds, one thread."""
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng(seed)
+    frame = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    spent: dict[str, dict[str, list[float]]] = {kind: defaultdict(list) for kind in ("drawn", "as_predicted")}
+    for _, landmarks in itertools.islice((item for item in synthetic_frames(seed) if item[1]), count):
+        drawn = rasterize_landmarks(landmarks, WIDTH, HEIGHT, protocol)
+        for kind, mask in (("drawn", drawn), ("as_predicted", as_predicted(drawn, rng))):
+            curves = trace_polylines(mask)
+            works = {
+                "tracing": lambda mask=mask: trace_polylines(mask),
+                "plain_thinning": lambda mask=mask: [
+                    skeletonize(mask == LABEL2ID[name]) for name in LANDMARK_NAMES
+                ],
+                "overlay": lambda mask=mask: draw_overlay(frame, mask),
+                "overlay_with_curves": lambda mask=mask, curves=curves: draw_overlay(
+                    frame, mask, curves=curves
+                ),
+                "plain_blend": lambda mask=mask: blended(frame, mask),
+            }
+            for name, work in works.items():
+                spent[kind][name + "_ms"].append(cpu_ms(work, 2 if name.startswith("plain") else 5))
+            spent[kind]["curves"].append(len(curves))
+    return {
+        kind: {name: round(float(np.median(values)), 1) for name, values in measured.items()}
+        | {
+            "thinning_to_tracing": round(
+                float(np.median(measured["plain_thinning_ms"]) / np.median(measured["tracing_ms"])), 1
+            ),
+            "blend_to_overlay": round(
+                float(np.median(measured["plain_blend_ms"]) / np.median(measured["overlay_ms"])), 1
+            ),
+        }
+        for kind, measured in spent.items()
+    } | {"frames": count, "size": f"{WIDTH}x{HEIGHT}", "machine": platform.processor() or platform.machine()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=200, help="of each kind (default: %(default)s)")
     parser.add_argument("--protocol", default="d2gpland", help="how strokes are drawn (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--speed", action="store_true", help="measure processor time, not distances")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
-    figures = run(options.frames, get_protocol(options.protocol), options.seed)
+    measured = run_speed if options.speed else run
+    figures = measured(options.frames, get_protocol(options.protocol), options.seed)
     text = json.dumps(figures, indent=2)
     print(text)
     if options.output:

@@ -51,7 +51,7 @@ def test_the_extras_are_those_that_are_documented():
     assert set(REQUIREMENTS) == {"", "train", "demo", "sam2", "bench", "dev"}
 
 
-@pytest.mark.parametrize("extra", ["", "train", "bench", "dev"])
+@pytest.mark.parametrize("extra", ["", "train", "demo", "bench", "dev"])
 def test_constraints_pin_every_direct_dependency_within_its_range(extra):
     pins = pinned_versions()
     for requirement in REQUIREMENTS[extra]:
@@ -60,7 +60,7 @@ def test_constraints_pin_every_direct_dependency_within_its_range(extra):
         assert requirement.specifier.contains(pins[name]), f"{requirement} excludes {pins[name]}"
 
 
-@pytest.mark.parametrize("extra", ["", "train", "bench", "dev"])
+@pytest.mark.parametrize("extra", ["", "train", "demo", "bench", "dev"])
 def test_every_range_has_a_lower_bound(extra):
     for requirement in REQUIREMENTS[extra]:
         operators = {specifier.operator for specifier in requirement.specifier}
@@ -121,7 +121,10 @@ def test_all_that_is_imported_is_declared():
 
 def test_prediction_needs_no_extra():
     folders = ("model", "curves", "inference")
-    modules = ("cli", "cli_options", "__init__", "atomic_files", "frame_files")
+    modules = (
+        *("cli", "cli_options", "cli_predict", "cli_stream", "__init__"),
+        *("atomic_files", "background", "folder_lock", "frame_files"),
+    )
     # The parser of commands that import their extra when they run.
     lazy = ("cli_data",)
     files = [path for folder in folders for path in (PACKAGE / folder).rglob("*.py")]

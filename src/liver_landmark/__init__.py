@@ -5,6 +5,14 @@ Importing this package registers the model with transformers' Auto classes, and 
 to tell it from.
 """
 
+import os
+import sys
+
+if "torch" not in sys.modules:
+    # OpenMP threads that wait actively collapse when anything else uses a core, as decoding does beside the
+    # model. Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation
 from transformers.pipelines import PIPELINE_REGISTRY
 

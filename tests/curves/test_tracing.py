@@ -185,6 +185,18 @@ def test_scores_are_means_across_the_stroke_at_each_point() -> None:
     np.testing.assert_allclose(curve.scores[inner], expected[inner], atol=0.012)
     assert curve.scores.shape == (len(curve.points),)
     assert trace_polylines(mask)[0].scores is None
+    # The same from a function, which is asked for what there is only, in any float type.
+    asked = []
+
+    def scores_of(name: str) -> np.ndarray:
+        asked.append(name)
+        return scores[2].astype(np.float64)
+
+    [again] = trace_polylines(mask, scores=scores_of, tolerance_px=0)
+    assert asked == ["silhouette"]
+    np.testing.assert_allclose(again.scores, curve.scores, atol=1e-6)
+    with pytest.raises(ValueError, match="scores of silhouette must be"):
+        trace_polylines(mask, scores=lambda name: scores[2, 1:])
 
 
 def test_the_tolerance_bounds_what_simplifying_moves() -> None:
@@ -201,8 +213,9 @@ def test_the_tolerance_bounds_what_simplifying_moves() -> None:
 
 def test_short_curves_are_left_out() -> None:
     mask = draw(("ridge", [(100, 100), (110, 100)]), ("ridge", [(100, 300), (160, 300)]))
-    assert [round(curve.length_px) for curve in trace_polylines(mask)] == [60]
-    assert sorted(round(c.length_px) for c in trace_polylines(mask, min_length_px=0)) == [10, 60]
+    assert [curve.length_px for curve in trace_polylines(mask)] == [pytest.approx(60, abs=2)]
+    lengths = sorted(curve.length_px for curve in trace_polylines(mask, min_length_px=0))
+    assert lengths == [pytest.approx(10, abs=3), pytest.approx(60, abs=2)]
     assert trace_polylines(mask, min_length_px=61) == []
     specks = np.zeros((40, 60), np.uint8)
     specks[10:12, 10:14] = specks[20:22, 30:34] = 1
@@ -265,6 +278,24 @@ def test_any_mask_gives_curves_within_it(seed: int, height: int, width: int, sha
         assert (curve.points <= np.array([width, height]) - 0.5 + 1e-3).all()
     again = trace_polylines(mask.copy(), min_length_px=0)
     assert all(np.array_equal(a.points, b.points) for a, b in zip(curves, again, strict=True))
+
+
+def test_a_straight_lines_bias_is_far_below_a_px() -> None:
+    # Drawn by whole rows, without OpenCV's rounding: the middle of rows 100 to 129 is 114.5.
+    mask = np.zeros((300, 500), np.uint8)
+    mask[100:130, 50:450] = 1
+    points = only(mask, tolerance_px=0)
+    inner = points[(points[:, 0] > 90) & (points[:, 0] < 410)]
+    assert np.abs(inner[:, 1] - 114.5).max() < 0.05
+
+
+def test_views_and_read_only_masks_are_traced_as_their_copies_are() -> None:
+    mask = draw(("ridge", LINES["bent"]), ("ligament", [(60, 250), (300, 200)]))
+    mask.flags.writeable = False
+    for view in (mask, mask[:, ::-1], mask.T, mask[5:, 7:]):
+        traced, again = trace_polylines(view), trace_polylines(np.array(view, order="C"))
+        assert len(traced) == 2
+        assert all(np.array_equal(a.points, b.points) for a, b in zip(traced, again, strict=True))
 
 
 def test_what_is_no_mask_is_refused() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from liver_landmark.curves import TracedPolyline
 from liver_landmark.inference import draw_overlay
-from liver_landmark.model.landmarks_liver_landmark import LANDMARKS
+from liver_landmark.inference.overlay import draw_heat_map
+from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS, PALETTE
 
 FRAME = np.random.default_rng(0).integers(0, 256, (120, 200, 3), dtype=np.uint8)
 
@@ -67,6 +69,116 @@ def test_a_frame_smaller_than_the_legend_is_drawn():
     assert draw_overlay(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1), np.uint8)).shape == (1, 1, 3)
 
 
+def test_views_and_read_only_arrays_are_drawn_as_their_copies_are():
+    frame, mask = FRAME.copy(), block_mask(3)
+    frame.flags.writeable = mask.flags.writeable = False
+    turned = np.ascontiguousarray(frame[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
+    np.testing.assert_array_equal(draw_overlay(frame[:, ::-1], mask[:, ::-1]), draw_overlay(*turned))
+    np.testing.assert_array_equal(
+        draw_overlay(frame.transpose(1, 0, 2), mask.T)[0],
+        draw_overlay(FRAME.transpose(1, 0, 2).copy(), mask.T)[0],
+    )
+    probability = np.linspace(0, 1, 24000).reshape(120, 200)
+    np.testing.assert_array_equal(
+        draw_heat_map(frame[:, ::-1], probability[:, ::-1]), draw_heat_map(frame, probability)[:, ::-1]
+    )
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 0.37, 0.5, 1.0])
+def test_the_blend_is_within_a_level_of_floating_point(alpha):
+    rng = np.random.default_rng(1)
+    mask = np.zeros((120, 200), np.uint8)
+    for class_id, top in ((1, 10), (2, 45), (3, 80), (255, 100)):
+        mask[top : top + 30, 20 + top : 150 + top // 2] = class_id
+    # Outlines aside, one px wide here and at most two px from an edge.
+    edges = np.zeros_like(mask, dtype=bool)
+    for axis in (0, 1):
+        for shift in (-2, -1, 1, 2):
+            edges |= np.roll(mask, shift, axis) != mask
+    colored = ((mask > 0) & (mask < 4))[..., None]
+    frame = rng.integers(0, 256, (120, 200, 3), dtype=np.uint8)
+    expected = np.where(colored, (1 - alpha) * frame + alpha * PALETTE[mask], frame)
+    drawn = draw_overlay(frame, mask, alpha=alpha, legend=False)
+    assert np.abs(drawn - expected)[~edges].max() <= 1.0
+    assert (~edges & colored[..., 0]).sum() > 5000
+
+
+def line(name: str) -> TracedPolyline:
+    return TracedPolyline(name, np.array([(200, 300.0), (1700, 300), (1700, 800)], np.float32), 30.0)
+
+
+def test_curves_are_drawn_in_their_colour_with_a_dark_edge_and_without_a_mask():
+    frame = np.full((1080, 1920, 3), 150, np.uint8)
+    drawn = draw_overlay(frame, None, legend=False, curves=[line("silhouette")])
+    column = drawn[:, 1000].astype(int)
+    assert (column[300] == (0, 255, 0)).all()
+    changed = np.flatnonzero((column != 150).any(-1))
+    # A line of 4 px, an edge of 2 on either side, and half of a soft one.
+    assert 7 <= len(changed) <= 11
+    assert abs(changed.mean() - 300) <= 0.5
+    assert column[changed].sum(-1).min() < 100
+    assert np.array_equal(drawn[:, :180], frame[:, :180])
+    assert np.array_equal(draw_overlay(frame, None, legend=False), frame)
+
+
+def test_only_the_landmarks_that_are_asked_for_are_drawn():
+    mask = block_mask(1)
+    mask[10:30, 120:180] = 3
+    both = draw_overlay(FRAME, mask, legend=False)
+    one = draw_overlay(FRAME, mask, legend=False, landmarks=("ligament",))
+    np.testing.assert_array_equal(one[:50], both[:50])
+    np.testing.assert_array_equal(one[50:], FRAME[50:])
+    frame = np.full((1080, 1920, 3), 150, np.uint8)
+    curves = [line("ridge")]
+    assert np.array_equal(draw_overlay(frame, None, legend=False, landmarks=(), curves=curves), frame)
+    # The legend has a row for each.
+    rows = [
+        np.flatnonzero((draw_overlay(frame, None, landmarks=LANDMARK_NAMES[:count]) != 150).any((1, 2))).max()
+        for count in (1, 2, 3)
+    ]
+    assert rows[0] < rows[1] < rows[2]
+
+
+def test_the_legend_counts_a_curve_as_found():
+    frame = np.zeros((540, 960, 3), np.uint8)
+    red = [
+        (draw_overlay(frame, None, curves=curves)[:100, :100] == (255, 0, 0)).all(-1).sum()
+        for curves in ([], [line("ridge")])
+    ]
+    assert red[1] > 1.5 * red[0] > 0
+
+
+def test_a_heat_map_shows_tissue_where_nothing_is_and_yellow_where_all_is():
+    probability = np.zeros((120, 200))
+    probability[:, 100:] = 1.0
+    probability[:, 90:100] = 0.5
+    drawn = draw_heat_map(FRAME, probability, alpha=0.8)
+    np.testing.assert_array_equal(drawn[:, :90], FRAME[:, :90])
+    # Viridis ends in (253, 231, 37).
+    expected = 0.2 * FRAME[:, 100:] + 0.8 * np.array([253, 231, 37])
+    assert np.abs(drawn[:, 100:] - expected).max() <= 2
+    # Its middle is (33, 145, 140).
+    expected = 0.6 * FRAME[:, 90:100] + 0.4 * np.array([33, 145, 140])
+    assert np.abs(drawn[:, 90:100] - expected).max() <= 3
+    narrow = draw_heat_map(FRAME, probability.astype(np.float16), alpha=0.8)
+    assert np.abs(narrow.astype(int) - drawn).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("probability", "options", "message"),
+    [
+        (np.zeros((119, 200)), {}, "probability must be"),
+        (np.zeros((120, 200), np.uint8), {}, "probability must be"),
+        (np.full((120, 200), 1.2), {}, "between 0 and 1"),
+        (np.full((120, 200), np.nan), {}, "between 0 and 1"),
+        (np.zeros((120, 200)), {"alpha": -1}, "alpha must lie"),
+    ],
+)
+def test_what_is_no_probability_is_refused(probability, options, message):
+    with pytest.raises(ValueError, match=message):
+        draw_heat_map(FRAME, probability, **options)
+
+
 @pytest.mark.parametrize(
     ("frame", "mask", "options", "message"),
     [
@@ -75,6 +187,7 @@ def test_a_frame_smaller_than_the_legend_is_drawn():
         (FRAME, block_mask(1)[1:], {}, "mask must be"),
         (FRAME, block_mask(1).astype(int), {}, "mask must be"),
         (FRAME, block_mask(1), {"alpha": 1.5}, "alpha must lie"),
+        (FRAME, block_mask(1), {"landmarks": ("liver",)}, "'liver' is none of ridge, silhouette"),
     ],
 )
 def test_wrong_arguments_are_refused(frame, mask, options, message):

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from liver_landmark.curves.exchange import read_landmarks
@@ -316,3 +317,21 @@ def test_averaged_views_leave_a_variance_map(inputs, tmp_path):
     run(plain, inputs / "picture1.png", tmp_path / "plain")
     masks = [np.asarray(Image.open(tmp_path / name / "picture1_mask.png")) for name in ("out", "plain")]
     assert (masks[0] != masks[1]).mean() < 0.01
+
+
+def test_a_mask_of_noise_is_kept_and_has_no_curves(inputs, tmp_path):
+    class SeesNoise(SeesColours):
+        def forward(self, pixel_values):
+            outputs = super().forward(pixel_values)
+            noise = torch.rand(pixel_values.shape[-2:], generator=torch.Generator().manual_seed(0)) < 0.4
+            outputs.logits[:, 1] += 9.0 * noise
+            return outputs
+
+    predictor = LandmarkPredictor(SeesNoise(), tiny_processor(256), revision="test")
+    Image.fromarray(coloured(1, 768, 768)).save(inputs / "picture1.png")
+    report = run(predictor, inputs / "picture1.png", tmp_path / "out", curves=("labelme", "cvat"))
+    assert report.failed == []
+    [row] = rows_of(tmp_path / "out" / "predictions.jsonl")
+    assert row["curves"] == []
+    assert "noise" in row["curves_refused"]
+    assert (tmp_path / "out" / "picture1_mask.png").is_file()

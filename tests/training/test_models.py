@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 from liver_landmark import LiverLandmarkForSemanticSegmentation
+from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from liver_landmark.training.models import build_model
 from liver_landmark.training.recipe import ModelConfig
 from tiny_datasets import tiny_processor
@@ -40,6 +42,20 @@ def test_whole_model_from_a_folder(saved_model: Path) -> None:
     for name, tensor in tiny_model(seed=3).state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name
     assert processor.size["height"] == 96
+
+
+def test_a_calibration_is_not_carried_into_other_weights(tmp_path: Path) -> None:
+    landmark = {"weights": [1.0], "bias": 0.0, "threshold": 0.5}
+    calibration = {
+        "features": ["top"],
+        "classes": {name: landmark for name in LANDMARK_NAMES},
+        "source": {"dataset": "before"},
+    }
+    tiny_model(presence_calibration=calibration).save_pretrained(tmp_path / "calibrated")
+    tiny_processor().save_pretrained(tmp_path / "calibrated")
+    assert AutoConfig.from_pretrained(tmp_path / "calibrated").presence_calibration is not None
+    model, _ = build_model(ModelConfig(init=str(tmp_path / "calibrated")))
+    assert model.config.presence_calibration is None
 
 
 def test_half_precision_weights_become_float32(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import cv2
@@ -15,6 +16,8 @@ import numpy as np
 from skimage.morphology import skeletonize
 
 from .chains import PieceEnd, order_chains
+from .pixel_graph import read_pixel_graph
+from .polyline import arc_lengths
 
 # In half stroke widths at the fork: a shorter branch is a bump of the stroke's edge; forks that are nearer to
 # each other are one crossing (two strokes that cross at 90° give two forks up to one width apart).
@@ -23,7 +26,6 @@ _BUMP, _CROSSING = 1.5, 2.5
 _DIRECTION_FROM, _DIRECTION_TO = 1.0, 4.0
 # Two branches of a fork are one curve if it turns by less than 70° there.
 _LEAST_ALIGNMENT = np.cos(np.deg2rad(70))
-_NEIGHBOURS = [(-1, -1), (0, -1), (1, -1), (-1, 0), (1, 0), (-1, 1), (0, 1), (1, 1)]
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,7 @@ class _Branch:
 
     @property
     def length_px(self) -> float:
-        return _length(self.points)
-
-
-def _length(points: np.ndarray) -> float:
-    return float(np.hypot(*np.diff(points, axis=0).T).sum())
+        return float(arc_lengths(self.points)[-1])
 
 
 def skeleton_paths(plane: np.ndarray) -> list[SkeletonPath]:
@@ -66,17 +64,14 @@ def skeleton_paths(plane: np.ndarray) -> list[SkeletonPath]:
 
     Returns:
         Paths in no particular order; an isolated dot is a path of one point.
+
+    Raises:
+        NoisyMaskError: the skeleton has so many ends and forks that these are no strokes.
     """
     skeleton = skeletonize(plane)
     if not skeleton.any():
         return []
-    # Beyond the frame nothing is known to be background.
-    half_width = cv2.distanceTransform(
-        cv2.copyMakeBorder(plane.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE),
-        cv2.DIST_L2,
-        cv2.DIST_MASK_PRECISE,
-    )[1:-1, 1:-1]
-    graph = _Graph(skeleton, half_width)
+    graph = _Graph(skeleton, plane)
     graph.prune_bumps()
     graph.merge_crossings()
     return graph.curves()
@@ -85,69 +80,25 @@ def skeleton_paths(plane: np.ndarray) -> list[SkeletonPath]:
 class _Graph:
     """Branches between nodes; a node is where a branch ends or several meet."""
 
-    def __init__(self, skeleton: np.ndarray, half_width: np.ndarray) -> None:
-        self.half_width = half_width
-        self.positions: list[np.ndarray] = []
+    def __init__(self, skeleton: np.ndarray, plane: np.ndarray) -> None:
+        self.plane = plane
+        pixels = read_pixel_graph(skeleton)
+        self.positions = pixels.positions
+        self.rings = pixels.rings
         self.branches: dict[int, _Branch] = {}
         # Node -> the (branch, which end of it) that meet there.
         self.ends: dict[int, list[PieceEnd]] = defaultdict(list)
-        self.rings: list[np.ndarray] = []
         self._added = 0
-        self._read(skeleton)
+        for nodes, points in pixels.branches:
+            self._add(_Branch(nodes, points))
         self.dots = [place for node, place in enumerate(self.positions) if node not in self.ends]
 
-    def _read(self, skeleton: np.ndarray) -> None:
-        padded = np.pad(skeleton, 1)
-        pixels = [(int(x), int(y)) for y, x in np.argwhere(padded)]
-        around = {
-            (x, y): [(x + dx, y + dy) for dx, dy in _NEIGHBOURS if padded[y + dy, x + dx]] for x, y in pixels
-        }
-        node_of = self._find_nodes(pixels, around)
-        seen: set[tuple[int, int]] = set()
-        for pixel, node in node_of.items():
-            for first in around[pixel]:
-                if first in node_of:
-                    # Nodes side by side; once, from the one with the lower number.
-                    if node < node_of[first]:
-                        self._connect(node, node_of[first], [])
-                elif first not in seen:
-                    walked, end = _walk(pixel, first, around, node_of)
-                    seen.update(walked)
-                    # A clump's own corner is no branch.
-                    if node_of[end] != node or len(walked) > 4:
-                        self._connect(node, node_of[end], walked)
-        for pixel in pixels:
-            if pixel not in node_of and pixel not in seen:
-                ring = [pixel]
-                seen.add(pixel)
-                while following := [other for other in around[ring[-1]] if other not in seen]:
-                    ring.append(following[0])
-                    seen.add(following[0])
-                self.rings.append(np.array([*ring, pixel], dtype=np.float64) - 1.0)
-
-    def _find_nodes(
-        self, pixels: list[tuple[int, int]], around: dict[tuple[int, int], list[tuple[int, int]]]
-    ) -> dict[tuple[int, int], int]:
-        """Pixel -> node. Pixels at which branches meet come in clumps: a clump is one node."""
-        node_of: dict[tuple[int, int], int] = {}
-        for pixel in pixels:
-            if len(around[pixel]) == 2 or pixel in node_of:
-                continue
-            clump, waiting = [], [pixel]
-            node_of[pixel] = len(self.positions)
-            while waiting:
-                here = waiting.pop()
-                clump.append(here)
-                for other in around[here] if len(around[here]) > 2 else ():
-                    if len(around[other]) > 2 and other not in node_of:
-                        node_of[other] = len(self.positions)
-                        waiting.append(other)
-            self.positions.append(np.mean(clump, axis=0) - 1.0)
-        return node_of
-
-    def _connect(self, start: int, end: int, pixels: list[tuple[int, int]]) -> None:
-        inner = np.array(pixels, dtype=np.float64).reshape(-1, 2) - 1.0
-        self._add(_Branch((start, end), np.vstack([self.positions[start], inner, self.positions[end]])))
+    @cached_property
+    def half_width(self) -> np.ndarray:
+        """(H, W) px to the stroke's edge; asked for only where branches meet, which most strokes' do not."""
+        # Beyond the frame nothing is known to be background.
+        bordered = cv2.copyMakeBorder(self.plane.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+        return cv2.distanceTransform(bordered, cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
 
     def _add(self, branch: _Branch) -> None:
         self.branches[self._added] = branch
@@ -219,7 +170,7 @@ class _Graph:
     def _direction(self, branch: _Branch, side: int, half_width: float) -> np.ndarray:
         """Unit vector from a node into one of its branches."""
         points = branch.points if side == 0 else branch.points[::-1]
-        along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+        along = arc_lengths(points)
         near, far = np.searchsorted(along, [_DIRECTION_FROM * half_width, _DIRECTION_TO * half_width])
         far = min(far, len(points) - 1)
         near = min(near, far - 1)
@@ -230,7 +181,9 @@ class _Graph:
         """End of a branch -> the end that goes on from it, the straightest continuations first."""
         partner: dict[PieceEnd, PieceEnd] = {}
         for node, meeting in self.ends.items():
-            half_width = self._half_width_at(node) if meeting else 0.0
+            if len(meeting) < 2:
+                continue
+            half_width = self._half_width_at(node)
             directions = {end: self._direction(self.branches[end[0]], end[1], half_width) for end in meeting}
             pairs = [
                 (float(directions[one] @ directions[other]), one, other)
@@ -253,18 +206,3 @@ class _Graph:
             free = (len(self.ends[outer[0]]) == 1, len(self.ends[outer[1]]) == 1)
             paths.append(SkeletonPath(points, free, closed))
         return paths + [SkeletonPath(dot[None], (True, True)) for dot in self.dots]
-
-
-def _walk(
-    start: tuple[int, int],
-    first: tuple[int, int],
-    around: dict[tuple[int, int], list[tuple[int, int]]],
-    node_of: dict[tuple[int, int], int],
-) -> tuple[list[tuple[int, int]], tuple[int, int]]:
-    """Follows pixels with two neighbours from a node's pixel to the next node's."""
-    walked, before, here = [], start, first
-    while here not in node_of:
-        walked.append(here)
-        one, other = around[here]
-        before, here = here, (other if one == before else one)
-    return walked, here

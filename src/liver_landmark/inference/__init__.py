@@ -5,7 +5,7 @@ from .inputs import collect_inputs
 from .iterate import FileFrame, iterate_predictions
 from .loading import ModelLoadError, load_model_and_processor
 from .options import PredictionOptions
-from .overlay import draw_overlay
+from .overlay import draw_heat_map, draw_overlay
 from .prediction import FramePrediction
 from .predictor import LandmarkPredictor
 from .run import RunListener, predict_files
@@ -27,6 +27,7 @@ __all__ = [
     "VideoError",
     "VideoLimits",
     "collect_inputs",
+    "draw_heat_map",
     "draw_overlay",
     "iterate_predictions",
     "load_model_and_processor",

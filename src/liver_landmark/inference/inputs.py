@@ -110,6 +110,9 @@ def kind_of(file: Path) -> Kind:
         with suppress(OSError), file.open("rb") as opened:
             beginning = opened.read(_TRANSPORT_PACKET + 1)
     by_suffix: Kind = "video" if file.suffix.lower() in VIDEO_SUFFIXES else "picture"
+    # A bare stream of JPEGs begins as one of them does.
+    if file.suffix.lower() == ".mjpeg" and beginning.startswith(b"\xff\xd8\xff"):
+        return "video"
     if _begins(beginning, _PICTURE_BEGINNINGS) or beginning[4:12] in [b"ftyp" + b for b in _HEIF_BRANDS]:
         return "picture"
     packets = beginning[::_TRANSPORT_PACKET] == b"GG"

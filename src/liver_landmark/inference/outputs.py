@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from ..atomic_files import atomic_path, write_png
-from ..curves import TracedPolyline
+from ..curves import NoisyMaskError, TracedPolyline
 from ..curves.exchange import FrameAnnotation, write_landmarks
 from ..model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES
 from .flow import FailedFrame, SeenFrame
@@ -109,8 +109,11 @@ def _write_frame(output: Path, seen: SeenFrame, options: PredictionOptions) -> W
 
     start = time.perf_counter()
     if options.curves:
-        curves = prediction.curves()
-        row["curves"] = [_curve_row(curve) for curve in curves]
+        try:
+            row["curves"] = [_curve_row(curve) for curve in prediction.curves()]
+        except NoisyMaskError as error:
+            # One bad frame is no reason to end a video: its mask is what the model says.
+            row |= {"curves": [], "curves_refused": str(error)}
         milliseconds["curves"] = (time.perf_counter() - start) * 1e3
     start = time.perf_counter()
     overlay = None

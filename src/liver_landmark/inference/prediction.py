@@ -71,6 +71,9 @@ class FramePrediction:
         Args:
             tolerance_px: A point is left out where the polyline stays this near to it.
             with_scores: Give each point the probability across its stroke.
+
+        Raises:
+            NoisyMaskError: a mask of so many pieces that they are no strokes.
         """
         if not self.mask.any():
             return []

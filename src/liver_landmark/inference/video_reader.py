@@ -36,7 +36,8 @@ _CONTAINERS = (
 )
 # A video whose last frame comes this much earlier than its duration says was cut off.
 _CUT_OFF_S = 1.0
-# Frames' own threads: more than a few only hold more frames in memory.
+# Threads within a frame. Several frames side by side are no choice: where damage ends one of them, those that
+# refer to it wait for ever in some of FFmpeg's decoders (H.264).
 _DECODING_THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -108,7 +109,7 @@ class VideoReader:
         if context is None:
             raise VideoError(f"{path}: its video codec is not known here")
         _check_size(path, context.width, context.height, limits)
-        context.thread_type, context.thread_count = "AUTO", _DECODING_THREADS
+        context.thread_type, context.thread_count = "SLICE", _DECODING_THREADS
         # Without this, damage is painted over with what lies around it.
         context.options = {"err_detect": "explode"}
         self.time_base = Fraction(self._stream.time_base or Fraction(1, 90000))
@@ -150,7 +151,8 @@ class VideoReader:
                 for frame in packet.decode():
                     if frame.is_corrupt:
                         raise VideoError(f"{self.path}: damaged at frame {index}")
-                    end_s = frame.time or 0.0
+                    # Shown until then: in a video of few frames a second the last one is long.
+                    end_s = (frame.time or 0.0) + float((frame.duration or 0) * self.time_base)
                     yield frame
                     index += 1
         except (FFmpegError, EOFError) as error:
@@ -203,6 +205,11 @@ class VideoReader:
         turns = _quarter_turns(frame)
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
+    def close(self) -> None:
+        """Lets go of the decoder; `open_video` does it."""
+        self._decoded.close()
+        self._first = None
+
     def skip(self, frames: int) -> Iterator[VideoFrame]:
         """The frames from that index on; those before are decoded, which is exact where seeking is not."""
         for frame in self:
@@ -237,7 +244,9 @@ def open_video(path: Path | str, limits: VideoLimits | None = None) -> Iterator[
             reader = VideoReader(path, container, limits)
         except FFmpegError as error:
             raise VideoError(f"{path}: not a readable video: {_reason(error)}") from error
-        yield reader
+        # Left before the end, the decoder would keep its frames until the collector comes.
+        with closing(reader):
+            yield reader
 
 
 def _reason(error: Exception) -> str:

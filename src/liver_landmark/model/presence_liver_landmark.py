@@ -1,9 +1,9 @@
 """Is a landmark in the frame at all? A probability for each, calibrated where the model has a calibration.
 
 Logits always have a likeliest place for a landmark, shown or not. What tells the two apart is how likely that
-place is: the *score* of a landmark is its mean probability over the 1 % of the frame where it is likeliest,
-about the area of one stroke. A calibration turns the score into a probability (Platt scaling, a logistic
-regression on the score's logit) and names the threshold below which the landmark is taken to be absent.
+place is: the *evidence* for a landmark is its mean probability over the 1 % of the frame where it is
+likeliest, about the area of one stroke. A calibration turns the evidence into a probability (Platt scaling, a
+logistic regression on its logit) and names the threshold below which the landmark is taken to be absent.
 
 A calibration is a dict as JSON holds it, the field `presence_calibration` of the model's configuration;
 scripts/calibrate.py makes it:
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS, NUM_CLASSES
 
-# "top": the logit of the score. A calibration names the features that it was made for.
+# "top": the logit of the evidence. A calibration names the features that it was made for.
 PRESENCE_FEATURES: tuple[str, ...] = ("top",)
 # About the area of one stroke. On synthetic frames 0.2 % tells absent from shown worse, and 0.5 to 2 % alike.
 TOP_SHARE = 0.01
@@ -47,7 +47,7 @@ def presence_features(logits: Tensor) -> Tensor:
         logits: (B, 4, h, w) logits or log-probabilities.
 
     Returns:
-        (B, 3, 1) float32, landmarks in the order of LANDMARK_NAMES: the logit of the score.
+        (B, 3, 1) float32, landmarks in the order of LANDMARK_NAMES: the logit of the evidence.
 
     Raises:
         ValueError: logits of another shape, or not all finite.
@@ -59,8 +59,8 @@ def presence_features(logits: Tensor) -> Tensor:
         raise ValueError("logits: not all values are finite")
     probabilities = logits.softmax(dim=1)[:, _CLASS_IDS].flatten(2)
     count = max(1, round(TOP_SHARE * probabilities.shape[2]))
-    score = probabilities.topk(count, dim=2, sorted=False).values.mean(dim=2)
-    return torch.logit(score, eps=_PROBABILITY_MARGIN)[..., None]
+    evidence = probabilities.topk(count, dim=2, sorted=False).values.mean(dim=2)
+    return torch.logit(evidence, eps=_PROBABILITY_MARGIN)[..., None]
 
 
 def presence_probability(logits: Tensor, calibration: Mapping[str, Any] | None) -> Tensor:
@@ -68,7 +68,7 @@ def presence_probability(logits: Tensor, calibration: Mapping[str, Any] | None) 
 
     Args:
         logits: (B, 4, h, w) logits or log-probabilities.
-        calibration: Of the model's configuration; None gives the score itself, which is not calibrated.
+        calibration: Of the model's configuration; None gives the evidence itself, which is not calibrated.
 
     Returns:
         (B, 3) float32 within 0..1, landmarks in the order of LANDMARK_NAMES.

@@ -39,6 +39,8 @@ def build_model(
         config = LiverLandmarkConfig.from_pretrained(folder)
         processor = LiverLandmarkImageProcessor.from_pretrained(folder)
     config = _with_overrides(config, recipe.overrides)
+    # Of the weights that training starts from, not of those that it ends with.
+    config.presence_calibration = None
     if recipe.init == "random":
         model = LiverLandmarkForSemanticSegmentation(config)
     elif recipe.init == "encoders":

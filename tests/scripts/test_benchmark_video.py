@@ -1,0 +1,86 @@
+"""The video benchmark's measures, on what is known."""
+
+from __future__ import annotations
+
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tiny_videos import moving_frames, read_video, write_video
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parts_on_the_path(repository: Path):
+    sys.path.insert(0, str(repository / "scripts"))
+    yield
+    sys.path.remove(str(repository / "scripts"))
+
+
+def test_steadiness_of_a_strip_that_moves_and_vanishes():
+    from video_benchmark.steadiness import steadiness
+
+    masks = np.zeros((4, 10, 40), np.uint8)
+    # 10 px wide, then 5 further, then still, then gone.
+    for mask, left in zip(masks[:3], (0, 5, 5), strict=True):
+        mask[:, left : left + 10] = 1
+    found = steadiness(masks)
+    assert found["iou_with_the_frame_before_ridge"] == pytest.approx((5 / 15 + 1 + 0) / 3)
+    assert found["iou_with_the_frame_before"] == found["iou_with_the_frame_before_ridge"]
+    assert "iou_with_the_frame_before_ligament" not in found
+    assert found["comes_or_goes_per_100_frames"] == pytest.approx(100 / 3)
+
+
+def test_agreement_with_the_truth():
+    from video_benchmark.steadiness import agreement
+
+    truth = np.zeros((2, 10, 40), np.uint8)
+    truth[:, :, :10] = 2
+    half = truth.copy()
+    half[:, :, :5] = 0
+    found = agreement(list(truth), list(half))
+    assert found["dsc"] == pytest.approx(2 / 3, abs=1e-4)
+    assert found["dsc_silhouette"] == pytest.approx(2 / 3, abs=1e-4)
+    assert "dsc_ridge" not in found
+
+
+def test_truth_is_drawn_where_the_landmarks_are():
+    from video_benchmark.steadiness import true_masks
+
+    marks = [[{"category": "ligament", "points": [[100.0, 200.0], [900.0, 200.0]]}], []]
+    shown, empty = true_masks(marks, 1920, 1080)
+    assert shown[200, 500] == 3
+    assert shown[300, 500] == 0
+    assert not empty.any()
+
+
+def test_memory_is_compared_with_the_early_frame():
+    from video_benchmark.memory import summary
+
+    samples = [(0, 100.0), (290, 500.0), (310, 510.0), (1000, 495.0), (2990, 530.0), (3000, 525.0)]
+    found = summary(samples, 300)
+    assert found == {
+        "early": 510.0,
+        "lowest": 495.0,
+        "highest": 530.0,
+        "end": 530.0,
+        "largest_change": 20.0,
+        "frames": 3000,
+    }
+    with pytest.raises(RuntimeError, match="too short"):
+        summary([(0, 100.0), (900, 500.0)], 300)
+
+
+def test_a_repeated_video_shows_the_same_over_and_over(tmp_path):
+    from video_benchmark.videos import make_repeated_video, times_of
+
+    source = write_video(tmp_path / "once.mp4", moving_frames(7))
+    frames, _ = read_video(source)
+    repeated = make_repeated_video(source, 3)
+    shown, _ = read_video(repeated)
+    assert len(shown) == 21
+    for number, frame in enumerate(shown):
+        np.testing.assert_array_equal(frame, frames[number % 7])
+    assert times_of(repeated) == [Fraction(number, 25) for number in range(21)]
