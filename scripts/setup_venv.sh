@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up .venv in the repository root with this package, editable, and its extras `train` and `dev` in
-# the versions of constraints.txt. A second run finds the stamp of the first and does nothing.
+# Sets up .venv in the repository root with this package, editable, and its extras `train`, `demo` and
+# `dev` in the versions of constraints.txt. A second run finds the stamp of the first and does nothing.
 #
 # Call it to set up; source it, as the other scripts do, to have .venv/bin first on PATH as well.
 set -euo pipefail
@@ -10,7 +10,7 @@ _setup_venv="$_setup_root/.venv"
 
 # All that decides what is installed; the root too, since neither scripts nor editable installs move.
 _setup_wanted() {
-    printf '%s\n' "$_setup_root" "extras: train,dev"
+    printf '%s\n' "$_setup_root" "extras: train,demo,dev"
     cat "$_setup_root/pyproject.toml" "$_setup_root/constraints.txt"
 }
 
@@ -58,7 +58,7 @@ _setup_install() {
     local verbosity=--quiet
     if [[ -t 2 ]]; then verbosity=--progress-bar=on; fi
     (cd "$_setup_root" && .venv/bin/python -m pip install --disable-pip-version-check "$verbosity" \
-        --constraint constraints.txt --editable '.[train,dev]' >&2) ||
+        --constraint constraints.txt --editable '.[train,demo,dev]' >&2) ||
         _setup_fail "installing into .venv failed: see pip's messages above; the next run starts afresh" || return 1
     _setup_wanted >"$_setup_venv/setup.stamp.new"
     mv "$_setup_venv/setup.stamp.new" "$_setup_venv/setup.stamp"

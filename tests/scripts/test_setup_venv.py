@@ -76,7 +76,7 @@ class Checkout:
         return done
 
 
-INSTALL = "pip .[train,dev]"
+INSTALL = "pip .[train,demo,dev]"
 
 
 @pytest.fixture

@@ -68,6 +68,8 @@ class FramePrediction:
     def curves(self, tolerance_px: float = 0.5, *, with_scores: bool = False) -> list[TracedPolyline]:
         """The curves that the mask's strokes follow (`trace_polylines`), in px of the frame.
 
+        Without those that are one point in whole px, as some exchange formats count.
+
         Args:
             tolerance_px: A point is left out where the polyline stays this near to it.
             with_scores: Give each point the probability across its stroke.
@@ -78,4 +80,5 @@ class FramePrediction:
         if not self.mask.any():
             return []
         scores = self.probabilities() if with_scores else None
-        return trace_polylines(self.mask, scores=scores, tolerance_px=tolerance_px)
+        curves = trace_polylines(self.mask, scores=scores, tolerance_px=tolerance_px)
+        return [curve for curve in curves if np.ptp(np.rint(curve.points), axis=0).any()]

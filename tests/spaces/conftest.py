@@ -1,0 +1,57 @@
+"""The demo's modules, a model that knows landmarks by their colours, and a running server."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from served_demo import REPOSITORY, Server, serving
+
+pytest.importorskip("gradio", reason="the demo needs the extra `demo`")
+
+DEMO = REPOSITORY / "spaces" / "demo"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def demo_modules() -> Iterator[None]:
+    """The demo's folder first on the path, as when Python runs app.py, and a cache of its own."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as cache:
+        patch.syspath_prepend(str(DEMO))
+        patch.setenv("GRADIO_TEMP_DIR", str(Path(cache).resolve()))
+        patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+        yield
+    for name in [name for name in sys.modules if name.startswith("demo_")]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def engine(demo_modules: None) -> Any:
+    """The demo's engine with `SeesColours`, whose answers are known beforehand."""
+    from demo_engine import Engine
+
+    from liver_landmark.inference.predictor import LandmarkPredictor
+    from tiny_datasets import SeesColours, tiny_processor
+
+    return Engine(LandmarkPredictor(SeesColours().eval(), tiny_processor()))
+
+
+@pytest.fixture(scope="session")
+def cache(demo_modules: None) -> Path:
+    """Where Gradio keeps files."""
+    from gradio.utils import get_upload_folder
+
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(engine: Any, cache: Path) -> Iterator[Server]:
+    """A server with the limits as they are."""
+    with serving(engine, cache) as running:
+        yield running

@@ -1,0 +1,112 @@
+"""How the demo starts: with ZeroGPU or without, with a model or with one line."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import socket
+import subprocess
+import sys
+import time
+from types import ModuleType
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from PIL import Image
+
+from coloured_frames import coloured_frame
+from tiny_datasets import tiny_processor
+from tiny_models import tiny_model
+
+
+def double(value):
+    return 2 * value
+
+
+def test_without_the_package_functions_stay_as_they_are(monkeypatch):
+    import demo_engine
+
+    monkeypatch.setattr(demo_engine.importlib.util, "find_spec", lambda name: None)
+    assert demo_engine.gpu(double) is double
+
+
+def test_our_own_folder_is_not_taken_for_the_package(monkeypatch, repository):
+    import demo_engine
+
+    # As `python -m` or PYTHONPATH do in the root of a checkout.
+    monkeypatch.syspath_prepend(str(repository))
+    monkeypatch.delitem(sys.modules, "spaces", raising=False)
+    assert demo_engine.importlib.util.find_spec("spaces") is not None
+    assert demo_engine.gpu(double) is double
+    monkeypatch.delitem(sys.modules, "spaces", raising=False)
+
+
+def test_on_zerogpu_the_model_runs_in_its_decorator(monkeypatch):
+    import demo_engine
+
+    package = ModuleType("spaces")
+    package.GPU = lambda function: lambda *arguments: ("on the GPU", function(*arguments))
+    monkeypatch.setitem(sys.modules, "spaces", package)
+    monkeypatch.setattr(demo_engine.importlib.util, "find_spec", lambda name: "found")
+    assert demo_engine.gpu(double)(4) == ("on the GPU", 8)
+
+
+def answers(address):
+    try:
+        return httpx.get(address, timeout=10).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.mark.slow  # a process of its own, with all imports anew
+def test_the_app_answers_and_leaves_nothing_behind_when_it_is_ended(repository, tmp_path):
+    model, temporary = tmp_path / "model", tmp_path / "tmp"
+    temporary.mkdir()
+    tiny_model().save_pretrained(model)
+    tiny_processor().save_pretrained(model)
+    settings = {"LIVER_LANDMARK_MODEL": str(model), "TMPDIR": str(temporary)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        settings["GRADIO_SERVER_PORT"] = str(free.getsockname()[1])
+    process = subprocess.Popen(
+        [sys.executable, str(repository / "spaces" / "demo" / "app.py")], env=os.environ | settings
+    )
+    try:
+        address = f"http://127.0.0.1:{settings['GRADIO_SERVER_PORT']}"
+        while not answers(address):
+            assert process.poll() is None
+            time.sleep(0.2)
+        client = Client(address, download_files=str(tmp_path / "downloads"), verbose=False)
+        frame = tmp_path / "frame.png"
+        Image.fromarray(coloured_frame(("ridge",))).save(frame)
+        view = [["ridge"], 0.4, ["areas"], "none"]
+        found = client.predict(handle_file(str(frame)), False, *view, api_name="/find_landmarks")[3]
+        assert len(found) == 3
+        assert len(list(temporary.glob("liver-landmark-demo-*/*/*.webp"))) == 1
+    finally:
+        process.terminate()
+    assert process.wait(20) == 0
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("LIVER_LANDMARK_MODEL", "/nowhere/model", "/nowhere/model"),
+        ("LIVER_LANDMARK_DEMO_MAX_WAITING", "many", "LIVER_LANDMARK_DEMO_MAX_WAITING is 'many'"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_said_in_one_line(
+    repository, monkeypatch, capsys, variable, value, expected
+):
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, "1" if name == "HF_HUB_OFFLINE" else "False")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(repository / "spaces" / "demo" / "app.py"), run_name="__main__")
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert expected in lines[0]

@@ -1,0 +1,117 @@
+"""Uploads and results go when they should, and not before."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+
+def analysis(megabytes=1):
+    return SimpleNamespace(size_bytes=megabytes * 10**6)
+
+
+def test_an_upload_goes_with_the_last_who_uploaded_it(tmp_path):
+    from demo_storage import CountedUploads
+
+    path = tmp_path / "frame.png"
+    path.write_bytes(b"x")
+    uploads = CountedUploads()
+    uploads.update([str(path)])
+    uploads.update([str(path), str(tmp_path / "other.png")])
+    uploads.release(str(path))
+    assert path.exists()
+    assert str(path) in uploads
+    uploads.release(str(path))
+    assert not path.exists()
+    assert uploads == {str(tmp_path / "other.png")}
+    # A file that Gradio did not report is nobody else's.
+    path.write_bytes(b"x")
+    uploads.release(str(path))
+    assert not path.exists()
+
+
+def test_uploads_whose_users_were_refused_are_forgotten_with_their_files(tmp_path):
+    from demo_storage import CountedUploads
+
+    refused, waiting = tmp_path / "refused.png", tmp_path / "waiting.png"
+    uploads = CountedUploads()
+    for path in (refused, waiting):
+        path.write_bytes(b"x")
+        uploads.update([str(path)])
+    # Gradio's clean-up removes while it goes through them.
+    for path in uploads:
+        uploads.discard(path)
+        uploads.add(path)
+    refused.unlink()
+    uploads.forget_missing()
+    assert uploads == {str(waiting)}
+    # The next one with the same file is the only one.
+    refused.write_bytes(b"x")
+    uploads.update([str(refused)])
+    uploads.release(str(refused))
+    assert not refused.exists()
+
+
+def test_the_longest_unused_analyses_go_first():
+    from demo_storage import AnalysisStore
+
+    store = AnalysisStore(max_bytes=3e6, max_age_s=100, clock=lambda: 0.0)
+    kept = {name: analysis() for name in "abc"}
+    for name, one in kept.items():
+        store.put(name, one)
+    assert store.get("a") is kept["a"]
+    store.put("d", analysis())
+    assert [store.get(name) is not None for name in "abcd"] == [True, False, True, True]
+    # Another one of the same page takes the place of its last.
+    store.put("d", analysis())
+    assert len(store) == 3
+    # One alone is kept whatever its size: its page is looking at it.
+    store.put("e", analysis(9))
+    assert len(store) == 1
+    store.drop("e")
+    assert store.get("e") is None
+
+
+def test_analyses_go_when_they_were_not_used_for_long():
+    from demo_storage import AnalysisStore
+
+    now = [0.0]
+    store = AnalysisStore(max_bytes=1e9, max_age_s=100, clock=lambda: now[0])
+    store.put("a", analysis())
+    store.put("b", analysis())
+    now[0] = 90
+    assert store.get("a") is not None
+    now[0] = 101
+    store.sweep()
+    assert len(store) == 1
+    assert store.get("b") is None
+    assert store.get("a") is not None
+
+
+def test_a_sweep_takes_old_files_and_empty_folders(tmp_path):
+    from demo_storage import sweep_folder
+
+    (tmp_path / "one" / "deep").mkdir(parents=True)
+    (tmp_path / "one" / "deep" / "frame.png").write_bytes(b"x")
+    (tmp_path / "left over").write_bytes(b"x")
+    os.symlink(tmp_path / "nowhere", tmp_path / "broken link")
+    assert sweep_folder(tmp_path, 3600) == 0
+    assert sweep_folder(tmp_path, 0) == 3
+    assert list(tmp_path.iterdir()) == []
+    assert sweep_folder(tmp_path, 0) == 0
+
+
+def test_the_sweeper_sweeps_often_enough(tmp_path):
+    from demo_storage import AnalysisStore, CountedUploads, Sweeper
+
+    parts = (tmp_path, AnalysisStore(1e9, 1), CountedUploads())
+    assert Sweeper(*parts, 600).interval_s == 60
+    assert Sweeper(*parts, 10).interval_s == 2
+    sweeper = Sweeper(*parts, 1)
+    sweeper.start()
+    (tmp_path / "frame.png").write_bytes(b"x")
+    sweeper.join(0.1)
+    assert sweeper.is_alive()
+    sweeper.stop()
+    sweeper.join(5)
+    assert not sweeper.is_alive()
