@@ -127,13 +127,14 @@ def read_video(path: Path, container: str | None = None) -> tuple[list[np.ndarra
     frames: list[np.ndarray] = []
     times: list[Fraction | None] = []
     try:
-        with closing(av.open(str(path), format=container)) as video:
+        with closing(av.open(str(path), format=container, metadata_errors="replace")) as video:
             stream = video.streams.video[0]
             stream.codec_context.thread_count = 1
             for frame in video.decode(stream):
                 turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
                 frames.append(np.ascontiguousarray(turned))
                 times.append(None if frame.pts is None else frame.pts * Fraction(frame.time_base))
-    except (av.error.FFmpegError, EOFError, IndexError):
+    # IndexError: no video stream; AttributeError: its codec is unknown.
+    except (av.error.FFmpegError, EOFError, IndexError, AttributeError):
         pass
     return frames, times

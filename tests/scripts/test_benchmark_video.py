@@ -59,18 +59,20 @@ def test_truth_is_drawn_where_the_landmarks_are():
 def test_memory_is_compared_with_the_early_frame():
     from video_benchmark.memory import summary
 
-    samples = [(0, 100.0), (290, 500.0), (310, 510.0), (1000, 495.0), (2990, 530.0), (3000, 525.0)]
+    samples = [(0, 100.0), (290, 900.0), (310, 510.0), (320, 430.0), (1000, 495.0), (1050, 470.0)]
+    samples += [(2990, 545.0), (3000, 525.0)]
     found = summary(samples, 300)
     assert found == {
         "early": 510.0,
-        "lowest": 495.0,
-        "highest": 530.0,
-        "end": 530.0,
-        "largest_change": 20.0,
+        "end": 525.0,
+        "highest": 545.0,
+        "lowest_moment": 430.0,
+        "change": 35.0,
         "frames": 3000,
     }
-    with pytest.raises(RuntimeError, match="too short"):
-        summary([(0, 100.0), (900, 500.0)], 300)
+    for short in ([(0, 100.0), (900, 500.0)], [(300, 100.0)]):
+        with pytest.raises(RuntimeError, match="too short"):
+            summary(short, 300)
 
 
 def test_a_repeated_video_shows_the_same_over_and_over(tmp_path):

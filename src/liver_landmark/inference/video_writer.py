@@ -8,19 +8,21 @@ from pathlib import Path
 from types import TracebackType
 
 import av
+import cv2
 import numpy as np
 
 # A fixed number of threads: x264's output depends on it, and a video is to be the same on every machine.
 _OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0", "threads": "4", "forced-idr": "1"}
-_BT709 = 1
+# As in the standards that H.264 refers to: colours of HD, the luma of BT.601.
+_BT709, _BT601 = 1, 6
 _KEY_FRAME_INTERVAL = 50
 
 
 class VideoWriter:
     """An MP4 that is being written; a context manager, whose end makes the file whole.
 
-    Colours are BT.709, as players take HD to be. Frames of even size are 4:2:0, which every player shows;
-    4:2:0 has no odd sizes, so that those are 4:4:4.
+    Frames of even size are 4:2:0, which every player shows; 4:2:0 has no odd sizes, so that those are 4:4:4.
+    Luma and chroma are BT.601's, as the file says: OpenCV makes them in a fifth of FFmpeg's time.
     """
 
     def __init__(
@@ -46,14 +48,15 @@ class VideoWriter:
         # The time at which a track starts is in the movie's own time scale, which is coarse by default.
         self._container = av.open(str(path), "w", format="mp4", options=_mp4_options(time_base))
         self._stream = self._container.add_stream("libx264", rate=_storable(rate), options=dict(_OPTIONS))
-        even = width % 2 == 0 and height % 2 == 0
+        self._even = width % 2 == 0 and height % 2 == 0
         context = self._stream.codec_context
         context.width, context.height = width, height
-        context.pix_fmt = "yuv420p" if even else "yuv444p"
+        context.pix_fmt = "yuv420p" if self._even else "yuv444p"
         context.time_base = self._stream.time_base = time_base
         context.gop_size = _KEY_FRAME_INTERVAL
         context.sample_aspect_ratio = sample_aspect_ratio
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.colorspace = _BT601
+        context.color_primaries = context.color_trc = _BT709
         context.color_range = av.video.reformatter.ColorRange.MPEG
         self._size, self._time_base = (height, width), time_base
         self._step = max(1, round(1 / (rate * time_base)))
@@ -62,9 +65,13 @@ class VideoWriter:
         """Adds (H, W, 3) uint8 RGB at a time stamp, later than the one before."""
         if pixels.shape != (*self._size, 3) or pixels.dtype != np.uint8:
             raise ValueError(f"frame must be {(*self._size, 3)} uint8 RGB, got {pixels.shape} {pixels.dtype}")
-        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
-            format=self._stream.codec_context.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG"
-        )
+        if self._even:
+            planes = cv2.cvtColor(pixels, cv2.COLOR_RGB2YUV_I420)
+            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        else:
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+                format="yuv444p", dst_colorspace="ITU601", dst_color_range="MPEG"
+            )
         frame.pts, frame.time_base, frame.duration = pts, self._time_base, self._step
         self._container.mux(self._stream.encode(frame))
 

@@ -1,0 +1,1 @@
+"""The parts of scripts/benchmark_video.py, which says what it measures and how."""

@@ -1,0 +1,1 @@
+"""Makers of hostile files; `hostile_inputs` writes them all."""
