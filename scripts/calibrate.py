@@ -183,6 +183,13 @@ def _check_model_target(arguments: argparse.Namespace) -> None:
             raise CommandError(
                 f"--output-model {arguments.output_model} exists already: choose another folder"
             )
+        model, output = Path(arguments.model).resolve(), arguments.output_model.resolve()
+        if model in output.parents:
+            raise CommandError(f"--output-model {arguments.output_model} lies in the model's own folder")
+        if output == arguments.output.resolve() or arguments.output.resolve() in output.parents:
+            raise CommandError(
+                f"--output-model {arguments.output_model} lies in the report's folder, --output"
+            )
     elif not Path(arguments.model).is_dir():
         raise CommandError(
             f"model {arguments.model} is no folder here: name one for the calibrated model with "
@@ -194,7 +201,7 @@ def _write_report(
     output: Path, report: dict[str, Any], frames: PresenceFrames, answers: Answers, title: str
 ) -> None:
     try:
-        staged = output.with_name(f"{output.name}.new")
+        staged = output.with_name(f".incomplete-new-{output.name}")
         if staged.exists():
             remove_folder(staged)
         with new_folder(staged) as folder:

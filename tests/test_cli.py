@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -143,6 +144,40 @@ def test_an_input_is_never_overwritten(model, frames, capsys):
     command = (frames / "a.png", frames / "a_mask.png", "--model", model, "--output", frames, "--overwrite")
     assert predict(*command) == 2
     assert "is an input and would be overwritten" in capsys.readouterr().err
+
+
+def test_an_input_in_a_folder_of_a_videos_results_is_never_removed(model, frames, capsys):
+    (frames / "a_labelme").mkdir()
+    picture = (frames / "a.png").rename(frames / "a_labelme" / "000000.png")
+    (frames / "a.mp4").touch()
+    command = (frames / "a.mp4", picture, "--model", model, "--output", frames, "--overwrite")
+    assert predict(*command) == 2
+    assert f"{frames / 'a_labelme'} holds an input and would be overwritten" in capsys.readouterr().err
+    assert picture.is_file()
+
+
+def test_an_empty_name_is_not_the_current_folder(model, frames, monkeypatch, capsys):
+    monkeypatch.chdir(frames)
+    assert predict("", "--model", model, "--output", "out") == 2
+    assert "an input is an empty name" in capsys.readouterr().err
+
+
+def test_names_that_are_too_long_are_one_line(model, frames, capsys):
+    assert predict(frames / "a.png", "--model", model, "--output", frames / ("x" * 300)) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    picture = (frames / "a.png").rename(frames / f"{'x' * 250}.png")
+    command = (picture, "--model", model, "--output", frames)
+    assert predict(*command) == 2
+    assert "File name too long" in capsys.readouterr().err
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(model, frames, tmp_path, monkeypatch):
+    picture = (frames / "a.png").rename(frames / "Über.png")
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert predict(picture, "--model", model, "--output", tmp_path / "out") == 0
+    shown.flush()
+    assert rb"\xdcber.png" in shown.buffer.getvalue()
 
 
 def test_usage_errors_are_one_line_and_write_nothing(model, frames, tmp_path, capsys):

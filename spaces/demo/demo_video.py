@@ -19,7 +19,7 @@ from liver_landmark.inference.overlay import draw_overlay
 from liver_landmark.inference.prediction import FramePrediction
 from liver_landmark.inference.smoothing import CausalSmoother
 from liver_landmark.inference.video_reader import VideoError, VideoFrame, VideoLimits, VideoReader, open_video
-from liver_landmark.inference.video_writer import VideoWriter
+from liver_landmark.inference.video_writer import VideoWriter, shift_to_zero
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 
 
@@ -109,6 +109,7 @@ def _analyse(
     rows: list[FrameRow] = []
     annotations: list[FrameAnnotation] = []
     stopped_by: str | None = None
+    shift: int | None = None
     smoother = CausalSmoother(options.smoothing_s) if options.smoothing_s else None
     # Chroma is stored for every other pixel, and few browsers show videos in which it is not.
     size = (reader.width + reader.width % 2, reader.height + reader.height % 2)
@@ -135,7 +136,11 @@ def _analyse(
                     landmarks=options.view.landmarks,
                     curves=curves if CURVES in options.view.shown else None,
                 )
-                writer.write(_padded(drawn, size), frame.pts)
+                shift = shift_to_zero(frame.pts) if shift is None else shift
+                try:
+                    writer.write(_padded(drawn, size), frame.pts + shift)
+                except ValueError as error:
+                    raise VideoError(f"{reader.path}: {error}") from error
                 rows.append(
                     FrameRow(
                         frame.index, frame.time_s, prediction.presence, prediction.scores, prediction.present

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,13 +129,18 @@ def _predict(arguments: argparse.Namespace) -> int:
     options = _options(arguments)
     views = _views(arguments)
     try:
+        if "" in arguments.inputs:
+            raise ValueError("an input is an empty name")  # which Path takes for the current folder
         inputs = collect_inputs(arguments.inputs, recursive=arguments.recursive, output=output)
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from error
     sources = as_sources(inputs.files)
     mine = sources[options.part_id :: options.num_parts]
-    keep = arguments.overwrite or arguments.resume or (output / PartNames(options).work).exists()
-    _check_output(output, planned_files(mine, output, options), inputs.files, keep)
+    try:
+        keep = arguments.overwrite or arguments.resume or (output / PartNames(options).work).exists()
+        _check_output(output, planned_files(mine, output, options), inputs.files, keep)
+    except OSError as error:  # such as a name that is too long
+        raise CommandError(f"output {output}: {error}") from error
     predictor = _predictor(arguments, views)
 
     import torch
@@ -162,7 +168,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("liver-landmark predict: interrupted: --resume goes on from here", file=sys.stderr)
         return 130  # as shells report it
-    print(
+    _say(
         f"{report.predicted} of {report.inputs} inputs predicted ({report.frames} frames), "
         f"results in {output}"
     )
@@ -172,8 +178,8 @@ def _predict(arguments: argparse.Namespace) -> int:
 def _options(arguments: argparse.Namespace) -> PredictionOptions:
     from .inference.options import PredictionOptions
 
-    if (arguments.part_id is None) != (arguments.num_parts == 1):
-        raise CommandError("--num-parts and --part-id belong together")
+    if arguments.part_id is None and arguments.num_parts > 1:
+        raise CommandError(f"--num-parts {arguments.num_parts} needs --part-id: which of them this is")
     try:
         return PredictionOptions(
             batch_size=arguments.batch_size,
@@ -220,6 +226,16 @@ def _predictor(arguments: argparse.Namespace, views: AveragedViews | None) -> La
         raise CommandError(f"model {arguments.model}: {error}") from error
 
 
+def _say(line: str) -> None:
+    """Prints a line, with escapes for what the terminal's encoding does not hold in a file's name."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(line.encode(encoding, "backslashreplace").decode(encoding))
+    except BrokenPipeError:
+        # Who read along has had enough; the results are still wanted.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
 def _listener(sources: Sequence[Source]) -> RunListener:
     """Lines for inputs, on a terminal also a bar over a video's frames."""
     from tqdm import tqdm
@@ -231,7 +247,7 @@ def _listener(sources: Sequence[Source]) -> RunListener:
     def on_frame(row: dict[str, Any], frames: int | None) -> None:
         nonlocal bar
         if "frame" not in row:
-            print(f"{row['file']}: {', '.join(row['present']) or 'nothing found'}")
+            _say(f"{row['file']}: {', '.join(row['present']) or 'nothing found'}")
             return
         if bar is None:
             bar = tqdm(total=frames, initial=row["frame"], unit="frame", disable=None, leave=False)
@@ -246,7 +262,7 @@ def _listener(sources: Sequence[Source]) -> RunListener:
     def on_input(source: Source, frames: int) -> None:
         end_bar()
         if source.kind == "video":
-            print(f"{source.file}: {frames} frames")
+            _say(f"{source.file}: {frames} frames")
 
     def on_failed(reason: str) -> None:
         end_bar()
@@ -260,9 +276,12 @@ def _check_output(output: Path, planned: Sequence[Path], inputs: Sequence[Path],
     if output.exists() and not output.is_dir():
         raise CommandError(f"output {output} exists and is no folder")
     sources = {file.resolve() for file in inputs}
+    # A video's frames go into folders, which are cleared: an input in one would be lost.
+    kept = sources.union(*(file.parents for file in sources))
     for path in planned:
-        if path.resolve() in sources:
-            raise CommandError(f"{path} is an input and would be overwritten: choose another --output")
+        if path.resolve() in kept:
+            verb = "is" if path.resolve() in sources else "holds"
+            raise CommandError(f"{path} {verb} an input and would be overwritten: choose another --output")
         if path.exists() and not keep:
             raise CommandError(
                 f"{path} is there already: pass --overwrite or --resume, or choose another --output"

@@ -116,3 +116,14 @@ def test_names_never_collide(files):
     assert all("/" not in name and name for name in names)
     for file, name in zip(files, names, strict=True):
         assert file.stem in name
+
+
+def test_results_are_no_inputs_by_a_link_either(folder, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(folder, target_is_directory=True)
+    (folder / "out").mkdir()
+    (folder / "out" / "a_mask.png").touch()
+    found = collect_inputs([str(link)], recursive=True, output=folder / "out").files
+    assert not [file for file in found if "out" in file.parts]
+    with pytest.raises(ValueError, match="both input and output"):
+        collect_inputs([str(link)], output=folder)

@@ -335,3 +335,101 @@ def test_a_mask_of_noise_is_kept_and_has_no_curves(inputs, tmp_path):
     assert row["curves"] == []
     assert "noise" in row["curves_refused"]
     assert (tmp_path / "out" / "picture1_mask.png").is_file()
+
+
+def test_other_files_in_a_folder_of_a_videos_results_stay(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    for name in ("clip_labelme/notes.json", "clip_mask/000099.png", "clip_mask/mine.png"):
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (output / name).write_bytes(b"somebody's")
+    run(predictor, inputs / "clip.mkv", output)
+    assert (output / "clip_labelme/notes.json").read_bytes() == b"somebody's"
+    assert (output / "clip_mask/mine.png").read_bytes() == b"somebody's"
+    # This one would pass for a frame of the video.
+    assert not (output / "clip_mask/000099.png").exists()
+
+
+def test_a_video_whose_stem_is_dots_leaves_the_journal_alone(predictor, inputs, tmp_path):
+    video = (inputs / "clip.mkv").rename(inputs / "...mkv")
+    pictures = sorted(inputs.glob("picture*.png"))
+    report = predict_files(
+        predictor,
+        collect_inputs([str(file) for file in (pictures[0], video, pictures[1])]),
+        tmp_path / "out",
+        PredictionOptions(overlay=False),
+        model_name="colours",
+    )
+    assert (report.predicted, report.frames, report.failed) == (3, FRAMES + 2, [])
+
+
+def test_a_video_whose_results_can_have_no_folder_fails_alone(predictor, inputs, tmp_path):
+    (inputs / "clip.mkv").rename(inputs / f"{'x' * 251}.mkv")
+    failed = []
+    report = run(predictor, inputs, tmp_path / "out", listener=RunListener(on_failed=failed.append))
+    assert (report.inputs, report.predicted) == (6, 4)
+    assert sum("its result cannot be written" in reason for reason in failed) == 1
+
+
+def test_a_name_that_xml_cannot_hold_is_left_out_of_cvat(predictor, inputs, tmp_path):
+    (inputs / "picture0.png").rename(inputs / "pic\x01ture.png")
+    (inputs / "broken.png").unlink()
+    for num_parts in (1, 2):
+        output = tmp_path / f"out{num_parts}"
+        for part_id in range(num_parts):
+            report = run(predictor, inputs, output, curves=("cvat",), num_parts=num_parts, part_id=part_id)
+        [failure] = json.loads((output / "run.json").read_text())["failed"]
+        assert report.failed[-1] == failure
+        assert "its curves are not in cvat.xml" in failure["reason"]
+        assert len(read_landmarks(output / "cvat.xml", "cvat")) == FRAMES + 3
+
+
+@pytest.mark.parametrize("difference", ["options", "inputs"])
+def test_parts_that_do_not_belong_together_are_not_merged(predictor, inputs, tmp_path, difference):
+    output = tmp_path / "out"
+    run(predictor, inputs, output, num_parts=2, part_id=0)
+    if difference == "inputs":
+        Image.fromarray(coloured(0)).save(inputs / "another.png")
+    legend = difference == "inputs"
+    report = run(predictor, inputs, output, num_parts=2, part_id=1, legend=legend)
+    why = {"options": "part 0 had legend True, part 1 False", "inputs": "part 0 had other inputs"}[difference]
+    assert f"predictions.jsonl: the parts are not merged: {why}" in report.failed[-1]["reason"]
+    assert not (output / "predictions.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("run.json", '{"settings": 1}'),
+        ("run.json", "[]"),
+        ("run.json", "no JSON"),
+        ("predictions.jsonl", "{}\n"),
+        ("predictions.jsonl", "{bad\n"),
+    ],
+)
+def test_a_damaged_record_is_named_and_left(predictor, inputs, tmp_path, file, content):
+    output = tmp_path / "out"
+    run(predictor, inputs / "picture0.png", output)
+    (output / file).write_text(content)
+    with pytest.raises(ResumeError, match="damaged"):
+        run(predictor, inputs / "picture0.png", output, resume=True)
+    assert (output / file).read_text() == content
+    assert not (output / ".unfinished").exists()
+
+
+def test_a_damaged_record_of_a_part_is_named(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "run-0-of-2.json").write_text("no JSON")
+    (output / "predictions-0-of-2.jsonl").touch()
+    report = run(predictor, inputs, output, num_parts=2, part_id=1)
+    assert "the parts are not merged: run-0-of-2.json is damaged" in report.failed[-1]["reason"]
+
+
+def test_a_run_under_way_is_not_called_interrupted(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+
+    def another(row, frames):
+        with pytest.raises(FileExistsError, match="another run is writing it"):
+            run(predictor, inputs, output, overwrite=False)
+
+    run(predictor, inputs / "picture0.png", output, listener=RunListener(on_frame=another))

@@ -168,3 +168,31 @@ def test_a_frame_of_another_size_is_refused(tmp_path):
         writer.write(np.zeros((48, 64, 3), np.uint8), 0)
         with pytest.raises(ValueError, match="must be"):
             writer.write(np.zeros((64, 48, 3), np.uint8), 1)
+
+
+@pytest.mark.parametrize("name", ["late.mkv", "late.webm", "late.mp4", "late.ts"])
+def test_a_video_that_begins_late_is_not_cut_off(tmp_path, name):
+    codec = "libvpx" if name.endswith("webm") else "libx264"
+    pts = [250 + index for index in range(30)]
+    path = write_video(tmp_path / name, moving_frames(30), codec, pts=pts, time_base=Fraction(1, 25))
+    with open_video(path) as reader:
+        times = [frame.time_s for frame in reader]
+        assert reader.duration_s == pytest.approx(1.2, abs=0.05)
+    assert (len(times), times[0]) == (30, pytest.approx(10))
+
+
+def test_a_time_that_mp4_cannot_hold_is_refused(tmp_path):
+    black = np.zeros((16, 16, 3), np.uint8)
+    with VideoWriter(tmp_path / "a.mp4", 16, 16, Fraction(1, 25)) as writer:
+        with pytest.raises(ValueError, match="MP4 cannot hold"):
+            writer.write(black, -1)
+        writer.write(black, 0)
+        for wrong in (0, 10**9):
+            with pytest.raises(ValueError, match="MP4 cannot hold"):
+                writer.write(black, wrong)
+        # Just below the limit of 2^31 ticks of 1/12800 s.
+        writer.write(black, 2**31 // 512 - 1)
+        writer.write(black, 2**31 // 512)
+    assert times_of(tmp_path / "a.mp4") == [
+        Fraction(stamp, 25) for stamp in (0, 2**31 // 512 - 1, 2**31 // 512)
+    ]

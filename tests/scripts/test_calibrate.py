@@ -192,3 +192,20 @@ def test_a_calibrated_model_says_that_nothing_is_there(script, model):
     for column in range(3):
         still_drawn = (suppressed.argmax(1) == column + 1).flatten(1).any(1)
         assert torch.equal(still_drawn, present[:, column])
+
+
+def test_a_folder_beside_the_report_is_left_alone(script, folders, model, tmp_path):
+    beside = tmp_path / "report.new" / "notes.txt"
+    beside.parent.mkdir()
+    beside.write_text("somebody's")
+    assert run(script, folders, tmp_path / "report", "--report-only", model=model) == 0
+    assert beside.read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("place", ["model/copy", "report", "report/copy"])
+def test_a_copy_goes_into_no_folder_that_is_written_or_copied(
+    script, folders, model, tmp_path, capsys, place
+):
+    assert run(script, folders, tmp_path / "report", "--output-model", tmp_path / place, model=model) == 2
+    assert "--output-model" in error_line(capsys)
+    assert not (tmp_path / place).exists()

@@ -90,7 +90,7 @@ def collect_inputs(
         for path in paths:
             found = [path]
             if path.is_dir():
-                if output is not None and _absolute(path) == _absolute(output):
+                if output is not None and _is_same(path, output):
                     raise ValueError(f"folder {path} is both input and output: choose another output folder")
                 every = list(_files_below(path, recursive, output))
                 found = [file for file in every if file.suffix.lower() in _SUFFIXES]
@@ -136,9 +136,14 @@ def _files_below(folder: Path, recursive: bool, output: Path | None) -> Iterator
             for name in folders
             if recursive
             and not name.startswith(".")
-            and (output is None or _absolute(Path(parent, name)) != _absolute(output))
+            and (output is None or not _is_same(Path(parent, name), output))
         )
         yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    """Whether two paths lead to one folder, by whatever links."""
+    return os.path.realpath(folder) == os.path.realpath(other)
 
 
 def _absolute(path: Path) -> str:

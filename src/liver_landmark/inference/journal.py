@@ -3,7 +3,7 @@
     <output>/.unfinished/              with parts: .unfinished-2-of-8/
       settings.json                    what the results depend on
       rows.jsonl                       lines of predictions.jsonl; after an input's, one that says it is done
-      videos/<name>/                   a video on its way (`video_output.py`)
+      videos/<name>_mask/              a video on its way (`video_output.py`)
 
 A run that ends, with or without failures, puts its lines in the inputs' order into predictions.jsonl and
 removes the folder.
@@ -117,11 +117,11 @@ def open_journal(
     work = output / names.work
     settings = json.loads(json.dumps(settings))
     was_interrupted = (work / SETTINGS_FILE).is_file()
-    if was_interrupted and not resume and not overwrite:
-        raise ResumeError(
-            f"{output}: an interrupted run lies here: --resume goes on with it, --overwrite starts anew"
-        )
     with hold_folder(work, f"{output}: another run is writing it: wait for it, or give another --output"):
+        if was_interrupted and not resume and not overwrite:
+            raise ResumeError(
+                f"{output}: an interrupted run lies here: --resume goes on with it, --overwrite starts anew"
+            )
         if resume and was_interrupted:
             _check_same(output, _read_json(work / SETTINGS_FILE), settings)
         else:
@@ -132,6 +132,11 @@ def open_journal(
                 except ResumeError:
                     shutil.rmtree(work)
                     raise
+                # Damaged by whoever edited them.
+                except (ValueError, KeyError, TypeError) as error:
+                    shutil.rmtree(work)
+                    reason = f"{names.run} or {names.predictions} is damaged: {error!r}"
+                    raise ResumeError(f"{output}: {reason}; --overwrite starts anew") from error
             write_json(work / SETTINGS_FILE, settings)
         yield Journal(work, settings)
         shutil.rmtree(work)

@@ -89,6 +89,8 @@ class LandmarkPredictor:
         self.processor = processor
         self.dtype = dtype
         self.views = views
+        # Scales that come to no size, or two to one, are known now and not at every frame.
+        self._view_sizes = None if views is None else views.view_sizes(processor)
         self.revision = revision
         self._forward = torch.compile(model, dynamic=False) if compile else model
         self._compiled_batch_size: int | None = 0 if compile else None
@@ -141,7 +143,7 @@ class LandmarkPredictor:
     def prepare(self, frame: Frame) -> PreparedFrame:
         """A frame as the model takes it; a ValueError if the processor refuses it."""
         start = time.perf_counter()
-        sizes = [None] if self.views is None else self.views.view_sizes(self.processor)
+        sizes = [None] if self._view_sizes is None else self._view_sizes
         pixel_values = []
         for size in sizes:
             resized = {} if size is None else {"size": {"height": size[0], "width": size[1]}}

@@ -28,7 +28,7 @@ from .flow import FailedFrame, predict_jobs
 from .inputs import Inputs, Source, as_sources
 from .journal import Journal, PartNames, open_journal, write_predictions
 from .options import PredictionOptions
-from .outputs import WrittenFrame, row_line, write_frame
+from .outputs import WrittenFrame, result_folders, row_line, write_frame
 from .predictor import LandmarkPredictor
 from .record import result_settings, run_record
 from .sources import VideoEnds, VideoProgress, VideoStarts, source_jobs
@@ -71,14 +71,25 @@ class RunListener:
 
 
 def planned_files(sources: Sequence[Source], output: Path, options: PredictionOptions) -> list[Path]:
-    """What a run over these inputs certainly writes, so that nothing is overwritten unasked."""
+    """What a run over these inputs writes or clears away, so that nothing is lost unasked."""
     names, planned = PartNames(options), []
     for source in sources:
-        suffix = ".png" if source.kind == "picture" else ""
-        planned.append(output / f"{source.name}_mask{suffix}")
+        if source.kind == "picture":
+            planned.append(output / f"{source.name}_mask.png")
+            kinds = [kind for kind in options.curves if kind != "cvat"]
+            planned += [
+                output / f"{source.name}_{kind}{suffix}"
+                for kind in kinds
+                for suffix in (".json", ".xml", ".svg")
+            ]
+        else:
+            # Those of formats that are not asked for as well: an earlier run's would pass for this one's.
+            planned += [output / folder for folder in result_folders(source.name)]
         if options.overlay:
             suffix = ".png" if source.kind == "picture" else ".mp4"
             planned.append(output / f"{source.name}_overlay{suffix}")
+    if "cvat" in options.curves:
+        planned.append(output / "cvat.xml")
     return [*planned, output / names.predictions, output / names.run]
 
 
@@ -123,14 +134,14 @@ def predict_files(
         totals = Totals.of(output / names.predictions)
         report.frames = totals.frames
         if "cvat" in options.curves and options.num_parts == 1:
-            write_cvat(output / "cvat.xml", output / names.predictions, totals.frames)
+            run.note(write_cvat(output / "cvat.xml", output / names.predictions, totals.frames))
         seconds = time.perf_counter() - started
         record = run_record(
             predictor, settings, options, report, totals, seconds, skipped=inputs.skipped, before=run.before
         )
         write_json(output / names.run, record)
     if options.num_parts > 1:
-        merge_parts(output, options, sources)
+        run.note(merge_parts(output, options, sources))
     return report
 
 
@@ -172,6 +183,12 @@ class _Run:
             for video in self._videos.values():
                 video.abort()
 
+    def note(self, failed: Sequence[dict[str, Any]]) -> None:
+        """Adds what failed after the frames were predicted."""
+        self.report.failed += failed
+        for failure in failed:
+            self._listener.on_failed(failure["reason"])
+
     def _is_done(self, source: Source) -> bool:
         """Whether an earlier run has its results, under the name that they have now."""
         row = self._journal.first_row(source)
@@ -181,7 +198,8 @@ class _Run:
         return is_named_so and (self._output / row["mask"]).is_file()
 
     def _progress_of(self, source: Source) -> VideoProgress:
-        work = self._journal.folder / "videos" / source.name
+        # With something behind it: a name may be "..".
+        work = self._journal.folder / "videos" / f"{source.name}_mask"
         self._videos[source] = VideoOutput(self._output, work, source.name, self._options)
         return self._videos[source].progress
 
@@ -223,12 +241,17 @@ class _Run:
             self._break_video(key.source, f"{failed.named_reason} (frame {key.index})")
 
     def _fail(self, source: Source, reason: str, frames: int = 0) -> None:
+        # File names may hold line breaks and what no terminal shows.
+        reason = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in reason)
         self.report.failed.append({"file": str(source.file), "reason": reason, "frames": frames})
         self._listener.on_failed(reason)
 
     def _end_video(self, ends: VideoEnds) -> None:
         reason, self._broken = self._broken or ends.reason, None
-        video = self._videos.pop(ends.source)
+        video = self._videos.pop(ends.source, None)
+        if video is None:
+            self._fail(ends.source, reason)
+            return
         try:
             frames = video.finish()
         except (OSError, FFmpegError) as error:

@@ -109,8 +109,12 @@ def source_jobs(
                 pixels=_assumed_pixels(limits),
             )
             continue
-        progress = progress_of(source)
         reason = None
+        try:
+            progress = progress_of(source)
+        except OSError as error:
+            yield VideoEnds(source, f"{source.file}: its result cannot be written: {error}")
+            continue
         try:
             yield from _video_jobs(source, options, video_limits, progress)
         except FrameError as error:

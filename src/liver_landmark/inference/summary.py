@@ -9,10 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element
 
 from ..atomic_files import atomic_path, write_json
 from ..curves.exchange import FrameAnnotation
 from ..curves.exchange.cvat import iterate_cvat
+from ..curves.exchange.xml_text import xml_fragment
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES
 from .inputs import Source
 from .journal import PartNames
@@ -66,41 +68,77 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def write_cvat(path: Path, predictions: Path, frames: int) -> None:
+def write_cvat(path: Path, predictions: Path, frames: int) -> list[dict[str, Any]]:
     """Writes the curves of all frames as one file that CVAT uploads.
 
     Pictures are named as their files are, with folders where two have one name; a video's frames as CVAT
     names them, frame_000012, behind the video's name where there are several inputs.
+
+    Returns:
+        Entries of run.json's `failed` for the files whose names XML cannot hold: their curves are left out.
     """
     names = Counter(Path(row["file"]).name for row in read_rows(predictions) if row.get("frame", 0) == 0)
 
-    def annotations() -> Iterator[FrameAnnotation]:
-        for row in read_rows(predictions):
-            file = Path(row["file"])
-            name = file.name if names[file.name] == 1 else file.as_posix()
-            if "frame" in row:
-                frame = f"frame_{row['frame']:06d}"
-                name = frame if len(names) == 1 else f"{name}/{frame}"
-            yield frame_annotation(row, name)
+    def annotation(row: dict[str, Any]) -> FrameAnnotation:
+        file = Path(row["file"])
+        name = file.name if names[file.name] == 1 else file.as_posix()
+        if "frame" in row:
+            frame = f"frame_{row['frame']:06d}"
+            name = frame if len(names) == 1 else f"{name}/{frame}"
+        return frame_annotation(row, name)
 
+    refused: dict[str, str] = {}
+    left_out: Counter[str] = Counter()
+    for row in read_rows(predictions):
+        if row.get("frame", 0) == 0:
+            try:
+                xml_fragment(Element("image", name=annotation(row).file_name), 0)
+            except ValueError as error:
+                refused[row["file"]] = f"{row['file']}: its curves are not in {path.name}: {error}"
+        left_out[row["file"]] += row["file"] in refused
+    kept = (annotation(row) for row in read_rows(predictions) if row["file"] not in refused)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(iterate_cvat(annotations(), frames))
+        file.writelines(iterate_cvat(kept, frames - left_out.total()))
+    return [{"file": name, "reason": reason, "frames": left_out[name]} for name, reason in refused.items()]
 
 
-def merge_parts(output: Path, options: PredictionOptions, sources: Sequence[Source]) -> bool:
-    """Makes predictions.jsonl and run.json of the parts' once all are there; whether they were.
+def merge_parts(output: Path, options: PredictionOptions, sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """Makes predictions.jsonl and run.json of the parts' once all are there.
 
     Whichever part ends last does it, or several at once: they write the same.
+
+    Returns:
+        Entries like those of run.json's `failed`: why the parts, though all there, were not merged, or what
+        cvat.xml lacks.
     """
     parts = [PartNames(replace(options, part_id=part_id)) for part_id in range(options.num_parts)]
     if not all((output / part.run).is_file() for part in parts):
-        return False
-    records = [json.loads((output / part.run).read_text(encoding="utf-8")) for part in parts]
+        return []
+    path = output / "predictions.jsonl"
+    records = []
+    for part in parts:
+        try:
+            record = json.loads((output / part.run).read_text(encoding="utf-8"))
+            missing = {"settings", "totals", "failed", "options"} - record.keys()
+        except (ValueError, AttributeError):
+            missing = {"everything"}
+        if missing:
+            return _not_merged(path, f"{part.run} is damaged")
+        records.append(record)
     # A part of another run, of another model or other options, is not merged with these.
     settings = [record["settings"] | {"part_id": None} for record in records]
-    if any(other != settings[0] for other in settings):
-        return False
-    path = output / "predictions.jsonl"
+    for part_id, other in enumerate(settings):
+        for name in sorted({*other, *settings[0]}):
+            if other.get(name) != settings[0].get(name):
+                first, this = settings[0].get(name), other.get(name)
+                return _not_merged(path, f"part 0 had {name} {first!r}, part {part_id} {this!r}")
+    for part_id, part in enumerate(parts):
+        place = {str(source.file): at for at, source in enumerate(sources[part_id :: options.num_parts])}
+        last = 0
+        for row in read_rows(output / part.predictions):
+            if place.get(row["file"], -1) < last:
+                return _not_merged(path, f"part {part_id} had other inputs, {row['file']} among them")
+            last = place[row["file"]]
     with ExitStack() as opened:
         lines = [
             _LinesByFile(opened.enter_context((output / part.predictions).open(encoding="utf-8")))
@@ -111,10 +149,19 @@ def merge_parts(output: Path, options: PredictionOptions, sources: Sequence[Sour
             for number, source in enumerate(sources):
                 file.writelines(lines[number % len(parts)].take(str(source.file)))
     totals = Totals.of(path)
+    refused = []
     if "cvat" in options.curves:
-        write_cvat(output / "cvat.xml", path, totals.frames)
-    write_json(output / "run.json", _merged_record(records, totals, sources))
-    return True
+        refused = write_cvat(output / "cvat.xml", path, totals.frames)
+    merged_record = _merged_record(records, totals, sources)
+    merged_record["failed"] += refused
+    merged_record["totals"]["failed"] += len(refused)
+    write_json(output / "run.json", merged_record)
+    return refused
+
+
+def _not_merged(path: Path, why: str) -> list[dict[str, Any]]:
+    reason = f"{path}: the parts are not merged: {why}: run all parts with the same inputs and options"
+    return [{"file": str(path), "reason": reason, "frames": 0}]
 
 
 class _LinesByFile:

@@ -13,6 +13,7 @@ final places from the start; those beyond the last whole segment are made again.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -28,7 +29,21 @@ from ..atomic_files import atomic_path, write_json_lines
 from .options import PredictionOptions
 from .outputs import WrittenFrame, result_folders
 from .sources import SEGMENT_FRAMES, VideoProgress, VideoStarts
-from .video_writer import VideoWriter, join_videos
+from .video_writer import VideoWriter, join_videos, shift_to_zero
+
+# A frame's file, or what a run that was killed left of one.
+_FRAME_FILE = re.compile(r"\d{6,}\.(png|json|xml|svg)|\.\d{6,}\.[0-9a-f]{8}\.partial\.(png|json|xml|svg)")
+
+
+def remove_frames(folder: Path) -> None:
+    """Removes what a run wrote there, and the folder if it is empty then: other files are somebody's."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if _FRAME_FILE.fullmatch(path.name) and not path.is_dir():
+            path.unlink()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 class VideoOutput:
@@ -52,7 +67,7 @@ class VideoOutput:
         if not self.segments:
             # What an earlier run left there would pass for frames of this one.
             for folder in result_folders(self._name):
-                shutil.rmtree(self._output / folder, ignore_errors=True)
+                remove_frames(self._output / folder)
         self.progress = VideoProgress(first_frame=self.segments * SEGMENT_FRAMES)
         if self.segments and options.smoothing_s is not None:
             self.progress.smoother_state = load_file(self._file(self.segments - 1, ".safetensors"))
@@ -81,11 +96,7 @@ class VideoOutput:
         self._starts = starts
         if self.segments:
             first = json.loads(next(self._file(0, ".jsonl").open(encoding="utf-8")))
-            self._shift = self._shift_of(round(first["time_s"] / starts.time_base))
-
-    def _shift_of(self, first_pts: int) -> int:
-        # MP4 has no time before zero.
-        return max(0, -first_pts)
+            self._shift = shift_to_zero(round(first["time_s"] / starts.time_base))
 
     def add(self, frame: WrittenFrame) -> dict[str, Any]:
         """Takes the next frame; returns its row.
@@ -105,7 +116,7 @@ class VideoOutput:
 
     def _encode(self, frame: WrittenFrame) -> None:
         if self._shift is None:
-            self._shift = self._shift_of(frame.key.pts)
+            self._shift = shift_to_zero(frame.key.pts)
         if self._writer is None:
             starts = self._starts
             self._writer = VideoWriter(
@@ -118,7 +129,7 @@ class VideoOutput:
             )
         try:
             self._writer.write(frame.overlay, frame.key.pts + self._shift)
-        except FFmpegError as error:
+        except (FFmpegError, ValueError) as error:
             raise OSError(f"overlay: {error}") from error
 
     def _finish_segment(self, last: WrittenFrame | None) -> None:

@@ -287,13 +287,17 @@ def _duration_s(
     """Seconds of video as the file gives them, and whether they are the pictures' own and not the sound's."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base), True
-    # Matroska has no duration of a stream, but writers add it in words: 00:01:02.345000000.
+    # Matroska's durations are the time of the end: from zero, where the pictures may begin later.
+    is_matroska = "matroska" in container.format.name
+    start_s = float((stream.start_time or 0) * (stream.time_base or 0)) if is_matroska else 0.0
+    # It has none of a stream, but writers add it in words: 00:01:02.345000000.
     if match := re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", "")):
         hours, minutes, seconds = match.groups()
-        return 3600 * int(hours) + 60 * int(minutes) + float(seconds), True
+        end_s = 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+        return max(0.0, end_s - start_s), True
     if container.duration is None:
         return None, False
-    return container.duration / av.time_base, len(container.streams) == 1
+    return max(0.0, container.duration / av.time_base - start_s), len(container.streams) == 1
 
 
 def _estimated_frames(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,8 @@ _OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0", "threads": "4", "force
 # As in the standards that H.264 refers to: colours of HD, the luma of BT.601.
 _BT709, _BT601 = 1, 6
 _KEY_FRAME_INTERVAL = 50
+# MP4 has 32 bits for how long a frame is shown.
+_LONGEST_STEP_TICKS = 2**31
 
 
 class VideoWriter:
@@ -59,10 +62,21 @@ class VideoWriter:
         context.color_primaries = context.color_trc = _BT709
         context.color_range = av.video.reformatter.ColorRange.MPEG
         self._size, self._time_base = (height, width), time_base
+        self._last_pts: int | None = None
+        ticks_of_a_step = _time_scale(time_base) * time_base
+        self._longest_step = math.ceil(_LONGEST_STEP_TICKS / ticks_of_a_step)
         self._step = max(1, round(1 / (rate * time_base)))
 
     def write(self, pixels: np.ndarray, pts: int) -> None:
-        """Adds (H, W, 3) uint8 RGB at a time stamp, later than the one before."""
+        """Adds (H, W, 3) uint8 RGB at a time stamp, later than the one before.
+
+        Raises:
+            ValueError: another size or type, or a time before zero, not later, or later by more than MP4
+                holds (59 hours at usual time bases).
+        """
+        if pts < 0 or (self._last_pts is not None and not 0 < pts - self._last_pts < self._longest_step):
+            raise ValueError(f"time stamp {pts} after {self._last_pts}: MP4 cannot hold that")
+        self._last_pts = pts
         if pixels.shape != (*self._size, 3) or pixels.dtype != np.uint8:
             raise ValueError(f"frame must be {(*self._size, 3)} uint8 RGB, got {pixels.shape} {pixels.dtype}")
         if self._even:
@@ -115,12 +129,21 @@ def _opened(parts: Sequence[Path]) -> Iterable[av.container.InputContainer]:
             yield container
 
 
+def shift_to_zero(first_pts: int) -> int:
+    """What to add to a video's time stamps, given its first: MP4 has no time before zero."""
+    return max(0, -first_pts)
+
+
 def _mp4_options(time_base: Fraction) -> dict[str, str]:
-    # Small time scales are multiplied, as the muxer does with the track's.
+    return {"movie_timescale": str(_time_scale(time_base)), "movflags": "+faststart"}
+
+
+def _time_scale(time_base: Fraction) -> int:
+    """Ticks a second: small scales are multiplied, as the muxer does with the track's."""
     scale = time_base.denominator
     while scale < 10_000:
         scale *= 2
-    return {"movie_timescale": str(scale), "movflags": "+faststart"}
+    return scale
 
 
 def _storable(rate: Fraction) -> Fraction:
