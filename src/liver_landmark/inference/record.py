@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 import cv2
@@ -15,12 +15,27 @@ from .predictor import LandmarkPredictor
 from .smoothing import CausalSmoother
 from .summary import Totals
 
-if TYPE_CHECKING:
-    from .run import RunReport
-
 _PACKAGES = ("liver-landmark", "torch", "transformers", "numpy", "pillow")
 # How a run is carried out, but not what comes out of it.
 _NOT_IN_RESULTS = ("batch_size", "limits", "video_limits")
+
+
+@dataclass
+class RunReport:
+    """What became of the inputs.
+
+    Attributes:
+        inputs: How many this run was to predict.
+        predicted: Of them, how many have a prediction, this run's or an earlier one's that it went on with.
+        frames: Lines in predictions.jsonl.
+        failed: {"file", "reason"} of each input without a prediction, or with one of its beginning only:
+            {"frames": how many} then.
+    """
+
+    inputs: int = 0
+    predicted: int = 0
+    frames: int = 0
+    failed: list[dict[str, Any]] = field(default_factory=list)
 
 
 def result_settings(

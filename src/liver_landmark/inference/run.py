@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,28 +30,10 @@ from .journal import Journal, PartNames, open_journal, write_predictions
 from .options import PredictionOptions
 from .outputs import WrittenFrame, result_folders, row_line, write_frame
 from .predictor import LandmarkPredictor
-from .record import result_settings, run_record
+from .record import RunReport, result_settings, run_record
 from .sources import VideoEnds, VideoProgress, VideoStarts, source_jobs
 from .summary import Totals, merge_parts, write_cvat
 from .video_output import VideoOutput
-
-
-@dataclass
-class RunReport:
-    """What became of the inputs.
-
-    Attributes:
-        inputs: How many this run was to predict.
-        predicted: Of them, how many have a prediction, this run's or an earlier one's that it went on with.
-        frames: Lines in predictions.jsonl.
-        failed: {"file", "reason"} of each input without a prediction, or with one of its beginning only:
-            {"frames": how many} then.
-    """
-
-    inputs: int = 0
-    predicted: int = 0
-    frames: int = 0
-    failed: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

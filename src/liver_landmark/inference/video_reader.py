@@ -18,7 +18,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from ..frame_files import FrameError
+from .video_limits import VideoError, VideoLimits, check_file, check_size
 
 # FFmpeg prints what it thinks of a file; what matters is raised.
 av.logging.set_level(av.logging.PANIC)
@@ -39,31 +39,6 @@ _CUT_OFF_S = 1.0
 # Threads within a frame. Several frames side by side are no choice: where damage ends one of them, those that
 # refer to it wait for ever in some of FFmpeg's decoders (H.264).
 _DECODING_THREADS = min(4, os.cpu_count() or 1)
-
-
-class VideoError(FrameError):
-    """A video that cannot be read, or not further; the message is one line that names file and reason."""
-
-
-@dataclass(frozen=True)
-class VideoLimits:
-    """What is refused before it is decoded, or where decoding stops.
-
-    Attributes:
-        max_pixels: Width × height of a frame; the default is an 8K frame twice over.
-        max_frames: Frames in a video; None for any number.
-        max_seconds: Time from the first to the last frame; None for any.
-        max_file_bytes: Size of the file; None for any.
-    """
-
-    max_pixels: int = 2**26
-    max_frames: int | None = None
-    max_seconds: float | None = None
-    max_file_bytes: int | None = None
-
-    def __post_init__(self) -> None:
-        if any(limit is not None and limit <= 0 for limit in vars(self).values()):
-            raise ValueError(f"limits must be positive, got {self}")
 
 
 @dataclass(frozen=True)
@@ -108,7 +83,7 @@ class VideoReader:
         context = self._stream.codec_context
         if context is None:
             raise VideoError(f"{path}: its video codec is not known here")
-        _check_size(path, context.width, context.height, limits)
+        check_size(path, context.width, context.height, limits)
         context.thread_type, context.thread_count = "SLICE", _DECODING_THREADS
         # Without this, damage is painted over with what lies around it.
         context.options = {"err_detect": "explode"}
@@ -229,7 +204,7 @@ def open_video(path: Path | str, limits: VideoLimits | None = None) -> Iterator[
         VideoError: missing, empty, no video, too large or too long, or its first frame cannot be decoded.
     """
     path, limits = Path(path), limits or VideoLimits()
-    _check_file(path, limits)
+    check_file(path, limits)
     try:
         # The prefix keeps FFmpeg from reading a name such as `http:x` as an address.
         container = av.open(
@@ -251,30 +226,6 @@ def open_video(path: Path | str, limits: VideoLimits | None = None) -> Iterator[
 
 def _reason(error: Exception) -> str:
     return " ".join(str(getattr(error, "strerror", None) or error).split())
-
-
-def _check_file(path: Path, limits: VideoLimits) -> None:
-    try:
-        if path.is_dir():
-            raise VideoError(f"{path}: a folder, expected a video file")
-        if not path.exists():
-            raise VideoError(f"{path}: no such file")
-        if not path.is_file():
-            raise VideoError(f"{path}: not a regular file")
-        size = path.stat().st_size
-    except OSError as error:
-        raise VideoError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if size == 0:
-        raise VideoError(f"{path}: empty file")
-    if limits.max_file_bytes is not None and size > limits.max_file_bytes:
-        raise VideoError(f"{path}: larger than the limit of {limits.max_file_bytes} bytes")
-
-
-def _check_size(path: Path, width: int, height: int, limits: VideoLimits) -> None:
-    if width * height > limits.max_pixels:
-        raise VideoError(
-            f"{path}: frames of {width}×{height} px, more than the limit of {limits.max_pixels} pixels"
-        )
 
 
 def _is_cover(stream: av.video.stream.VideoStream) -> bool:
