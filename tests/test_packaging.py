@@ -123,7 +123,7 @@ def test_prediction_needs_no_extra():
     folders = ("model", "curves", "inference")
     modules = (
         *("cli", "cli_options", "cli_predict", "cli_stream", "__init__"),
-        *("atomic_files", "background", "folder_lock", "frame_files"),
+        *("atomic_files", "background", "folder_lock", "frame_files", "steady_memory"),
     )
     # The parser of commands that import their extra when they run.
     lazy = ("cli_data",)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli_options import CommandError, positive_float, positive_int, quiet_libraries
+from .steady_memory import keep_memory_steady
 
 if TYPE_CHECKING:
     from .inference.inputs import Source
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from .inference.predictor import LandmarkPredictor
     from .inference.run import RunListener
     from .inference.views import AveragedViews
-
-# Numbers of malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def add_predict_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -146,7 +143,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     except OSError as error:  # such as a name that is too long
         raise CommandError(f"output {output}: {error}") from error
     predictor = _predictor(arguments, views)
-    _keep_memory_steady()
+    keep_memory_steady()
 
     import torch
 
@@ -239,20 +236,6 @@ def _say(line: str) -> None:
     except BrokenPipeError:
         # Who read along has had enough; the results are still wanted.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-
-
-def _keep_memory_steady() -> None:
-    """Has frames reuse each other's memory, where the C library is glibc.
-
-    Its arenas, one for each few threads, keep and return megabytes as it happens: a run's memory would go up
-    and down by more than all of its frames take. One arena that returns nothing stays as it is.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return
-    for option, value in ((_M_ARENA_MAX, 1), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_MMAP_MAX, 0)):
-        mallopt(option, value)
 
 
 def _listener(sources: Sequence[Source]) -> RunListener:
