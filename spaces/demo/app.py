@@ -36,16 +36,30 @@ def main() -> int:
         from demo_limits import DemoLimits
 
         from liver_landmark.inference.loading import ModelLoadError
+        from liver_landmark.steady_memory import keep_memory_steady
 
         try:
             limits, engine = DemoLimits.from_environment(), Engine.from_pretrained(MODEL)
         except (ModelLoadError, ValueError) as error:
             print(f"error: {error}; LIVER_LANDMARK_MODEL names the model", file=sys.stderr)
             return 2
-        # Ended by the system, as by Ctrl-C, it leaves nothing behind.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        serve(engine, limits, Path(cache))
+        keep_memory_steady()
+        _end_cleanly()
+        try:
+            serve(engine, limits, Path(cache))
+        except OSError as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
     return 0
+
+
+def _end_cleanly() -> None:
+    """Ended by the system or with its terminal, as by Ctrl-C, it leaves nothing behind."""
+    for name in ("SIGTERM", "SIGHUP"):
+        # Windows has no SIGHUP, and nohup ignores it.
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda *_: sys.exit(0))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import gradio as gr
 from demo_engine import Engine
 from demo_examples import example_frames
 from demo_frame import AREAS, CURVES, NO_HEAT_MAP
+from demo_guard import GuardedBlocks, NoUnusedRoutes
 from demo_handlers import Handlers
 from demo_limits import DemoLimits
 from demo_page import (
@@ -25,6 +26,7 @@ from demo_page import (
     progress_html,
 )
 from demo_storage import Sweeper
+from starlette.middleware import Middleware
 
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 
@@ -41,7 +43,7 @@ def build(handlers: Handlers, limits: DemoLimits, examples: list[Path]) -> gr.Bl
     # Served from where they are: what is copied to the cache is swept.
     gr.set_static_paths([str(path) for path in examples])
     keep_s = max(1, round(60 * limits.keep_minutes))
-    with gr.Blocks(
+    with GuardedBlocks(
         title=TITLE, analytics_enabled=False, delete_cache=(min(60, max(1, keep_s // 5)), keep_s)
     ) as demo:
         gr.HTML(HEADER)
@@ -56,7 +58,7 @@ def build(handlers: Handlers, limits: DemoLimits, examples: list[Path]) -> gr.Bl
                 gr.Markdown(notes(limits, VIDEO_FILES, length))
         demo.load(None, js=NAME_EXAMPLES)
         demo.unload(handlers.forget)
-    demo.upload_file_set = handlers.uploads
+    demo.known_uploads = demo.upload_file_set = handlers.uploads
     demo.temp_file_sets[0] = handlers.uploads
     return demo
 
@@ -85,6 +87,7 @@ def launch(demo: gr.Blocks, limits: DemoLimits, **options: object) -> None:
         enable_monitoring=False,
         footer_links=["api"],
         ssr_mode=False,
+        app_kwargs={"middleware": [Middleware(NoUnusedRoutes)]},
         **options,
     )
 
@@ -237,7 +240,11 @@ def _video_tab(handlers: Handlers) -> None:
         show_progress_on=result,
     )
     running.then(None, None, upload, js="() => null")
-    stop.click(lambda: progress_html("Stopped."), None, status, cancels=[running], api_visibility="private")
+    stopped = stop.click(
+        lambda: progress_html("Stopped."), None, status, cancels=[running], api_visibility="private"
+    )
+    # What was stopped is deleted too.
+    stopped.then(None, None, upload, js="() => null")
 
 
 def _view_controls(prefix: str) -> list[gr.components.Component]:

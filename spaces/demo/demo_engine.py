@@ -6,6 +6,7 @@ import importlib.util
 import os
 import threading
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,12 +20,17 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def gpu(function: _Function) -> _Function:
     """`spaces.GPU` on a Space with ZeroGPU; anywhere else the function as it is."""
+    package = _zerogpu()
+    return function if package is None else package.GPU(function)
+
+
+def _zerogpu() -> ModuleType | None:
     # In this project's checkout `import spaces` finds the folder that this file lies in.
     if importlib.util.find_spec("spaces") is None:
-        return function
+        return None
     import spaces
 
-    return spaces.GPU(function) if hasattr(spaces, "GPU") else function
+    return spaces if hasattr(spaces, "GPU") else None
 
 
 class Engine:
@@ -38,10 +44,14 @@ class Engine:
         )
         self._lock = threading.Lock()
         self._forward = gpu(self._forward_of)
+        # Asked now: on ZeroGPU the stand-in is there in this thread alone.
+        self._batch_size = 1 if predictor.device.type == "cpu" else 8
 
     @classmethod
     def from_pretrained(cls, model: str) -> Engine:
         """The engine of a Hub id or a folder; a ModelLoadError in one line if there is none."""
+        # Imported, it puts a stand-in in place of CUDA, which the model is moved to.
+        _zerogpu()
         predictor = LandmarkPredictor.from_pretrained(model)
         if os.environ.get("SPACES_ZERO_GPU"):
             # Outside of `spaces.GPU` there is no device to find, but models are to be moved there.
@@ -51,7 +61,7 @@ class Engine:
     @property
     def batch_size(self) -> int:
         """Frames of a video in one forward pass."""
-        return 1 if self._plain.device.type == "cpu" else 8
+        return self._batch_size
 
     def predictor(self, careful: bool) -> LandmarkPredictor:
         """What prepares frames and finishes outputs."""

@@ -25,6 +25,7 @@ from demo_frame import (
     table_html,
     write_downloads,
 )
+from demo_guard import Refusal
 from demo_limits import NOTHING_LOADED, DemoLimits
 from demo_page import progress_html
 from demo_storage import AnalysisStore, CountedUploads
@@ -40,13 +41,6 @@ _PROGRESS_EVERY_S = 0.5
 # An uploaded file as Gradio describes it before any component has looked at it.
 Upload = dict[str, Any] | None
 FrameResult = tuple[np.ndarray, str, str, list[dict[str, Any]]]
-
-
-class Refusal(gr.Error):
-    """What the user reads instead of a result; nothing is printed on the server."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, title="Not possible", print_exception=False)
 
 
 class Handlers:

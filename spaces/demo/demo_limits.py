@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -38,7 +39,7 @@ class DemoLimits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if not getattr(self, field.name) > 0:
+            if not 0 < getattr(self, field.name) < math.inf:
                 raise ValueError(f"{field.name} must be positive, got {getattr(self, field.name)}")
 
     @classmethod
@@ -85,6 +86,7 @@ class DemoLimits:
 
 
 GONE = "This upload has been deleted from the server. Please choose the file again."
+FAULT = "Something went wrong on the server. Please try again, or try another file."
 NOTHING_LOADED = (
     "There is no frame to draw: it was deleted after {keep_minutes:g} minutes. Please choose it again."
 )
@@ -132,6 +134,7 @@ _VIDEO_MESSAGES = (
         "pictures go to the tab “Still frame”.",
     ),
     ("holds no", "There is no frame to see in this file. Please choose another video."),
+    ("cannot be encoded", "Frames of this shape cannot be shown. Please scale the video to a usual size."),
     ("codec is not known", "This video's compression is not supported. Please export it as H.264 MP4."),
     ("", DAMAGED_VIDEO),
 )

@@ -32,12 +32,18 @@ class CountedUploads(set[str]):
         """What Gradio calls after each upload."""
         with self._lock:
             for path in (str(path) for some in paths for path in some):
+                if path not in self:
+                    # Gradio's clean-up takes a path from the set and knows no count.
+                    self._waiting[path] = 0
                 self.add(path)
                 self._waiting[path] += 1
 
     def release(self, path: str) -> None:
         """One user of an upload is done with it; deletes the file if it was the last."""
         with self._lock:
+            if path not in self:
+                # Never uploaded, or deleted already: not ours to delete.
+                return
             self._waiting[path] -= 1
             if self._waiting[path] <= 0:
                 del self._waiting[path]
@@ -46,11 +52,11 @@ class CountedUploads(set[str]):
 
     def forget_missing(self) -> None:
         """Drops uploads whose files were swept: their users were refused, or left."""
-        for path in self:
-            if not Path(path).exists():
-                with self._lock:
+        with self._lock:
+            for path in tuple(self._waiting):
+                if path not in self or not Path(path).exists():
                     self.discard(path)
-                    self._waiting.pop(path, None)
+                    del self._waiting[path]
 
 
 class AnalysisStore:

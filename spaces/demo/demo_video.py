@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from av.error import FFmpegError
 from demo_engine import Engine
 from demo_frame import AREAS, CURVES, View, annotate, curves_of, mask_png
 
@@ -100,6 +101,9 @@ def analyse_video(
             yield from _analyse(reader, Path(path).stem, folder, engine, options)
     except VideoError as error:
         raise VideoError(str(error).removeprefix(f"{path}: ")) from None
+    except FFmpegError as error:
+        # The reader names its own; x264 ends at 16384 px a side.
+        raise VideoError("the overlay cannot be encoded") from error
 
 
 def _analyse(

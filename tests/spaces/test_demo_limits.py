@@ -42,6 +42,14 @@ def test_a_wrong_limit_is_named(value):
         DemoLimits.from_environment({"LIVER_LANDMARK_DEMO_MAX_WAITING": value})
 
 
+@pytest.mark.parametrize("name", ["KEEP_MINUTES", "MAX_UPLOAD_MB", "MAX_KEPT_MB"])
+def test_no_limit_is_without_end(name):
+    from demo_limits import DemoLimits
+
+    with pytest.raises(ValueError, match=name.lower()):
+        DemoLimits.from_environment({f"LIVER_LANDMARK_DEMO_{name}": "inf"})
+
+
 def picture(format, size=(64, 48), mode="RGB", **options):
     buffer = io.BytesIO()
     Image.new(mode, size).save(buffer, format=format, **options)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
 import time
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import httpx
 import pytest
@@ -52,6 +53,24 @@ def test_on_zerogpu_the_model_runs_in_its_decorator(monkeypatch):
     assert demo_engine.gpu(double)(4) == ("on the GPU", 8)
 
 
+def test_on_zerogpu_the_package_comes_before_the_model_is_moved(engine, monkeypatch, tmp_path):
+    import demo_engine
+
+    (tmp_path / "spaces").mkdir()
+    (tmp_path / "spaces" / "__init__.py").write_text("GPU, MOVED = (lambda function: function), []")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "spaces", raising=False)
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    # Without the package, torch has no device of that name to give.
+    model = SimpleNamespace(to=lambda device: sys.modules["spaces"].MOVED.append(device))
+    plain = engine.predictor(False)
+    found = SimpleNamespace(**vars(plain) | {"model": model, "device": plain.device})
+    monkeypatch.setattr(demo_engine.LandmarkPredictor, "from_pretrained", lambda name: found)
+    demo_engine.Engine.from_pretrained("model")
+    assert sys.modules["spaces"].MOVED == ["cuda"]
+    monkeypatch.delitem(sys.modules, "spaces")
+
+
 def answers(address):
     try:
         return httpx.get(address, timeout=10).status_code == 200
@@ -60,7 +79,8 @@ def answers(address):
 
 
 @pytest.mark.slow  # a process of its own, with all imports anew
-def test_the_app_answers_and_leaves_nothing_behind_when_it_is_ended(repository, tmp_path):
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
+def test_the_app_answers_and_leaves_nothing_behind_when_it_is_ended(repository, tmp_path, end):
     model, temporary = tmp_path / "model", tmp_path / "tmp"
     temporary.mkdir()
     tiny_model().save_pretrained(model)
@@ -85,7 +105,7 @@ def test_the_app_answers_and_leaves_nothing_behind_when_it_is_ended(repository, 
         assert len(found) == 3
         assert len(list(temporary.glob("liver-landmark-demo-*/*/*.webp"))) == 1
     finally:
-        process.terminate()
+        process.send_signal(end)
     assert process.wait(20) == 0
     assert list(temporary.iterdir()) == []
 

@@ -24,10 +24,10 @@ def test_an_upload_goes_with_the_last_who_uploaded_it(tmp_path):
     uploads.release(str(path))
     assert not path.exists()
     assert uploads == {str(tmp_path / "other.png")}
-    # A file that Gradio did not report is nobody else's.
+    # A file that nobody uploaded is not the demo's to delete.
     path.write_bytes(b"x")
     uploads.release(str(path))
-    assert not path.exists()
+    assert path.exists()
 
 
 def test_uploads_whose_users_were_refused_are_forgotten_with_their_files(tmp_path):
@@ -50,6 +50,23 @@ def test_uploads_whose_users_were_refused_are_forgotten_with_their_files(tmp_pat
     uploads.update([str(refused)])
     uploads.release(str(refused))
     assert not refused.exists()
+
+
+def test_an_upload_that_gradio_has_swept_counts_no_more(tmp_path):
+    from demo_storage import CountedUploads
+
+    path = tmp_path / "frame.png"
+    uploads = CountedUploads()
+    uploads.update([str(path)])
+    uploads -= {str(path)}
+    path.write_bytes(b"x")
+    uploads.update([str(path)])
+    uploads.release(str(path))
+    assert not path.exists()
+    uploads.update([str(path)])
+    uploads -= {str(path)}
+    uploads.forget_missing()
+    assert not uploads._waiting
 
 
 def test_the_longest_unused_analyses_go_first():

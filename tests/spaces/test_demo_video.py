@@ -106,6 +106,15 @@ def test_a_video_that_cannot_be_read_is_refused_without_its_name(engine, tmp_pat
         analyse(path, tmp_path / "out", engine)
 
 
+def test_frames_that_no_encoder_takes_are_refused(engine, tmp_path):
+    from demo_limits import DemoLimits
+
+    path = write_video(tmp_path / "clip.mkv", [np.zeros((16, 16500, 3), np.uint8)], "ffv1")
+    with pytest.raises(VideoError, match=r"^the overlay cannot be encoded$") as error:
+        analyse(path, tmp_path / "out", engine)
+    assert "cannot be shown" in DemoLimits().video_message(str(error.value))
+
+
 def test_a_video_that_turns_out_longer_is_stopped_there(engine, tmp_path):
     # A bare stream does not say how long it is.
     path = write_video(tmp_path / "clip.h264", [coloured_frame(("ridge",))] * 12, container="h264")
