@@ -277,12 +277,14 @@ def _check_output(output: Path, planned: Sequence[Path], inputs: Sequence[Path],
     """Refuses to write over an input, over anything that is no folder, and over results unasked."""
     if output.exists() and not output.is_dir():
         raise CommandError(f"output {output} exists and is no folder")
-    sources = {file.resolve() for file in inputs}
+    # Not `resolve`, which raises at a ring of links.
+    sources = {Path(os.path.realpath(file)) for file in inputs}
     # A video's frames go into folders, which are cleared: an input in one would be lost.
     kept = sources.union(*(file.parents for file in sources))
     for path in planned:
-        if path.resolve() in kept:
-            verb = "is" if path.resolve() in sources else "holds"
+        place = Path(os.path.realpath(path))
+        if place in kept:
+            verb = "is" if place in sources else "holds"
             raise CommandError(f"{path} {verb} an input and would be overwritten: choose another --output")
         if path.exists() and not keep:
             raise CommandError(

@@ -75,11 +75,14 @@ def test_masks_are_those_of_the_protocol(rows, dataset, protocol):
         pixel_values = tiny_processor()(images=[row["image"]])["pixel_values"]
         logits = SeesColours()(pixel_values).logits
         if protocol == "srft_galore":
-            expected = logits.argmax(1).repeat_interleave(2, 1).repeat_interleave(2, 2)[0]
+            up = logits.repeat_interleave(2, 2).repeat_interleave(2, 3)
         else:
             up = F.interpolate(logits, size=(256, 256), mode="bilinear", align_corners=False)
-            expected = up.argmax(1)[0]
-        np.testing.assert_array_equal(pairs[index].prediction, expected.numpy())
+        first, second = up[0].topk(2, dim=0).values
+        # Where two classes are equal but for the rounding of the interpolation, either may win.
+        clear = (first - second > 1e-6).numpy()
+        assert clear.mean() > 0.99
+        np.testing.assert_array_equal(pairs[index].prediction[clear], up.argmax(1)[0].numpy()[clear])
 
 
 def test_numbers_follow_from_the_masks(dataset):
