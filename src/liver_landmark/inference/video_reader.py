@@ -119,29 +119,19 @@ class VideoReader:
             )
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """Decoded frames; a VideoError at the first that is damaged, or where the file ends too early.
-
-        The frame before the one that decoders complain of is left out too: damage begins where they do not
-        notice it yet.
-        """
+        """Decoded frames; a VideoError at the first that is damaged, or where the file ends too early."""
         index, end_s = 0, 0.0
-        held: av.VideoFrame | None = None
         try:
             for packet in self._container.demux(self._stream):
                 for frame in packet.decode():
                     if frame.is_corrupt:
-                        raise VideoError(f"{self.path}: damaged after {index} frames")
+                        raise VideoError(f"{self.path}: damaged at frame {index}")
                     # Shown until then: in a video of few frames a second the last one is long.
                     end_s = (frame.time or 0.0) + float((frame.duration or 0) * self.time_base)
-                    if held is not None:
-                        yield held
-                        index += 1
-                    held = frame
+                    yield frame
+                    index += 1
         except (FFmpegError, EOFError) as error:
             raise VideoError(f"{self.path}: damaged after {index} frames: {_reason(error)}") from error
-        if held is not None:
-            yield held
-            index += 1
         # Frames are not counted: an edit list hides some of those that the file holds.
         start_s = float((self._stream.start_time or 0) * self.time_base)
         missing_s = start_s + (self.duration_s or 0.0) - end_s
