@@ -45,9 +45,9 @@ class PartNames:
 class Journal:
     """Lines of finished inputs, in the order in which they were finished."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path) -> None:
         """Use `open_journal`."""
-        self.folder, self.settings = folder, settings
+        self.folder = folder
         self._path = folder / ROWS_FILE
         self._ranges: dict[str, tuple[int, int]] = {}
         self._read()
@@ -138,7 +138,7 @@ def open_journal(
                     reason = f"{names.run} or {names.predictions} is damaged: {error!r}"
                     raise ResumeError(f"{output}: {reason}; --overwrite starts anew") from error
             write_json(work / SETTINGS_FILE, settings)
-        yield Journal(work, settings)
+        yield Journal(work)
         shutil.rmtree(work)
 
 

@@ -143,7 +143,9 @@ def test_a_stream_that_stays_away_ends_the_session(make_session, reconnect_s):
 def test_a_stream_that_comes_back_empty_ends_the_session(make_session, monkeypatch):
     monkeypatch.setattr("liver_landmark.inference.live.session._FIRST_RETRY_S", 0.02)
 
-    def source(address, options, stop, opened=[]):  # noqa: B006
+    opened = []
+
+    def source(address, options, stop):
         opened.append(1)
         if len(opened) == 1:
             yield Picture(None, lambda: np.zeros((4, 4, 3), np.uint8))
