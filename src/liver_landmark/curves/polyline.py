@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import cv2
 import numpy as np
+import shapely
 
 
 def arc_lengths(points: np.ndarray) -> np.ndarray:
@@ -76,16 +76,9 @@ def normals(points: np.ndarray, closed: bool = False) -> np.ndarray:
 def simplify(points: np.ndarray, tolerance_px: float) -> np.ndarray:
     """Fewer points of a polyline, the ends kept: those left out lie within `tolerance_px` of what is left.
 
-    Douglas and Peucker's algorithm as OpenCV has it, in float32; scikit-image's takes milliseconds a curve.
+    Douglas and Peucker's algorithm as GEOS has it. OpenCV's takes points out of its result a second time, to
+    as much as 1.7 times the tolerance; scikit-image's takes milliseconds a curve.
     """
-    if np.array_equal(points[0], points[-1]):
-        # A ring has no chord to measure from: halves of it do.
-        half = int(np.argmax(np.hypot(*(points - points[0]).T)))
-        pieces = [points[: half + 1], points[half:]] if half else [points]
-    else:
-        pieces = [points]
-    kept = [
-        cv2.approxPolyDP(piece.astype(np.float32)[:, None], tolerance_px, closed=False)[:, 0]
-        for piece in pieces
-    ]
-    return np.concatenate([kept[0], *(piece[1:] for piece in kept[1:])])
+    return shapely.get_coordinates(
+        shapely.simplify(shapely.linestrings(points), tolerance_px, preserve_topology=False)
+    )
