@@ -6,6 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in each run: whether a change goes in is no matter of luck. `search` draws others.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("search", print_blob=True)
+settings.load_profile("repeatable")
 
 # Set before torch and the Hub client are imported: OpenMP threads that wait actively collapse when
 # anything else uses a core, and no test may reach for the network.

@@ -58,6 +58,10 @@ class VideoFrame:
     pixels: np.ndarray
 
 
+class _DamageError(VideoError):
+    """What the decoder complains of; the message is what follows the number of frames."""
+
+
 class VideoReader:
     """An open video; iterating it once gives its frames in the order of showing.
 
@@ -99,6 +103,8 @@ class VideoReader:
             self._first: av.VideoFrame | None = next(self._decoded)
         except StopIteration:
             raise VideoError(f"{path}: holds no frame that can be decoded") from None
+        except _DamageError as error:
+            raise VideoError(f"{path}: damaged from its first frame on{error}") from error
         if self._first.pts is None:
             # Bare streams have no time: the frame rate is all there is.
             self.time_base = 1 / (self.frame_rate or Fraction(25))
@@ -119,19 +125,19 @@ class VideoReader:
             )
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """Decoded frames; a VideoError at the first that is damaged, or where the file ends too early."""
+        """Decoded frames; a _DamageError at the first that is damaged, a VideoError if they end too early."""
         index, end_s = 0, 0.0
         try:
             for packet in self._container.demux(self._stream):
                 for frame in packet.decode():
                     if frame.is_corrupt:
-                        raise VideoError(f"{self.path}: damaged at frame {index}")
+                        raise _DamageError
                     # Shown until then: in a video of few frames a second the last one is long.
                     end_s = (frame.time or 0.0) + float((frame.duration or 0) * self.time_base)
                     yield frame
                     index += 1
         except (FFmpegError, EOFError) as error:
-            raise VideoError(f"{self.path}: damaged after {index} frames: {_reason(error)}") from error
+            raise _DamageError(f": {_reason(error)}") from error
         # Frames are not counted: an edit list hides some of those that the file holds.
         start_s = float((self._stream.start_time or 0) * self.time_base)
         missing_s = start_s + (self.duration_s or 0.0) - end_s
@@ -141,11 +147,33 @@ class VideoReader:
             )
 
     def __iter__(self) -> Iterator[VideoFrame]:
-        """Frames; each is converted when it is asked for.
+        """Frames; each is given when the one after it is decoded.
+
+        The one before damage is left out: damage begins where decoders do not notice it yet.
 
         Raises:
             VideoError: damage, a frame of another size, time that goes back, or more than the limits allow.
         """
+        held: VideoFrame | None = None
+        end: VideoError | None = None
+        try:
+            # Held as pixels: into a decoder's own picture, slices that come late are still written.
+            for frame in self._converted():
+                if held is not None:
+                    yield held
+                held = frame
+        except _DamageError as error:
+            kept = 0 if held is None else held.index
+            raise VideoError(f"{self.path}: damaged after {kept} frames{error}") from error
+        except VideoError as error:
+            end = error
+        if held is not None:
+            yield held
+        if end is not None:
+            raise end
+
+    def _converted(self) -> Iterator[VideoFrame]:
+        """Frames, each converted as soon as it is decoded."""
         index, last_pts, first_pts = 0, None, 0
         while (frame := self._next()) is not None:
             size = _upright_size(frame)
