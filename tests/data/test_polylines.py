@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from liver_landmark.data.polylines import flatten_polylines, impossible_polylines
@@ -54,6 +54,7 @@ def is_possible(category: int, points: list) -> bool:
 
 
 @given(rows, st.integers(0, 5))
+@example([[{"category": None, "points": [(0.0, None), (math.inf, None)]}]], 0)
 def test_arrays_hold_what_the_rows_hold(rows: list, cut: int) -> None:
     flat, expected = flatten_polylines(as_chunks(rows, cut)), plain(rows)
     assert flat.row.tolist() == [row for row, *_ in expected]

@@ -43,7 +43,8 @@ class FlatPolylines:
         owner = self.polyline_of_point
         if len(owner) < 2:
             return np.zeros(len(self.count))
-        segments_px = np.linalg.norm(np.diff(self.points, axis=0), axis=1)
+        # From inf on, a segment is infinite whatever its other coordinate, as math.dist has it; norm says NaN.
+        segments_px = np.hypot(*np.diff(self.points, axis=0).T)
         # From one polyline's last point to the next one's first there is no segment.
         inside = owner[1:] == owner[:-1]
         return np.bincount(owner[1:][inside], segments_px[inside], minlength=len(self.count))
