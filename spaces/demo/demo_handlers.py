@@ -32,7 +32,7 @@ from demo_storage import AnalysisStore, CountedUploads
 from demo_video import VideoOptions, VideoProgress, VideoResult, analyse_video
 
 from liver_landmark.frame_files import FrameError
-from liver_landmark.inference.video_reader import VideoError
+from liver_landmark.inference.video.limits import VideoError
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 
 # How often a video's page hears how far it is, s.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from liver_landmark.frame_files import FrameLimits
-from liver_landmark.inference.video_reader import VideoLimits
+from liver_landmark.inference.video.limits import VideoLimits
 
 ENVIRONMENT_PREFIX = "LIVER_LANDMARK_DEMO_"
 

@@ -13,10 +13,10 @@ from .cli_options import CommandError, positive_float, positive_int, quiet_libra
 from .steady_memory import keep_memory_steady
 
 if TYPE_CHECKING:
-    from .inference.inputs import Source
-    from .inference.options import PredictionOptions
+    from .inference.files.inputs import Source
+    from .inference.files.options import PredictionOptions
+    from .inference.files.run import RunListener
     from .inference.predictor import LandmarkPredictor
-    from .inference.run import RunListener
     from .inference.views import AveragedViews
 
 
@@ -122,9 +122,9 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from .inference.inputs import as_sources, collect_inputs
-    from .inference.journal import PartNames, ResumeError
-    from .inference.run import planned_files, predict_files
+    from .inference.files.inputs import as_sources, collect_inputs
+    from .inference.files.journal import PartNames, ResumeError
+    from .inference.files.run import planned_files, predict_files
 
     output = arguments.output
     options = _options(arguments)
@@ -178,7 +178,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> PredictionOptions:
-    from .inference.options import PredictionOptions
+    from .inference.files.options import PredictionOptions
 
     if arguments.part_id is None and arguments.num_parts > 1:
         raise CommandError(f"--num-parts {arguments.num_parts} needs --part-id: which of them this is")
@@ -242,7 +242,7 @@ def _listener(sources: Sequence[Source]) -> RunListener:
     """Lines for inputs, on a terminal also a bar over a video's frames."""
     from tqdm import tqdm
 
-    from .inference.run import RunListener
+    from .inference.files.run import RunListener
 
     bar: tqdm | None = None
 

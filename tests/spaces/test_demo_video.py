@@ -13,7 +13,7 @@ from PIL import Image
 
 from coloured_frames import coloured_frame
 from liver_landmark.curves.exchange import read_landmarks
-from liver_landmark.inference.video_reader import VideoError, VideoLimits
+from liver_landmark.inference.video.limits import VideoError, VideoLimits
 from tiny_videos import read_video, write_video
 
 SHOWN = [

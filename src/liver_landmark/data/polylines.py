@@ -43,7 +43,7 @@ class FlatPolylines:
         owner = self.polyline_of_point
         if len(owner) < 2:
             return np.zeros(len(self.count))
-        # From inf on, a segment is infinite whatever its other coordinate, as math.dist has it; norm says NaN.
+        # With one coordinate infinite it is infinite, as math.dist has it; linalg.norm may say NaN.
         segments_px = np.hypot(*np.diff(self.points, axis=0).T)
         # From one polyline's last point to the next one's first there is no segment.
         inside = owner[1:] == owner[:-1]

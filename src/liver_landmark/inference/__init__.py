@@ -1,16 +1,17 @@
 """Frames and videos in; masks, curves and overlays out: from Python, or over files."""
 
 from ..frame_files import FrameError, FrameLimits, read_frame
-from .inputs import collect_inputs
-from .iterate import FileFrame, iterate_predictions
+from .files.inputs import collect_inputs
+from .files.iterate import FileFrame, iterate_predictions
+from .files.options import PredictionOptions
+from .files.run import RunListener, predict_files
 from .loading import ModelLoadError, load_model_and_processor
-from .options import PredictionOptions
 from .overlay import draw_heat_map, draw_overlay
 from .prediction import FramePrediction
 from .predictor import LandmarkPredictor
-from .run import RunListener, predict_files
 from .smoothing import CausalSmoother
-from .video_reader import VideoError, VideoLimits, open_video
+from .video.limits import VideoError, VideoLimits
+from .video.reader import open_video
 from .views import AveragedViews
 
 __all__ = [

@@ -19,7 +19,8 @@ import numpy as np
 from av.error import FFmpegError
 from av.format import Flags as FormatFlags
 
-from ..video_reader import VideoError, VideoLimits, open_video
+from ..video.limits import VideoError, VideoLimits
+from ..video.reader import open_video
 from .address import SourceAddress, SourceError
 from .pacing import PlayClock, StreamLag
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..frame_files import SUFFIXES as PICTURE_SUFFIXES
-from .video_reader import SUFFIXES as VIDEO_SUFFIXES
+from ...frame_files import SUFFIXES as PICTURE_SUFFIXES
+from ..video.reader import SUFFIXES as VIDEO_SUFFIXES
 
 Kind = Literal["picture", "video"]
 

@@ -23,9 +23,9 @@ from liver_landmark.inference import (
     iterate_predictions,
     predict_files,
 )
-from liver_landmark.inference import sources as sources_module
-from liver_landmark.inference import video_output as video_output_module
-from liver_landmark.inference.journal import ResumeError
+from liver_landmark.inference.files import sources as sources_module
+from liver_landmark.inference.files import video_output as video_output_module
+from liver_landmark.inference.files.journal import ResumeError
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES, PALETTE
 from tiny_datasets import SeesColours, tiny_processor
 from tiny_videos import write_video

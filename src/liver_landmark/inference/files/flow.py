@@ -19,11 +19,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from ..background import in_background, ordered_map
-from ..frame_files import FrameError
-from .prediction import FramePrediction
-from .predictor import LandmarkPredictor, ModelOutput, PreparedFrame
-from .smoothing import CausalSmoother
+from ...background import in_background, ordered_map
+from ...frame_files import FrameError
+from ..prediction import FramePrediction
+from ..predictor import LandmarkPredictor, ModelOutput, PreparedFrame
+from ..smoothing import CausalSmoother
 
 # Four 4K frames between two stages: 100 MB as RGB, several times that while they are decoded and drawn.
 _PIXELS_AHEAD = 2**25

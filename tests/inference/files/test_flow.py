@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from liver_landmark.frame_files import FrameError
-from liver_landmark.inference.flow import FailedFrame, FrameJob, predict_jobs
+from liver_landmark.inference.files.flow import FailedFrame, FrameJob, predict_jobs
 from liver_landmark.inference.prediction import FramePrediction
 from liver_landmark.inference.predictor import ModelOutput, PreparedFrame
 

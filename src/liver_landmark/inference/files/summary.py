@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from ..atomic_files import atomic_path, write_json
-from ..curves.exchange import FrameAnnotation
-from ..curves.exchange.cvat import iterate_cvat
-from ..curves.exchange.xml_text import xml_fragment
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
+from ...atomic_files import atomic_path, write_json
+from ...curves.exchange import FrameAnnotation
+from ...curves.exchange.cvat import iterate_cvat
+from ...curves.exchange.xml_text import xml_fragment
+from ...model.landmarks_liver_landmark import LANDMARK_NAMES
 from .inputs import Source
 from .journal import PartNames
 from .options import PredictionOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..frame_files import FrameError
+from ...frame_files import FrameError
 
 
 class VideoError(FrameError):

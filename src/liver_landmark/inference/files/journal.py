@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import atomic_path, write_json
-from ..folder_lock import hold_folder
+from ...atomic_files import atomic_path, write_json
+from ...folder_lock import hold_folder
 from .inputs import Source
 from .options import PredictionOptions
 

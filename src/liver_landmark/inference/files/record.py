@@ -10,9 +10,9 @@ from typing import Any
 import av
 import cv2
 
+from ..predictor import LandmarkPredictor
+from ..smoothing import CausalSmoother
 from .options import PredictionOptions
-from .predictor import LandmarkPredictor
-from .smoothing import CausalSmoother
 from .summary import Totals
 
 _PACKAGES = ("liver-landmark", "torch", "transformers", "numpy", "pillow")

@@ -23,13 +23,13 @@ from typing import Any
 
 from av.error import FFmpegError
 
-from ..atomic_files import write_json
+from ...atomic_files import write_json
+from ..predictor import LandmarkPredictor
 from .flow import FailedFrame, predict_jobs
 from .inputs import Inputs, Source, as_sources
 from .journal import Journal, PartNames, open_journal, write_predictions
 from .options import PredictionOptions
 from .outputs import WrittenFrame, result_folders, row_line, write_frame
-from .predictor import LandmarkPredictor
 from .record import RunReport, result_settings, run_record
 from .sources import VideoEnds, VideoProgress, VideoStarts, source_jobs
 from .summary import Totals, merge_parts, write_cvat

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from ..frame_files import FrameLimits
-from .video_reader import VideoLimits
+from ...frame_files import FrameLimits
+from ..video.limits import VideoLimits
 
 # What `--curves` takes: a file a frame for each, but one for the whole run where CVAT is meant.
 CURVE_FORMATS: tuple[str, ...] = ("labelme", "cvat", "p2ilf", "svg")

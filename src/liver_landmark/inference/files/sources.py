@@ -10,12 +10,13 @@ from functools import partial
 
 import numpy as np
 
-from ..frame_files import FrameError, FrameLimits, read_frame
+from ...frame_files import FrameError, FrameLimits, read_frame
+from ..smoothing import CausalSmoother
+from ..video.limits import VideoLimits
+from ..video.reader import VideoFrame, VideoReader, open_video
 from .flow import FrameJob
 from .inputs import Source
 from .options import PredictionOptions
-from .smoothing import CausalSmoother
-from .video_reader import VideoFrame, VideoLimits, VideoReader, open_video
 
 # A video's results are made safe every so many frames: what an interruption costs at most.
 SEGMENT_FRAMES = 250

@@ -24,13 +24,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..atomic_files import atomic_path, write_png
-from ..curves import NoisyMaskError, TracedPolyline
-from ..curves.exchange import FrameAnnotation, write_landmarks
-from ..model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES
+from ...atomic_files import atomic_path, write_png
+from ...curves import NoisyMaskError, TracedPolyline
+from ...curves.exchange import FrameAnnotation, write_landmarks
+from ...model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES
+from ..overlay import draw_overlay
 from .flow import FailedFrame, SeenFrame
 from .options import PredictionOptions
-from .overlay import draw_overlay
 from .sources import FrameKey
 
 # A curve format of the command line -> files: format of `write_landmarks`, suffix.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liver_landmark.inference.inputs import collect_inputs, output_names
+from liver_landmark.inference.files.inputs import collect_inputs, output_names
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from .video_limits import VideoError, VideoLimits, check_file, check_size
+from .limits import VideoError, VideoLimits, check_file, check_size
 
 # FFmpeg prints what it thinks of a file; what matters is raised.
 av.logging.set_level(av.logging.PANIC)

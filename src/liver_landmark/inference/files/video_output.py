@@ -25,11 +25,11 @@ from av.error import FFmpegError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ..atomic_files import atomic_path, write_json_lines
+from ...atomic_files import atomic_path, write_json_lines
+from ..video.writer import VideoWriter, join_videos, shift_to_zero
 from .options import PredictionOptions
 from .outputs import WrittenFrame, result_folders
 from .sources import SEGMENT_FRAMES, VideoProgress, VideoStarts
-from .video_writer import VideoWriter, join_videos, shift_to_zero
 
 # A frame's file, or what a run that was killed left of one.
 _FRAME_FILE = re.compile(r"\d{6,}\.(png|json|xml|svg)|\.\d{6,}\.[0-9a-f]{8}\.partial\.(png|json|xml|svg)")

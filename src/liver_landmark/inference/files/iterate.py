@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..frame_files import FrameError
+from ...frame_files import FrameError
+from ..prediction import FramePrediction
+from ..predictor import LandmarkPredictor
 from .flow import FailedFrame, SeenFrame, predict_jobs
 from .inputs import as_sources, collect_inputs
 from .options import PredictionOptions
-from .prediction import FramePrediction
-from .predictor import LandmarkPredictor
 from .sources import VideoEnds, source_jobs
 
 
