@@ -40,6 +40,8 @@ VIEW: list[Any] = [list(LANDMARK_NAMES), 0.4, ["areas"], "none"]
 # A client that was refused, or is done, looks at its screen for so long.
 PAUSE_S = 0.5
 KEEP_MINUTES = 0.5
+# Between two looks at the demo's memory.
+SAMPLE_S = 5.0
 
 
 @dataclass
@@ -220,7 +222,7 @@ def run_clients(demo: Demo, pictures: list[bytes], expected: list[Any], seconds:
 
 
 @contextmanager
-def sampled_memory(demo: Demo, every_s: float = 5.0) -> Iterator[list[float]]:
+def sampled_memory(demo: Demo, every_s: float = SAMPLE_S) -> Iterator[list[float]]:
     """The demo's memory in MiB from time to time, while the block runs."""
     samples, done = [demo.resident_mib()], threading.Event()
 
@@ -235,6 +237,14 @@ def sampled_memory(demo: Demo, every_s: float = 5.0) -> Iterator[list[float]]:
     finally:
         done.set()
         thread.join()
+
+
+def rise_per_minute(samples_mib: list[float], every_s: float = SAMPLE_S) -> float:
+    """How fast memory rises in the second half of the samples: slope of the line through them, MiB a minute."""
+    half = samples_mib[len(samples_mib) // 2 :]
+    if len(half) < 2:
+        return 0.0
+    return float(np.polyfit(np.arange(len(half)) * every_s / 60, half, 1)[0])
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -271,6 +281,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "seconds_median": round(float(np.median(outcomes.seconds)), 3) if outcomes.seconds else None,
         "seconds_95": round(float(np.percentile(outcomes.seconds, 95)), 3) if outcomes.seconds else None,
         "memory_mib_every_5_s": [round(value, 1) for value in samples],
+        "memory_rise_mib_per_minute_in_the_second_half": round(rise_per_minute(samples), 1),
         "memory_mib": {moment: round(value, 1) for moment, value in memory.items()},
         "uploads_left_at_once": left_at_once,
         "files_left_after_the_sweep": left_later,
@@ -284,7 +295,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def main() -> int:
-    """Measures, prints and writes; 1 where an answer was wrong, a request failed, or a file was left."""
+    """Measures, prints and writes; 1 where an answer was wrong, a request failed, or an upload was left."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="folder or Hub id")
     parser.add_argument(
@@ -299,7 +310,8 @@ def main() -> int:
     result = measure(options)
     write_json(options.output / "benchmark_demo.json", result)
     print(json.dumps(result, indent=2))
-    return 1 if result["wrong"] or result["failed"] or result["files_left_after_the_sweep"] else 0
+    faults = ("wrong", "failed", "uploads_left_at_once", "files_left_after_the_sweep")
+    return 1 if any(result[fault] for fault in faults) else 0
 
 
 if __name__ == "__main__":
