@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -190,6 +192,10 @@ def test_usage_errors_are_one_line_and_write_nothing(model, frames, tmp_path, ca
         ((frames / "*.gif", "--model", model, "--output", output), "matches no file"),
         ((frames, "--model", model, "--output", frames), "both input and output"),
         ((frames, "--model", model, "--output", tmp_path / "file"), "exists and is no folder"),
+        (
+            (frames, "--model", model, "--output", tmp_path / "file" / "a" / "b"),
+            f"b cannot be made: {tmp_path / 'file'} is no folder",
+        ),
         ((frames, "--model", tmp_path / "nowhere", "--output", output), "nowhere"),
         (
             (frames, "--model", other_type, "--output", output),
@@ -248,6 +254,37 @@ def test_an_interruption_is_one_line_and_what_is_there_is_whole(model, frames, t
         "c.png",
     ]
     assert ".unfinished" not in {path.name for path in output.iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
+def test_compiled_masks_are_the_same(model, frames, tmp_path):
+    """Three frames, two at a time: the last batch is filled up."""
+    masks = []
+    for name, options in (("eager", []), ("compiled", ["--compile"])):
+        output = tmp_path / name
+        assert predict(frames, "--model", model, "--output", output, "--batch-size", 2, *options) == 0
+        masks.append([np.asarray(Image.open(path)) for path in sorted(output.glob("*_mask.png"))])
+    for eager, compiled in zip(*masks, strict=True):
+        # Fused kernels round otherwise: a pixel on the edge of two classes may change.
+        assert (eager != compiled).mean() < 0.01
+
+
+@pytest.mark.slow
+def test_without_a_compiler_nothing_is_written_but_a_line(model, frames, tmp_path, repository):
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "liver_landmark.cli", "predict", str(frames), "--compile"]
+    done = subprocess.run(
+        [*command, "--model", model, "--output", str(output)],
+        capture_output=True,
+        text=True,
+        cwd=repository,
+        env={**os.environ, "CXX": "no-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "the model cannot be compiled here, do without: InvalidCxxCompiler: No working" in done.stderr
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["predict"], ["predict", "x", "--batch-size", "0"]])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from liver_landmark.frame_files import FrameError, FrameLimits, decode_picture, read_frame
+from liver_landmark.frame_files import FrameError, FrameLimits, _holds_every_row, decode_picture, read_frame
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 
@@ -188,12 +190,114 @@ def test_limits_are_checked_before_decoding(tmp_path, monkeypatch):
 
 
 def png_of_size(width, height):
+    return png_of_rows(width, height, 8, 2, 0, bytes(1000))
+
+
+# Where a pixel of an 8 × 8 tile comes in an interlaced PNG, as the specification draws it (8.2).
+ADAM7 = """
+1 6 4 6 2 6 4 6
+7 7 7 7 7 7 7 7
+5 6 5 6 5 6 5 6
+7 7 7 7 7 7 7 7
+3 6 4 6 3 6 4 6
+7 7 7 7 7 7 7 7
+5 6 5 6 5 6 5 6
+7 7 7 7 7 7 7 7
+"""
+PASS_OF = np.array([line.split() for line in ADAM7.split("\n")[1:9]], dtype=int)
+
+
+def rows_of(samples, depth, interlaced):
+    """A PNG's rows, each with no filter: (H, W, C) samples of `depth` bits."""
+    height, width, _ = samples.shape
+    passes = np.tile(PASS_OF, (height // 8 + 1, width // 8 + 1))[:height, :width]
+    rows = []
+    for number in range(1, 8) if interlaced else [0]:
+        for y in range(height):
+            row = samples[y][(passes[y] == number) | (number == 0)].ravel()
+            if row.size:
+                bits = (row[:, None] >> np.arange(depth)[::-1] & 1).astype(np.uint8)
+                rows.append(b"\0" + np.packbits(bits).tobytes())
+    return rows
+
+
+def png_of_rows(width, height, depth, colours, interlaced, rows, pieces=1):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(bytes(1000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, interlaced))
+    palette = chunk(b"PLTE", bytes(range(3 * 2**depth))) if colours == 3 and depth < 8 else b""
+    palette = chunk(b"PLTE", bytes(768)) if colours == 3 and depth == 8 else palette
+    packed = zlib.compress(rows)
+    cuts = np.linspace(0, len(packed), pieces + 1).astype(int)
+    pixels = b"".join(chunk(b"IDAT", packed[a:b]) for a, b in itertools.pairwise(cuts))
+    return b"\x89PNG\r\n\x1a\n" + header + palette + pixels + chunk(b"IEND", b"")
+
+
+PNG_TYPES = [(depth, 0) for depth in (1, 2, 4, 8, 16)] + [(depth, 3) for depth in (1, 2, 4, 8)]
+PNG_TYPES += [(depth, colours) for depth in (8, 16) for colours in (2, 4, 6)]
+
+
+@given(
+    st.sampled_from(PNG_TYPES),
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 4),
+    st.integers(0, 2**32 - 1),
+    st.data(),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_png_whose_stream_holds_too_few_rows_is_refused(
+    kind, width, height, interlaced, black, pieces, seed, draw
+):
+    """Of any type of pixel, its last checksum right; where it ends with a row, Pillow does not complain."""
+    depth, colours = kind
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colours]
+    samples = np.random.default_rng(seed).integers(0, 2**depth, (height, width, channels))
+    samples *= not black
+    rows = rows_of(samples, depth, interlaced)
+    # Bytes behind the last row do no harm.
+    behind = b"abc" * (seed % 2)
+    whole = png_of_rows(width, height, depth, colours, interlaced, b"".join(rows) + behind, pieces)
+    picture = decode_picture(whole, "row 7")
+    assert picture.size == (width, height)
+    if colours == 0 and depth in (8, 16):
+        np.testing.assert_array_equal(np.asarray(picture), samples[..., 0])
+    kept = draw.draw(st.integers(0, len(rows) - 1))
+    part = rows[kept][: draw.draw(st.sampled_from([0, 0, 1]))]
+    cut = png_of_rows(width, height, depth, colours, interlaced, b"".join(rows[:kept]) + part, pieces)
+    with pytest.raises(FrameError, match=r"^row 7: "):
+        decode_picture(cut, "row 7")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 8])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_any_number_of_rows_of_a_small_png_that_lacks_some_is_refused(depth, interlaced):
+    for height, width in itertools.product(range(1, 10), (1, 2, 3, 5, 9)):
+        rows = rows_of(np.ones((height, width, 1), dtype=int), depth, interlaced)
+        for kept in range(len(rows)):
+            cut = png_of_rows(width, height, depth, 0, interlaced, b"".join(rows[:kept]))
+            with pytest.raises(FrameError, match=r"^row 7: "):
+                decode_picture(cut, "row 7")
+
+
+def test_only_pngs_that_end_black_are_inflated_twice(monkeypatch):
+    monkeypatch.setattr("liver_landmark.frame_files._holds_every_row", lambda data: pytest.fail("inflated"))
+    data = io.BytesIO()
+    Image.fromarray(RGB).save(data, "PNG")
+    decode_picture(data.getvalue(), "row 7")
+
+
+def test_rows_are_counted_in_little_memory():
+    rows = bytes(2**12 * (2**12 + 1))
+    data = png_of_rows(2**12, 2**12, 8, 0, 0, rows)
+    tracemalloc.start()
+    assert _holds_every_row(data)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**20
 
 
 @pytest.mark.parametrize("side", [9_000, 12_000, 60_000])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from liver_landmark.atomic_files import atomic_path, write_json, write_json_lines, write_png
+from liver_landmark.atomic_files import atomic_path, partial_target, write_json, write_json_lines, write_png
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -35,6 +39,34 @@ def test_the_file_appears_complete(tmp_path):
         assert not path.exists()
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+NAMES = st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1)
+
+
+@given(NAMES.filter(lambda name: name.strip(".")))
+def test_a_temporary_name_tells_what_it_was_to_become(name):
+    # Nothing is written, so that there is nothing to rename.
+    with suppress(FileNotFoundError), atomic_path(Path("folder", name)) as temporary:
+        assert temporary.name != name
+        assert partial_target(temporary.name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.0123abcd.partial.png",
+        ".a.0123abc.partial.png",
+        ".a.0123abcde.partial.png",
+        ".a.0123ABCD.partial.png",
+        ".a.0123abcd.partly.png",
+        ".a.0123abcd.partial.png.bak",
+        ".0123abcd.partial.png",
+        ".a.png",
+    ],
+)
+def test_names_that_only_look_temporary_are_told_apart(name):
+    assert partial_target(name) is None
 
 
 def test_png_json_and_lines_come_back(tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ from PIL import Image
 
 # Names that hold something half-written or half-deleted.
 _PREFIX = ".incomplete-"
+_PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial(\.[^.]*)?", re.DOTALL)
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -108,6 +110,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def partial_target(name: str) -> str | None:
+    """What a file was to be called that has a temporary name of `atomic_path`'s; None for other names."""
+    match = _PARTIAL.fullmatch(name)
+    return None if match is None else match[1] + (match[2] or "")
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:

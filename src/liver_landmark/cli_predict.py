@@ -87,7 +87,7 @@ def add_predict_command(commands: argparse._SubParsersAction[argparse.ArgumentPa
     )
     speed.add_argument("--batch-size", type=positive_int, default=1, help="frames in one forward pass")
     speed.add_argument(
-        "--compile", action="store_true", help="torch.compile the model: a minute or more first, then faster"
+        "--compile", action="store_true", help="torch.compile the model: minutes the first time, then faster"
     )
 
     runs = parser.add_argument_group("long runs")
@@ -215,13 +215,16 @@ def _predictor(arguments: argparse.Namespace, views: AveragedViews | None) -> La
 
     quiet_libraries()
     try:
-        return LandmarkPredictor.from_pretrained(
+        predictor = LandmarkPredictor.from_pretrained(
             arguments.model,
             device=arguments.device,
             dtype=getattr(torch, arguments.dtype),
             views=views,
             compile=arguments.compile,
         )
+        if arguments.compile:
+            predictor.compile_now(arguments.batch_size)
+        return predictor
     except ModelLoadError as error:
         raise CommandError(str(error)) from error
     except ValueError as error:
@@ -275,8 +278,11 @@ def _listener(sources: Sequence[Source]) -> RunListener:
 
 def _check_output(output: Path, planned: Sequence[Path], inputs: Sequence[Path], keep: bool) -> None:
     """Refuses to write over an input, over anything that is no folder, and over results unasked."""
-    if output.exists() and not output.is_dir():
-        raise CommandError(f"output {output} exists and is no folder")
+    # What is there of the way to it: a file ends it.
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not there.is_dir():
+        what = "exists and" if there == output else f"cannot be made: {there}"
+        raise CommandError(f"output {output} {what} is no folder")
     # Not `resolve`, which raises at a ring of links.
     sources = {Path(os.path.realpath(file)) for file in inputs}
     # A video's frames go into folders, which are cleared: an input in one would be lost.

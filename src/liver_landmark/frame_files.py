@@ -36,6 +36,15 @@ _DECODING_ERRORS = (
 # Alpha is dropped, as the image processor does; palettes with transparency get there by way of RGBA.
 _TO_RGB = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
+# The PNG specification (ISO/IEC 15948), 11.2.2 and 8.2: samples of a pixel by colour type, and where the
+# seven passes of an interlaced picture begin and how far their pixels are apart: x, y, x, y.
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_PASSES = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),
+)  # fmt: skip
+_INFLATED_AT_ONCE = 2**16
+
 
 @dataclass(frozen=True)
 class FrameLimits:
@@ -103,7 +112,50 @@ def decode_picture(data: bytes, name: Path | str, limits: FrameLimits | None = N
             image.verify()
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         image.load()
+        if image.format == "PNG" and _may_lack_rows(image) and not _holds_every_row(data):
+            raise FrameError(f"{name}: truncated or corrupt: its compressed pixels end before the last row")
         return image
+
+
+def _may_lack_rows(image: Image.Image) -> bool:
+    """Whether a PNG's last row is black, as rows are that its stream does not hold; Pillow passes over that.
+
+    Only those are inflated a second time, and interlaced ones, whose last pixels lie elsewhere.
+    """
+    last_row = image.crop((0, image.height - 1, image.width, image.height))
+    return bool(image.info.get("interlace")) or not np.asarray(last_row).any()
+
+
+def _holds_every_row(data: bytes) -> bool:
+    """Whether a PNG, whose chunks are whole, inflates to as many bytes as its size asks for."""
+    missing = _inflated_bytes(data)
+    inflater = zlib.decompressobj()
+    place, in_pixels = len(_PNG_MAGIC), False
+    while place < len(data) and missing > 0:
+        length, kind = struct.unpack_from(">I4s", data, place)
+        # Chunks of pixels follow each other; what comes later is not read as pixels.
+        if in_pixels and kind != b"IDAT":
+            break
+        if in_pixels := kind == b"IDAT":
+            packed = memoryview(data)[place + 8 : place + 8 + length]
+            while len(packed) and missing > 0 and not inflater.eof:
+                missing -= len(inflater.decompress(packed, _INFLATED_AT_ONCE))
+                packed = inflater.unconsumed_tail
+        place += length + 12
+    # What it holds back of input that it has taken.
+    return missing <= 0 or missing <= len(inflater.flush())
+
+
+def _inflated_bytes(data: bytes) -> int:
+    """Bytes of a PNG's rows: each begins with its filter, and its last byte may be filled up."""
+    width, height, depth, colours, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    bits = depth * _PNG_CHANNELS[colours]
+    total = 0
+    for left, top, step_x, step_y in _PNG_PASSES if interlaced else [(0, 0, 1, 1)]:
+        columns = len(range(left, width, step_x))
+        rows = len(range(top, height, step_y))
+        total += rows * (1 + (columns * bits + 7) // 8) if columns else 0
+    return total
 
 
 @contextmanager

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch.nn.functional import avg_pool2d
 from transformers import Dinov2Config
+from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from liver_landmark.inference import LandmarkPredictor, ModelLoadError, load_model_and_processor
 from tiny_datasets import SeesColours, polylines, schema_row, tiny_processor
@@ -92,6 +95,49 @@ def test_bfloat16_is_autocast_over_float32_weights(folder, predictor):
     assert (one.mask != other.mask).mean() < 0.1
     with pytest.raises(ValueError, match="dtype must be"):
         LandmarkPredictor(half.model, half.processor, torch.int8)
+
+
+def compile_with(monkeypatch, backend):
+    """Lets `torch.compile` trace as always, and hand the graphs to that backend in place of Inductor."""
+    torch.compiler.reset()
+    monkeypatch.setattr("torch.compile", partial(torch.compile, backend=backend))
+
+
+class OneGraph(SeesColours):
+    """A model that is traced in no time and keeps no state between frames."""
+
+    def forward(self, pixel_values):
+        channels = [pixel_values.mean(1, keepdim=True), pixel_values]
+        return SemanticSegmenterOutput(logits=self.gain * avg_pool2d(torch.cat(channels, 1), 4))
+
+
+def test_a_last_batch_that_is_smaller_is_not_compiled_anew(monkeypatch):
+    compiled_for = []
+
+    def backend(graph, inputs):
+        compiled_for.append([tuple(tensor.shape) for tensor in inputs if tuple(tensor.shape[1:2]) == (3,)])
+        return graph.forward
+
+    compile_with(monkeypatch, backend)
+    compiled = LandmarkPredictor(OneGraph(), tiny_processor(), compile=True)
+    compiled.compile_now(4)
+    frames = [noise(90, 160, seed) for seed in range(7)]
+    masks = [prediction.mask for prediction in compiled.predict(frames, batch_size=4)]
+    assert compiled_for == [[(4, 3, 128, 128)]]
+    plain = LandmarkPredictor(OneGraph(), tiny_processor()).predict(frames)
+    np.testing.assert_array_equal(masks, [prediction.mask for prediction in plain])
+
+
+def test_a_model_that_cannot_be_compiled_here_is_one_line(monkeypatch):
+    def backend(graph, inputs):
+        raise RuntimeError("no compiler\nand much more")
+
+    compile_with(monkeypatch, backend)
+    compiled = LandmarkPredictor(OneGraph(), tiny_processor(), compile=True)
+    with pytest.raises(
+        ModelLoadError, match=r"cannot be compiled here, do without: RuntimeError: no compiler$"
+    ):
+        compiled.compile_now(1)
 
 
 def test_nothing_and_no_batch(predictor):

@@ -15,7 +15,7 @@ from ..model import LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProc
 from ..model.class_map_liver_landmark import class_map, landmark_scores
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS
 from ..model.presence_liver_landmark import absent_suppressed
-from .loading import load_model_and_processor, model_revision
+from .loading import ModelLoadError, load_model_and_processor, model_revision
 from .prediction import FramePrediction
 from .views import AveragedViews, averaged_forward
 
@@ -183,6 +183,26 @@ class LandmarkPredictor:
             filling = pixel_values[:1].expand(self._compiled_batch_size - count, -1, -1, -1)
             pixel_values = torch.cat([pixel_values, filling])
         return self._forward(pixel_values=pixel_values).logits[:count]
+
+    def compile_now(self, batch_size: int) -> None:
+        """Compiles the forward pass for batches of that size, and not only at the first frame.
+
+        Raises:
+            ModelLoadError: it cannot be compiled here, for want of a C++ compiler for instance.
+        """
+        # Takes a second, and is imported by torch.compile only.
+        from torch._dynamo.exc import TorchDynamoException
+
+        frame = self.prepare(np.zeros((64, 64, 3), np.uint8))
+        try:
+            self.forward([frame] * batch_size)
+        except TorchDynamoException as error:
+            # What the back end said, in a report of many lines.
+            reason = getattr(error, "inner_exception", error)
+            first = str(reason).strip().partition("\n")[0]
+            raise ModelLoadError(
+                f"the model cannot be compiled here, do without: {type(reason).__name__}: {first}"
+            ) from error
 
     @torch.inference_mode()
     def finish(self, frame: PreparedFrame, output: ModelOutput) -> FramePrediction:

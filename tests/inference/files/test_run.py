@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from liver_landmark.atomic_files import atomic_path
 from liver_landmark.curves.exchange import read_landmarks
 from liver_landmark.inference import (
     AveragedViews,
@@ -347,6 +350,73 @@ def test_other_files_in_a_folder_of_a_videos_results_stay(predictor, inputs, tmp
     assert (output / "clip_mask/mine.png").read_bytes() == b"somebody's"
     # This one would pass for a frame of the video.
     assert not (output / "clip_mask/000099.png").exists()
+
+
+def leftover(path: Path) -> Path:
+    """What a run leaves that is killed while it writes that file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"half")
+    return path.rename(temporary)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_a_killed_run_left_half_written_goes_and_nothing_else(
+    predictor, inputs, tmp_path, short_segments, resume
+):
+    run(predictor, inputs, tmp_path / "whole")
+    output = tmp_path / "out"
+    seen = []
+
+    def stop(row, frames):
+        seen.append(row)
+        if len(seen) == 14:
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        run(predictor, inputs, output, listener=RunListener(on_frame=stop))
+    for name in (
+        *("picture3_mask.png", "picture3_p2ilf.xml", "picture3_variance.png", "broken_overlay.png"),
+        *("clip_overlay.mp4", "clip_mask/000099.png", "run.json", "predictions.jsonl", "cvat.xml"),
+    ):
+        leftover(output / name)
+    # Another part's, another run's, or somebody's.
+    kept = [leftover(output / name) for name in ("run-1-of-2.json", "other_mask.png", "picture3.png")]
+    kept += [leftover(output / "clip_mask" / name) for name in ("note.png", "0001.png")]
+    for name in (".picture3_mask.png", ".picture3_mask.0123abcd.png", "picture3_mask.0123abcd.partial.png"):
+        (output / name).write_bytes(b"somebody's")
+        kept.append(output / name)
+    run(predictor, inputs, output, resume=resume)
+    assert all(path.is_file() for path in kept)
+    for path in kept:
+        path.unlink()
+    assert untimed(output) == untimed(tmp_path / "whole")
+
+
+def test_a_part_leaves_alone_what_others_are_writing(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    # The inputs are broken, clip and four pictures: every second is this part's.
+    theirs = ("clip_mask/000001.png", "picture1_mask.png", "predictions-1-of-2.jsonl", "run.json")
+    others = [leftover(output / name) for name in theirs]
+    mine = [leftover(output / name) for name in ("picture0_mask.png", "predictions-0-of-2.jsonl")]
+    run(predictor, inputs, output, num_parts=2, part_id=0)
+    assert all(path.is_file() for path in others)
+    assert not any(path.exists() for path in mine)
+
+
+def test_an_output_that_cannot_be_locked_is_one_line(predictor, inputs, tmp_path, monkeypatch):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(ResumeError, match=r"out: cannot be written: No locks available: choose another"):
+        run(predictor, inputs, tmp_path / "out")
+
+
+def test_an_output_below_a_file_is_one_line(predictor, inputs, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ResumeError, match=r"file/out: cannot be written: Not a directory: choose another"):
+        run(predictor, inputs, tmp_path / "file" / "out")
 
 
 def test_a_video_whose_stem_is_dots_leaves_the_journal_alone(predictor, inputs, tmp_path):

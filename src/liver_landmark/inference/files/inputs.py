@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
-from collections import defaultdict
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ _PICTURE_BEGINNINGS = (
 _VIDEO_BEGINNINGS = (
     (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1a\x45\xdf\xa3"), (8, b"AVI "), (0, b"\0\0\1\xba"),
     (0, b"\0\0\1\xb3"), (0, b"FLV"), (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"), (0, b"OggS"),
+    (0, b"nut/multimedia"), (0, b"DKIF"), (0, b"YUV4MPEG2"), (0, b".RMF"),
 )  # fmt: skip
 # MPEG transport streams: every packet begins with the same letter.
 _TRANSPORT_PACKET = 188
@@ -111,7 +114,7 @@ def kind_of(file: Path) -> Kind:
             beginning = opened.read(_TRANSPORT_PACKET + 1)
     by_suffix: Kind = "video" if file.suffix.lower() in VIDEO_SUFFIXES else "picture"
     # A bare stream of JPEGs begins as one of them does.
-    if file.suffix.lower() == ".mjpeg" and beginning.startswith(b"\xff\xd8\xff"):
+    if file.suffix.lower() in (".mjpeg", ".mjpg") and beginning.startswith(b"\xff\xd8\xff"):
         return "video"
     if _begins(beginning, _PICTURE_BEGINNINGS) or beginning[4:12] in [b"ftyp" + b for b in _HEIF_BRANDS]:
         return "picture"
@@ -154,36 +157,56 @@ def output_names(files: Sequence[Path]) -> list[str]:
     """A name for each file's results: its stem, with as much added as keeps all of them apart.
 
     Files that share a stem get their suffix added (`frame_jpg`), or else the names of their folders in
-    front (`patient1_frame`), or both, and where all that is not enough, a number. Names are told apart
-    without regard to case, as some file systems do.
+    front (`patient1_frame`), or both; where that is not enough, as for stems that differ by case alone, the
+    beginning of a hash follows (`Frame-12167761`). The names depend on which files there are, not on their
+    order, and are told apart as by file systems that ignore case and the spelling of accents.
     """
     groups: dict[str, list[Path]] = defaultdict(list)
     for file in files:
-        groups[file.stem.casefold()].append(file)
-    taken: set[str] = set()
-    names: dict[Path, str] = {}
-    # Stems that nobody shares come first, so that they keep their plain name.
-    for group in sorted(groups.values(), key=len):
-        for file, name in zip(group, _names_apart(group), strict=True):
-            unique, number = name, 2
-            while unique.casefold() in taken:
-                unique, number = f"{name}-{number}", number + 1
-            taken.add(unique.casefold())
-            names[file] = unique
-    return [names[file] for file in files]
+        groups[_folded(file.stem)].append(file)
+    wishes: dict[Path, tuple[str, str]] = {}
+    for group in groups.values():
+        wishes |= zip(group, _names_apart(group), strict=True)
+    wanted = Counter(_folded(name) for name, _ in wishes.values())
+    # Stems that nobody shares keep their plain name.
+    plain = {file for file, (name, _) in wishes.items() if len(groups[_folded(file.stem)]) == 1}
+    plain |= {file for file, (name, _) in wishes.items() if wanted[_folded(name)] == 1}
+    names = {file: wishes[file][0] for file in plain}
+    taken = {_folded(name) for name in names.values()}
+    rest = [file for file in files if file not in plain]
+    # More digits are for names that were made to collide.
+    for digits in (8, 64):
+        hashed = {file: f"{wishes[file][0]}-{_digest(wishes[file][1])[:digits]}" for file in rest}
+        if len(taken.union(map(_folded, hashed.values()))) == len(files):
+            break
+    return [(names | hashed)[file] for file in files]
 
 
-def _names_apart(group: list[Path]) -> list[str]:
-    """The first way of naming that tells a group of files of one stem apart."""
+def _names_apart(group: Sequence[Path]) -> list[tuple[str, str]]:
+    """The first way of naming that tells files of one stem apart, with the end of each path that it names.
+
+    Where there is none, the first for which those ends differ, by case at least.
+    """
     folders = [Path(_absolute(file)).parent.parts[1:] for file in group]
-    names = [file.stem for file in group]
+    by_case: list[tuple[str, str]] = []
     for depth in range(max(map(len, folders)) + 1):
-        fronts = ["".join(f"{part}_" for part in parts[len(parts) - depth :]) for parts in folders]
+        fronts = [parts[max(0, len(parts) - depth) :] for parts in folders]
+        tails = ["/".join((*front, file.name)) for front, file in zip(fronts, group, strict=True)]
+        stems = ["_".join((*front, file.stem)) for front, file in zip(fronts, group, strict=True)]
         for with_suffix in (False, True):
-            names = [
-                front + file.stem + (f"_{file.suffix[1:]}" if with_suffix else "")
-                for front, file in zip(fronts, group, strict=True)
-            ]
-            if len({name.casefold() for name in names}) == len(names):
-                return names
-    return names
+            ends = [f"_{file.suffix[1:]}" if with_suffix else "" for file in group]
+            names = [stem + end for stem, end in zip(stems, ends, strict=True)]
+            named = list(zip(names, tails, strict=True))
+            if len(set(map(_folded, names))) == len(names):
+                return named
+            if not by_case and len(set(tails)) == len(tails):
+                by_case = named
+    return by_case
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+
+
+def _digest(tail: str) -> str:
+    return hashlib.sha256(os.fsencode(tail)).hexdigest()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,35 +111,53 @@ def open_journal(
         overwrite: Throw away what a former run left.
 
     Raises:
-        ResumeError: another run's remains, not to be thrown away, or of other settings.
+        ResumeError: another run's remains, not to be thrown away, or of other settings, or a folder that
+            cannot be made, locked or written.
         FileExistsError: another process is at work in the folder.
     """
     work = output / names.work
     settings = json.loads(json.dumps(settings))
-    was_interrupted = (work / SETTINGS_FILE).is_file()
-    with hold_folder(work, f"{output}: another run is writing it: wait for it, or give another --output"):
-        if was_interrupted and not resume and not overwrite:
+    busy = f"{output}: another run is writing it: wait for it, or give another --output"
+    with ExitStack() as held:
+        try:
+            was_interrupted = (work / SETTINGS_FILE).is_file()
+            held.enter_context(hold_folder(work, busy))
+            if was_interrupted and not resume and not overwrite:
+                raise ResumeError(
+                    f"{output}: an interrupted run lies here: --resume goes on with it, "
+                    "--overwrite starts anew"
+                )
+            _begin(output, names, settings, go_on=was_interrupted and resume, take_up=resume)
+            journal = Journal(work)
+        except FileExistsError:
+            raise
+        except OSError as error:
             raise ResumeError(
-                f"{output}: an interrupted run lies here: --resume goes on with it, --overwrite starts anew"
-            )
-        if resume and was_interrupted:
-            _check_same(output, _read_json(work / SETTINGS_FILE), settings)
-        else:
-            _clear(work)
-            if resume:
-                try:
-                    _take_up_finished(output, names, work, settings)
-                except ResumeError:
-                    shutil.rmtree(work)
-                    raise
-                # Damaged by whoever edited them.
-                except (ValueError, KeyError, TypeError) as error:
-                    shutil.rmtree(work)
-                    reason = f"{names.run} or {names.predictions} is damaged: {error!r}"
-                    raise ResumeError(f"{output}: {reason}; --overwrite starts anew") from error
-            write_json(work / SETTINGS_FILE, settings)
-        yield Journal(work)
+                f"{output}: cannot be written: {error.strerror or error}: choose another --output"
+            ) from error
+        yield journal
         shutil.rmtree(work)
+
+
+def _begin(output: Path, names: PartNames, settings: dict[str, Any], *, go_on: bool, take_up: bool) -> None:
+    """Leaves a work folder that a journal can be opened in: an interrupted run's, or a new one."""
+    work = output / names.work
+    if go_on:
+        _check_same(output, _read_json(work / SETTINGS_FILE), settings)
+        return
+    _clear(work)
+    if take_up:
+        try:
+            _take_up_finished(output, names, work, settings)
+        except ResumeError:
+            shutil.rmtree(work)
+            raise
+        # Damaged by whoever edited them.
+        except (ValueError, KeyError, TypeError) as error:
+            shutil.rmtree(work)
+            reason = f"{names.run} or {names.predictions} is damaged: {error!r}"
+            raise ResumeError(f"{output}: {reason}; --overwrite starts anew") from error
+    write_json(work / SETTINGS_FILE, settings)
 
 
 def _clear(work: Path) -> None:

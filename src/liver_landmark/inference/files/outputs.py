@@ -39,6 +39,7 @@ _CURVE_FILES = {
     "p2ilf": (("p2ilf-json", ".json"), ("p2ilf-xml", ".xml")),
     "svg": (("svg", ".svg"),),
 }
+_PLANES = (*(f"probability_{landmark}" for landmark in LANDMARK_NAMES), "variance")
 # Without a filter, runs of equal ids stay runs: a third of the time and of the bytes.
 _MASK_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
 _MASK_PNG += [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
@@ -63,8 +64,14 @@ class WrittenFrame:
 
 def result_folders(name: str) -> list[str]:
     """The folders that a video's results may be in."""
-    kinds = ["mask", *_CURVE_FILES, *(f"probability_{landmark}" for landmark in LANDMARK_NAMES), "variance"]
-    return [f"{name}_{kind}" for kind in kinds]
+    return [f"{name}_{kind}" for kind in ("mask", *_CURVE_FILES, *_PLANES)]
+
+
+def result_files(name: str) -> list[str]:
+    """The files that a picture's results may be."""
+    suffixes = {kind: [suffix for _, suffix in files] for kind, files in _CURVE_FILES.items()}
+    kinds = ["mask", "overlay", *suffixes, *_PLANES]
+    return [f"{name}_{kind}{suffix}" for kind in kinds for suffix in suffixes.get(kind, [".png"])]
 
 
 def result_file(output: Path, key: FrameKey, kind: str, suffix: str) -> Path:

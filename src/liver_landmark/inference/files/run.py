@@ -28,6 +28,7 @@ from ..predictor import LandmarkPredictor
 from .flow import FailedFrame, predict_jobs
 from .inputs import Inputs, Source, as_sources
 from .journal import Journal, PartNames, open_journal, write_predictions
+from .leftovers import remove_leftovers
 from .options import PredictionOptions
 from .outputs import WrittenFrame, result_folders, row_line, write_frame
 from .record import RunReport, result_settings, run_record
@@ -99,16 +100,17 @@ def predict_files(
         listener: Who is told of the progress.
 
     Raises:
-        ResumeError: remains of another run, or of one with other settings.
-        OSError: the output folder, or a JSON in it, cannot be written.
+        ResumeError: remains of another run, or of one with other settings, or an output folder that cannot
+            be made or locked.
+        OSError: a JSON in the output folder cannot be written.
     """
-    output.mkdir(parents=True, exist_ok=True)
     names = PartNames(options)
     sources = as_sources(inputs.files)
     mine = sources[options.part_id :: options.num_parts]
     settings = result_settings(predictor, options, model_name)
     started = time.perf_counter()
     with open_journal(output, names, settings, resume=resume, overwrite=overwrite) as journal:
+        remove_leftovers(output, mine, options)
         run = _Run(predictor, output, options, journal, listener or RunListener())
         run.predict(mine)
         report = run.report

@@ -13,7 +13,6 @@ final places from the start; those beyond the last whole segment are made again.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,12 +26,10 @@ from safetensors.numpy import load_file, save_file
 
 from ...atomic_files import atomic_path, write_json_lines
 from ..video.writer import VideoWriter, join_videos, shift_to_zero
+from .leftovers import FRAME_FILE
 from .options import PredictionOptions
 from .outputs import WrittenFrame, result_folders
 from .sources import SEGMENT_FRAMES, VideoProgress, VideoStarts
-
-# A frame's file, or what a run that was killed left of one.
-_FRAME_FILE = re.compile(r"\d{6,}\.(png|json|xml|svg)|\.\d{6,}\.[0-9a-f]{8}\.partial\.(png|json|xml|svg)")
 
 
 def remove_frames(folder: Path) -> None:
@@ -40,7 +37,7 @@ def remove_frames(folder: Path) -> None:
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        if _FRAME_FILE.fullmatch(path.name) and not path.is_dir():
+        if FRAME_FILE.fullmatch(path.name) and not path.is_dir():
             path.unlink()
     with suppress(OSError):
         folder.rmdir()

@@ -25,8 +25,9 @@ av.logging.set_level(av.logging.PANIC)
 logging.getLogger("libav").setLevel(logging.CRITICAL)
 
 SUFFIXES: tuple[str, ...] = (
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv",
-    ".asf", ".flv", ".ogv", ".mxf", ".3gp", ".vob", ".h264", ".264", ".hevc", ".h265", ".mjpeg",
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".divx", ".mpg", ".mpeg", ".m1v", ".m2v", ".ts", ".m2ts",
+    ".mts", ".vob", ".wmv", ".asf", ".wtv", ".flv", ".f4v", ".ogv", ".mxf", ".dv", ".3gp", ".3g2", ".mj2",
+    ".rm", ".nut", ".ivf", ".obu", ".y4m", ".h264", ".264", ".hevc", ".h265", ".265", ".mjpeg", ".mjpg",
 )  # fmt: skip
 # Containers and bare streams that hold their pictures themselves. Play lists (HLS, concat, SDP) name other
 # files and addresses, which a file from a stranger must not reach; pictures have their own reader.
