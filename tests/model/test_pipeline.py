@@ -292,3 +292,14 @@ def test_it_travels_with_the_model(
     with Image.open(again / "ids.png") as ids:
         assert ids.tobytes() == here.index_mask(expected).tobytes()
     assert json.loads((again / "config.json").read_text())["presence_calibration"] == calibrated
+
+
+def test_a_landmark_that_shows_between_two_places_of_the_logits_is_present(
+    segment: LiverLandmarkSegmentationPipeline,
+) -> None:
+    logits = torch.full((1, 4, 4, 4), -9.0)
+    logits[:, 2] = 2.5  # the second at every place, and the first between the ridge and the ligament
+    logits[:, 1], logits[:, 3] = torch.tensor([3.0, 3, 0, 0]), torch.tensor([0.0, 0, 3, 3])
+    result = segment.postprocess({"logits": logits, "target_size": [(64, 64)]})
+    assert [part["present"] for part in result] == [bool(np.any(part["mask"])) for part in result]
+    assert (result[1]["label"], result[1]["present"]) == ("silhouette", True)

@@ -135,6 +135,9 @@ class LiverLandmarkSegmentationPipeline(Pipeline):
             LANDMARKS, presence[0].tolist(), present[0].tolist(), strict=True
         ):
             mask = np.where(segmentation == landmark.id, np.uint8(255), np.uint8(0))
+            if calibration is None:
+                # Between two places of the logits another class can win than at either.
+                is_present = bool(mask.any())
             landmarks.append(
                 {
                     "label": landmark.name,

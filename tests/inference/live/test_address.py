@@ -22,6 +22,9 @@ def test_cameras_by_index_and_by_device(tmp_path):
         assert (address.kind, address.target, address.shown) == ("camera", target, shown or text)
     with pytest.raises(SourceError, match=r"^/dev/null: no camera"):
         parse_source("/dev/null")
+    for text in (f"{2**31}", "9" * 5000, f"/dev/video{2**31}"):
+        with pytest.raises(SourceError, match="no such camera"):
+            parse_source(text)
 
 
 def test_a_link_to_a_camera_is_followed(monkeypatch):
@@ -33,7 +36,7 @@ def test_files(tmp_path):
     file = tmp_path / "op.mp4"
     file.touch()
     assert parse_source(str(file)).kind == "file"
-    for text in (str(tmp_path), str(tmp_path / "missing.mp4"), "", "-1", "²"):
+    for text in (str(tmp_path), str(tmp_path / "missing.mp4"), "", "-1", "²", "\0", "a" * 5000):
         with pytest.raises(SourceError, match="no such file"):
             parse_source(text)
 

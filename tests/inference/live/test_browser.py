@@ -31,9 +31,15 @@ def browser():
 
 
 @pytest.fixture
-def live(make_session):
-    """A session at 50 frames a second of 64 × 48 px, half ridge, and its page's server."""
-    session = make_session(Source(per_s=50, size=(48, 64)), StandInModel(seconds=0.02))
+def model():
+    """A model that marks the left half of each frame as ridge."""
+    return StandInModel(seconds=0.02)
+
+
+@pytest.fixture
+def live(make_session, model):
+    """A session at 50 frames a second of 64 × 48 px, and its page's server."""
+    session = make_session(Source(per_s=50, size=(48, 64)), model)
     session.start()
     server = LiveServer(session, port=0, options=PictureOptions(quality=95, alpha=1.0))
     server.start()
@@ -135,4 +141,52 @@ def test_a_frozen_picture_is_not_taken_for_a_live_one(page, live):
     page.locator("#stage.old").wait_for()
     live.close()
     with pytest.raises(Error):
-        page.goto(live.url)
+        page.context.new_page().goto(live.url)
+
+
+def test_a_picture_stays_dimmed_when_the_program_is_gone(page, live):
+    live.close()
+    page.locator("#message").filter(has_text="The program does not answer").wait_for()
+    assert page.locator("#stage.old").count() == 1
+    page.wait_for_function("newest === 0")  # it has asked another time
+    page.wait_for_timeout(1200)
+    assert page.locator("#stage.old").count() == 1
+
+
+def test_a_frozen_picture_that_is_drawn_anew_stays_dimmed(page, model):
+    model.seconds = 3.5
+    page.locator("#stage.old").wait_for()
+    page.keyboard.press("1")
+    wait_for(lambda: not is_red(drawn(page)[0]))
+    assert page.locator("#stage.old").count() == 1
+    assert "No new frame for" in page.locator("#message").inner_text()
+
+
+def test_a_page_that_was_hidden_does_not_show_its_last_picture_as_live(page, model, live):
+    # A hidden page gets no refreshes; a headless browser hides none.
+    page.evaluate(
+        """() => {
+            const refresh = window.requestAnimationFrame, waiting = [];
+            let hidden = false, still = true;
+            window.requestAnimationFrame = (draw) => (still ? waiting.push(draw) : refresh(draw));
+            Object.defineProperty(document, "hidden", { get: () => hidden });
+            window.hide = (value) => {
+                hidden = value;
+                document.dispatchEvent(new Event("visibilitychange"));
+                if (hidden) return;
+                still = false;
+                waiting.splice(0).forEach((draw) => refresh(draw));
+            };
+        }"""
+    )
+    page.wait_for_timeout(200)  # a picture is under way
+    page.evaluate("hide(true)")
+    model.seconds = 3.5
+    page.wait_for_timeout(2300)
+    shown, last = live.session.times.summary()["shown"], page.evaluate("newest")
+    page.evaluate("hide(false)")
+    page.wait_for_function(f"newest > {last}")
+    page.wait_for_timeout(100)
+    assert page.locator("#stage.old").count() == 1
+    # The picture that was under way meanwhile measures nothing; the newest one does.
+    assert live.session.times.summary()["shown"] <= shown + 1

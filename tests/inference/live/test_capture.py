@@ -63,6 +63,15 @@ def test_a_file_in_a_loop_starts_over_and_stops_when_told(tmp_path):
     assert times == [0.0, 0.04, 0.08, 0.0, 0.04, 0.08, 0.0]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_loop_keeps_the_pace_of_its_file(tmp_path, count):
+    path = write_video(tmp_path / "op.mp4", moving_frames(count))
+    start = time.monotonic()
+    for _ in zip(range(6), read(path, loop=True), strict=False):
+        last = time.monotonic()
+    assert last - start >= 5 * 0.04 - 0.005
+
+
 def test_files_that_are_no_videos_break_off_or_are_too_large(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no video")
     assert error_of(tmp_path / "a.mp4").startswith(f"{tmp_path / 'a.mp4'}: not a readable video")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from liver_landmark.inference.live import PictureOptions
 from liver_landmark.inference.live.picture import Look, PictureMaker
-from liver_landmark.inference.live.session import Result
+from liver_landmark.inference.live.result import Result
 
 from .stand_ins import StandInModel
 
@@ -20,7 +20,7 @@ def result(number=1, size=(90, 160)):
     prediction = StandInModel()(pixels, 0.0)
     # The left half is ridge; of the rest, the lower half ligament.
     prediction.mask[size[0] // 2 :, size[1] // 2 :] = 3
-    return Result(number, pixels, prediction)
+    return Result(number, pixels, prediction, ready_s=0.0)
 
 
 def decoded(jpeg):

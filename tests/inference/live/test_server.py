@@ -67,6 +67,16 @@ def test_a_frame_comes_with_what_is_in_it(server):
     assert later.status["frame"] > status["frame"]
 
 
+def test_a_result_that_lay_for_long_says_so(make_session):
+    session = make_session(Source(count=1))
+    session.start()
+    assert session.finished.wait(5)
+    with closing(LiveServer(session, port=0)) as server:
+        server.start()
+        time.sleep(0.3)
+        assert ask(server, "/frame?after=0").status["lain_s"] >= 0.3
+
+
 def test_the_next_frame_is_waited_for_and_its_absence_is_said(make_session, monkeypatch):
     monkeypatch.setattr("liver_landmark.inference.live.server._LONG_POLL_S", 0.2)
     session = make_session(Source(per_s=2.0))

@@ -108,6 +108,18 @@ class Flaky(Source):
         raise SourceError("camera 0: gives no more pictures")
 
 
+def test_a_source_is_opened_beside_the_thread_that_hears_ctrl_c(make_session):
+    threads = []
+
+    def source(*arguments):
+        threads.append(threading.current_thread())
+        return Source()(*arguments)
+
+    make_session(source).start()
+    assert threads
+    assert threads[0] is not threading.main_thread()
+
+
 def test_a_stream_that_breaks_is_opened_again_and_the_page_hears_of_it(make_session, monkeypatch):
     monkeypatch.setattr("liver_landmark.inference.live.session._FIRST_RETRY_S", 0.02)
     source = Flaky(refusals=2)
@@ -174,7 +186,7 @@ def test_a_model_that_fails_ends_the_session_with_its_reason(make_session):
     session.start()
     assert session.finished.wait(5)
     assert session.error == "out of memory"
-    assert session.status()["message"] == "out of memory"
+    assert session.status()["message"] == "out of memory. The program has stopped."
 
 
 def test_a_defect_ends_the_session_too(make_session, monkeypatch):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 SCHEMES: tuple[str, ...] = ("rtsp", "rtsps", "http", "https")
 _DEVICE = re.compile(r"/dev/video(\d+)")
+# OpenCV takes a camera's index as a C int.
+_MOST_DIGITS = 9
 
 
 class SourceError(Exception):
@@ -39,20 +40,28 @@ def parse_source(text: str) -> SourceAddress:
         SourceError: none of these, a URL of another scheme or without a host, or a file that is not there.
     """
     if text.isdecimal() and text.isascii():
-        return SourceAddress("camera", str(int(text)), f"camera {int(text)}")
+        index = _camera_index(text, text)
+        return SourceAddress("camera", index, f"camera {index}")
     if text.startswith("/dev/"):
         device = _DEVICE.fullmatch(os.path.realpath(text))
         if device is None:
             raise SourceError(f"{text}: no camera; cameras are /dev/video0, /dev/video1 …, or links to them")
-        return SourceAddress("camera", device[1], text)
+        return SourceAddress("camera", _camera_index(device[1], text), text)
     if "://" in text:
         return SourceAddress("network", text, _without_credentials(text))
-    if not text or not Path(text).is_file():
+    if not os.path.isfile(text):
         raise SourceError(
             f"{text or 'an empty name'}: no such file (a source is a camera index, /dev/video0, "
             f"{'://, '.join(SCHEMES)}://, or a video file)"
         )
     return SourceAddress("file", text, text)
+
+
+def _camera_index(digits: str, text: str) -> str:
+    index = digits.lstrip("0") or "0"
+    if len(index) > _MOST_DIGITS:
+        raise SourceError(f"{text:.80}: no such camera")
+    return index
 
 
 def _without_credentials(url: str) -> str:

@@ -30,6 +30,8 @@ _OPEN_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 5.0
 _BEHIND_S, _CAUGHT_UP_S = 1.0, 0.25
 # Play lists of recordings come in bursts of seconds, and are shown at their own speed.
 _PLAY_LISTS = {"hls", "dash"}
+# How long the last frame of a file stands before it starts over: a file of one frame must not spin.
+_LOOP_PAUSE_S = 0.04
 # What a stream's play list or description may lead to: not to files of this machine.
 _NETWORK_PROTOCOLS = "rtp,rtsp,rtsps,udp,tcp,tls,http,https,httpproxy,crypto"
 
@@ -82,7 +84,7 @@ def _file(address: SourceAddress, options: CaptureOptions, stop: threading.Event
                     if stop.wait(clock.wait_s(frame.time_s)):
                         return
                     yield Picture(frame.time_s, lambda pixels=frame.pixels: pixels)
-            if not options.loop:
+            if not options.loop or stop.wait(_LOOP_PAUSE_S):
                 return
     except VideoError as error:
         raise SourceError(str(error)) from error

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...model.landmarks_liver_landmark import LANDMARK_NAMES
 from ..overlay import draw_overlay
-from .session import Result
+from .result import Result
 
 
 @dataclass(frozen=True)

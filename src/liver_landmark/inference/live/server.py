@@ -8,9 +8,10 @@
     POST /pause?paused=1                       holds the newest result, or goes on (0)
     GET  /times                                the summary as JSON
 
-`/frame` has the session's status and the landmarks as JSON in the header `Live-Status`. No request leads to
-a file: the page's own are read once, at the start. Names other than this machine's are refused (`Host`), so
-that no website can make its own name point here and read along, and so are requests that other sites cause.
+`/frame` has, as JSON in the header `Live-Status`, the session's status, the landmarks, and for how many
+seconds the result has been there (`lain_s`). No request leads to a file: the page's own are read once, at the
+start. Names other than this machine's are refused (`Host`), so that no website can make its own name point
+here and read along, and so are requests that other sites cause.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from urllib.parse import parse_qs, urlsplit
 
 from ...model.landmarks_liver_landmark import LANDMARK_NAMES
 from .picture import Look, PictureMaker, PictureOptions
-from .session import LiveSession, landmarks_of
+from .result import landmarks_of
+from .session import LiveSession
 
 # Seconds: an answer without news, and a connection without a request.
-_LONG_POLL_S, _IDLE_S = 5.0, 30.0
+_LONG_POLL_S, _IDLE_S = 1.0, 30.0
 _CONNECTIONS = 32
 _CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _HEADERS = {
@@ -178,7 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
         host = self.headers.get("Host", "")
         if not self._is_ours(host):
             raise _Refused(
-                HTTPStatus.FORBIDDEN, "this name is not the page's: use the address that was printed"
+                HTTPStatus.FORBIDDEN,
+                "this name is not the page's: use the address that was printed, or this machine's in numbers",
             )
         origin = self.headers.get("Origin")
         from_elsewhere = self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
@@ -211,7 +214,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         picture = self.server.pictures.jpeg(result, look)
         session.times.sent(result.number)
-        status = {"frame": result.number, **landmarks_of(result.prediction), **status}
+        lain_s = round(session.times.clock() - result.ready_s, 3)
+        status = {"frame": result.number, "lain_s": lain_s, **landmarks_of(result.prediction), **status}
         self._send(HTTPStatus.OK, picture, "image/jpeg", status)
 
     def _times(self, query: dict[str, list[str]]) -> None:

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...model.landmarks_liver_landmark import LANDMARK_NAMES
 from ..prediction import FramePrediction
 from .address import SourceAddress, SourceError
 from .capture import CaptureOptions, Picture, pictures
 from .newest import Newest
+from .result import Result
 from .timing import FrameTimes
 
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 8.0
@@ -30,21 +30,6 @@ class Model(Protocol):
 
     def __call__(self, pixels: np.ndarray, time_s: float) -> FramePrediction:
         """Predicts one (H, W, 3) uint8 RGB frame, captured at this moment."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """A frame with what the model saw in it.
-
-    Attributes:
-        number: Of the frame, counted from 1 in the order of capture; dropped frames have numbers too.
-        pixels: (H, W, 3) uint8 RGB.
-        prediction: Of this frame.
-    """
-
-    number: int
-    pixels: np.ndarray
-    prediction: FramePrediction
 
 
 @dataclass(frozen=True)
@@ -104,10 +89,7 @@ class LiveSession:
         Raises:
             SourceError: it cannot be opened.
         """
-        source = self._open()
-        first = next(source, None)
-        if first is None:
-            raise SourceError(f"{self.address.shown}: holds no pictures")
+        first, source = self._opened()
         for name, target, arguments in (
             ("live-capture", self._capture, (first, source)),
             ("live-model", self._predict, ()),
@@ -158,6 +140,29 @@ class LiveSession:
     def _open(self) -> Iterator[Picture]:
         return self._open_source(self.address, self.options.capture, self._stop)
 
+    def _opened(self) -> tuple[Picture, Iterator[Picture]]:
+        """The source with its first picture, opened in a thread: Ctrl-C does not end what waits in FFmpeg."""
+        outcome: list[tuple[Picture | None, Iterator[Picture]] | SourceError] = []
+
+        def work() -> None:
+            try:
+                source = self._open()
+                outcome.append((next(source, None), source))
+            except SourceError as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=work, name="live-open", daemon=True)
+        thread.start()
+        thread.join()
+        if not outcome:  # the traceback was printed
+            raise SourceError(f"{self.address.shown}: a defect of this program kept it from opening")
+        if isinstance(outcome[0], SourceError):
+            raise outcome[0]
+        first, source = outcome[0]
+        if first is None:
+            raise SourceError(f"{self.address.shown}: holds no pictures")
+        return first, source
+
     def _ending(self, work: Callable[..., None], *arguments: Any) -> None:
         """Runs a thread's work; however it ends, the session does not outlive it unnoticed."""
         # A traceback is for bugs: threading prints it where nothing below expects the error.
@@ -176,7 +181,7 @@ class LiveSession:
             if self.finished.is_set():
                 return
             self.error = error
-            self._message = error or message
+            self._message = message if error is None else f"{error}. The program has stopped."
             self.times.ended()
             self.finished.set()
             self._stop.set()
@@ -249,20 +254,7 @@ class LiveSession:
             taken = self.times.clock()
             pixels = frame.picture.pixels()
             prediction = self._model(pixels, frame.moment)
-            self.times.processed(frame.number, frame.moment, taken)
+            ready_s = self.times.processed(frame.number, frame.moment, taken)
             with self._changed:
-                self._result = Result(frame.number, pixels, prediction)
+                self._result = Result(frame.number, pixels, prediction, ready_s)
                 self._changed.notify_all()
-
-
-def landmarks_of(prediction: FramePrediction) -> dict[str, Any]:
-    """What a page says of a prediction, ready for JSON."""
-    return {
-        "landmarks": {
-            name: {"present": name in prediction.present, "probability": round(prediction.presence[name], 3)}
-            for name in LANDMARK_NAMES
-        },
-        "calibrated": prediction.calibrated,
-        "height": prediction.mask.shape[0],
-        "width": prediction.mask.shape[1],
-    }

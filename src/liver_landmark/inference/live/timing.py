@@ -85,14 +85,15 @@ class FrameTimes:
         with self._lock:
             self._dropped += 1
 
-    def processed(self, number: int, captured: float, taken: float) -> None:
-        """The model is done with frame `number`, captured and taken by the model at these moments."""
+    def processed(self, number: int, captured: float, taken: float) -> float:
+        """The model is done with frame `number`, captured and taken by it at these moments: when it was."""
         now = self.clock()
         with self._lock:
             self._processed.add(now)
             self._waiting[number] = _Moments(captured, taken, now)
             if len(self._waiting) > _WAITING_FRAMES:
                 self._waiting.popitem(last=False)
+        return now
 
     def sent(self, number: int) -> None:
         """The frame's picture goes out to a page; the first time counts."""

@@ -16,7 +16,8 @@ let state = -1; // the session's, as last heard
 let paused = false;
 let over = false;
 let message = "Waiting for the first frame …";
-let shownAt = performance.now();
+let readyAt = performance.now(); // when the program had the frame that is shown
+let hides = 0; // how often the page was hidden or seen again
 let untouched = true; // the opacity is what the program starts pages with
 let redrawing = false;
 
@@ -31,11 +32,12 @@ async function post(path) {
   }
 }
 
-async function show(blob, frame) {
+async function show(blob, { frame, lain_s }) {
+  const ready = performance.now() - 1000 * lain_s;
   const picture = await createImageBitmap(blob);
   if (frame < newest) return; // a newer one came first
-  const visible = !document.hidden;
-  await nextRefresh();
+  const seen = document.hidden ? -1 : hides;
+  await nextRefresh(); // of a hidden page: when somebody looks again
   if (canvas.width !== picture.width || canvas.height !== picture.height) {
     canvas.width = picture.width;
     canvas.height = picture.height;
@@ -43,9 +45,9 @@ async function show(blob, frame) {
   context.drawImage(picture, 0, 0);
   picture.close();
   newest = frame;
-  shownAt = performance.now();
+  readyAt = ready;
   // Drawn before this refresh, on the screen by the next. A page that nobody sees measures nothing.
-  nextRefresh().then(() => visible && !document.hidden && post(`shown?frame=${frame}`));
+  nextRefresh().then(() => seen === hides && post(`shown?frame=${frame}`));
 }
 
 function tell(status) {
@@ -74,8 +76,8 @@ function tell(status) {
 }
 
 function tellAge() {
-  const age = performance.now() - shownAt;
-  const old = newest > 0 && (over || (!paused && age > OLD_MS));
+  const age = performance.now() - readyAt;
+  const old = canvas.width > 0 && (over || (!paused && age > OLD_MS));
   const text = message || (paused ? "Paused." : old ? `No new frame for ${Math.floor(age / 1000)} s.` : "");
   if (element("message").textContent !== text) element("message").textContent = text;
   element("stage").classList.toggle("old", old);
@@ -92,7 +94,7 @@ async function ask(after, knownState) {
   if (!answer.ok) throw new Error(await answer.text());
   const status = JSON.parse(answer.headers.get("Live-Status"));
   // A picture of former settings would flash up.
-  if (answer.status === 200 && wanted === look()) await show(await answer.blob(), status.frame);
+  if (answer.status === 200 && wanted === look()) await show(await answer.blob(), status);
   tell(status);
 }
 
@@ -159,6 +161,9 @@ document.addEventListener("keydown", (event) => {
     setOpacity();
   } else if (event.key === "p" || event.key === "P") togglePause();
   else if (event.key === "f" || event.key === "F") toggleWhole();
+});
+document.addEventListener("visibilitychange", () => {
+  hides += 1;
 });
 setInterval(tellAge, 500);
 run();
