@@ -240,7 +240,7 @@ def sampled_memory(demo: Demo, every_s: float = SAMPLE_S) -> Iterator[list[float
 
 
 def rise_per_minute(samples_mib: list[float], every_s: float = SAMPLE_S) -> float:
-    """How fast memory rises in the second half of the samples: slope of the line through them, MiB a minute."""
+    """How fast memory rises in the second half of the samples: slope of their line in MiB a minute."""
     half = samples_mib[len(samples_mib) // 2 :]
     if len(half) < 2:
         return 0.0

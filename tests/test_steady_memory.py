@@ -7,20 +7,25 @@ import sys
 
 import pytest
 
-# Rounds of as many frames, each of another size and gone before the next: resident MiB after each.
-_PROGRAM = """
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+
+# The module alone: importing torch, as its package does, takes longer than the test.
+_START = """
+import runpy
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np
-from liver_landmark.steady_memory import keep_memory_steady
+steady = runpy.run_path(sys.argv[1])
 
 def resident_mib():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+"""
 
-if sys.argv[1] == "steady":
-    keep_memory_steady()
+# Rounds of as many frames, each of another size and gone before the next: resident MiB after each.
+_ALL_GONE = """
+steady["keep_memory_steady"]()
 before = resident_mib()
 for round in range(20):
     with ThreadPoolExecutor(4) as pool:
@@ -30,12 +35,47 @@ for round in range(20):
     print(resident_mib() - before)
 """
 
+# Every second of a hundred blocks of so many bytes is kept: resident MiB with all, with those, and trimmed.
+_SOME_KEPT = """
+steady["give_memory_back"]()
+# From now on glibc would take blocks up to this size from its heap.
+large = np.ones(2**24, np.uint8)
+del large
+before, size = resident_mib(), int(sys.argv[2])
+blocks = [np.ones(size, np.uint8) for _ in range(100)]
+print(resident_mib() - before)
+kept = blocks[::2]
+del blocks
+print(resident_mib() - before)
+steady["trim_memory"]()
+print(resident_mib() - before)
+"""
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
-def test_memory_of_frames_that_are_gone_is_kept_for_the_next():
-    output = subprocess.check_output([sys.executable, "-c", _PROGRAM, "steady"], text=True)
-    left_mib = [float(line) for line in output.splitlines()][2:]
+
+def run(repository, program, *arguments):
+    """The numbers that a process of its own prints."""
+    module = str(repository / "src" / "liver_landmark" / "steady_memory.py")
+    command = [sys.executable, "-c", _START + program, module, *arguments]
+    return [float(line) for line in subprocess.check_output(command, text=True).splitlines()]
+
+
+def test_memory_of_frames_that_are_gone_is_kept_for_the_next(repository):
+    left_mib = run(repository, _ALL_GONE)[2:]
     # Eight frames of 12 MB are 92 MiB, and some more where smaller ones lay between.
     assert min(left_mib) > 85
     assert max(left_mib) < 150
     assert max(left_mib) - min(left_mib) < 10
+
+
+def test_memory_between_frames_that_are_kept_is_given_back(repository):
+    all_mib, kept_mib, trimmed_mib = run(repository, _SOME_KEPT, str(2 * 2**20))
+    assert all_mib == pytest.approx(200, abs=10)
+    assert kept_mib == pytest.approx(100, abs=10)
+    assert trimmed_mib == pytest.approx(100, abs=10)
+
+
+def test_memory_between_smaller_blocks_is_given_back_when_it_is_trimmed(repository):
+    all_mib, kept_mib, trimmed_mib = run(repository, _SOME_KEPT, str(2**19))
+    assert all_mib == pytest.approx(50, abs=5)
+    assert kept_mib == pytest.approx(50, abs=5)
+    assert trimmed_mib == pytest.approx(25, abs=5)

@@ -14,8 +14,9 @@ from pathlib import Path
 # Read when Gradio and the Hub client are imported: no statistics go anywhere.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-# Gradio sums up all calls that it remembers, 10,000 by default, after each.
+# Gradio remembers calls, 10,000 by default, and sums them up after each: a few will do, and no sums.
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "10")
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 # OpenMP threads that wait actively collapse when anything else uses a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 DEFAULT_MODEL = "liver-landmark/tiny"
@@ -36,14 +37,14 @@ def main() -> int:
         from demo_limits import DemoLimits
 
         from liver_landmark.inference.loading import ModelLoadError
-        from liver_landmark.steady_memory import keep_memory_steady
+        from liver_landmark.steady_memory import give_memory_back
 
         try:
             limits, engine = DemoLimits.from_environment(), Engine.from_pretrained(MODEL)
         except (ModelLoadError, ValueError) as error:
             print(f"error: {error}; LIVER_LANDMARK_MODEL names the model", file=sys.stderr)
             return 2
-        keep_memory_steady()
+        give_memory_back()
         _end_cleanly()
         try:
             serve(engine, limits, Path(cache))

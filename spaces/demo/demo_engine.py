@@ -1,11 +1,12 @@
-"""The model behind the demo: loaded once, one forward pass at a time, on ZeroGPU where the Space has it."""
+"""The model behind the demo: loaded once, run in a thread of its own, on ZeroGPU where the Space has it."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -34,7 +35,12 @@ def _zerogpu() -> ModuleType | None:
 
 
 class Engine:
-    """A predictor for everybody: plain, or averaged with the mirrored view."""
+    """A predictor for everybody: plain, or averaged with the mirrored view.
+
+    All of the model's work happens in one thread. Gradio hands its calls to whichever of its threads is idle,
+    and in each that a model has once run in, torch keeps scratch memory and a pool of threads: the server
+    would grow with the number of threads that have had a turn.
+    """
 
     def __init__(self, predictor: LandmarkPredictor) -> None:
         """Takes the plain predictor; the careful one shares its weights."""
@@ -42,7 +48,7 @@ class Engine:
         self._careful = LandmarkPredictor(
             predictor.model, predictor.processor, predictor.dtype, views=AveragedViews(flip=True)
         )
-        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._forward = gpu(self._forward_of)
         # Asked now: on ZeroGPU the stand-in is there in this thread alone.
         self._batch_size = 1 if predictor.device.type == "cpu" else 8
@@ -63,21 +69,43 @@ class Engine:
         """Frames of a video in one forward pass."""
         return self._batch_size
 
-    def predictor(self, careful: bool) -> LandmarkPredictor:
-        """What prepares frames and finishes outputs."""
-        return self._careful if careful else self._plain
-
-    def forward(self, prepared: Sequence[PreparedFrame], careful: bool) -> list[ModelOutput]:
-        """The forward pass; a video's and a frame's take turns."""
-        with self._lock:
-            return self._forward(prepared, careful)
-
     def predict(self, frame: np.ndarray, careful: bool) -> FramePrediction:
-        """One frame's prediction."""
-        predictor = self.predictor(careful)
-        prepared = predictor.prepare(frame)
-        [output] = self.forward([prepared], careful)
-        return predictor.finish(prepared, output)
+        """One frame's prediction; (H, W, 3) uint8 RGB."""
+        [prediction] = self.predict_batch([frame], careful)
+        return prediction
+
+    def predict_batch(
+        self,
+        frames: Sequence[np.ndarray],
+        careful: bool,
+        change: Callable[[list[ModelOutput]], list[ModelOutput]] | None = None,
+    ) -> list[FramePrediction]:
+        """Predictions of some frames; those of a video and of other people's frames take turns.
+
+        Args:
+            frames: Each (H, W, 3) uint8 RGB.
+            careful: Average each with its mirrored view.
+            change: What is done to the model's outputs before masks are made of them.
+        """
+        # ZeroGPU finds the user whose time it is in the context.
+        context = copy_context()
+        return self._thread.submit(context.run, self._predict, frames, careful, change).result()
+
+    def _predict(
+        self,
+        frames: Sequence[np.ndarray],
+        careful: bool,
+        change: Callable[[list[ModelOutput]], list[ModelOutput]] | None,
+    ) -> list[FramePrediction]:
+        predictor = self._predictor(careful)
+        prepared = [predictor.prepare(frame) for frame in frames]
+        outputs = self._forward(prepared, careful)
+        if change is not None:
+            outputs = change(outputs)
+        return [predictor.finish(*pair) for pair in zip(prepared, outputs, strict=True)]
 
     def _forward_of(self, prepared: Sequence[PreparedFrame], careful: bool) -> list[ModelOutput]:
-        return self.predictor(careful).forward(prepared)
+        return self._predictor(careful).forward(prepared)
+
+    def _predictor(self, careful: bool) -> LandmarkPredictor:
+        return self._careful if careful else self._plain

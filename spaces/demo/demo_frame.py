@@ -75,8 +75,8 @@ class Analysis:
     """A frame and what the model saw in it.
 
     Attributes:
-        name: The upload's name without its suffix.
-        file_name: The upload's name.
+        name: The upload's name without its suffix, as `safe_name` has it.
+        file_name: The upload's name, likewise.
         frame: (H, W, 3) uint8 RGB.
         prediction: The model's.
         curves: The traced curves of all landmarks.
@@ -103,7 +103,16 @@ def analyse_frame(
     except FrameError as error:
         raise FrameError(str(error).removeprefix(f"{path}: ")) from None
     prediction = predict(frame)
-    return Analysis(Path(path).stem, Path(path).name, frame, prediction, curves_of(prediction))
+    file_name = safe_name(path)
+    return Analysis(Path(file_name).stem, file_name, frame, prediction, curves_of(prediction))
+
+
+def safe_name(path: str) -> str:
+    """The file's name without what no XML, no other system's disk and no reader of the name can take.
+
+    Gradio leaves such characters in: surrogates, U+FFFE, marks that turn the direction of writing.
+    """
+    return "".join(letter if letter.isprintable() else "_" for letter in Path(path).name)
 
 
 def curves_of(prediction: FramePrediction) -> list[TracedPolyline]:

@@ -1,20 +1,34 @@
-"""Between Gradio and the demo's functions: no file but an upload, no words of a fault in the log."""
+"""Between Gradio and the demo's functions: no file but an upload, no more than fits, no words of a fault."""
 
 from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from demo_limits import FAULT, GONE
+from anyio.to_thread import run_sync
+from demo_limits import FAULT, FULL, GONE, TOO_LARGE, UNKNOWN_SIZE
+from demo_queue import WatchedQueue
+from demo_storage import StoredBytes
+from demo_uploads import CountedUploads
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-# Gradio would fetch any address for whoever asks, keep what a page holds, and convert recordings.
-_UNUSED_ROUTES = ("/file=http:", "/file=https:", "/gradio_api/deep_link", "/gradio_api/process_recording")
+# Gradio would fetch any address for whoever asks, keep what a page holds, convert recordings, and take files
+# into memory for components that this page does not have.
+_UNUSED_ROUTES = (
+    "/file=http:",
+    "/file=https:",
+    "/gradio_api/deep_link",
+    "/gradio_api/process_recording",
+    "/gradio_api/component_server",
+)
+# What a form adds to the file in it.
+_FORM_BYTES = 2**16
 
 
 class Refusal(gr.Error):
@@ -25,20 +39,47 @@ class Refusal(gr.Error):
 
 
 class GuardedBlocks(gr.Blocks):
-    """A page whose functions get uploads only, and whose faults are logged by kind and place alone."""
+    """A page whose functions get uploads only, and whose faults are logged by kind and place alone.
 
-    # What may be named as a file: paths that were uploaded and are not yet deleted.
-    known_uploads: Container[str] = ()
+    Attributes:
+        uploads: What may be named as a file: what was uploaded and is not yet deleted.
+        stored: What lies in the server's folder; None for any number of bytes.
+        retried: Names of the functions that can be asked again for the same upload, because their page still
+            shows it and has a button.
+    """
+
+    uploads: CountedUploads = CountedUploads()
+    stored: StoredBytes | None = None
+    retried: frozenset[str] = frozenset()
+
+    def queue(self, *args: Any, **settings: Any) -> gr.Blocks:
+        """Gradio's queue, with an eye on uploads whose turn never comes."""
+        super().queue(*args, **settings)
+        self._queue = WatchedQueue.like(self._queue)
+        return self
+
+    def let_go(self, block_fn: Any, inputs: list[Any], *, may_ask_again: bool) -> None:
+        """Deletes the uploads of a request that does not run, unless its user can send it once more."""
+        if may_ask_again and block_fn.api_name in self.retried:
+            return
+        for path in _paths(inputs):
+            if isinstance(path, str):
+                self.uploads.release(path)
 
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> list[Any]:
         """Refuses other paths before Gradio looks: it passes on what it serves, and fetches addresses.
 
-        A page that is older than the server names an upload of the one before.
+        A page that is older than the server names an upload of the one before. What only tidies up runs even
+        when the server's folder is full.
         """
-        if any(not isinstance(path, str) or path not in self.known_uploads for path in _paths(inputs)):
+        if any(not isinstance(path, str) or path not in self.uploads for path in _paths(inputs)):
+            self.let_go(block_fn, inputs, may_ask_again=False)
             raise Refusal(GONE)
+        if self.stored is not None and block_fn.outputs and await run_sync(self.stored.is_full):
+            self.let_go(block_fn, inputs, may_ask_again=True)
+            raise Refusal(FULL)
         return await super().preprocess_data(block_fn, inputs, state, explicit_call)
 
     async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -66,6 +107,36 @@ class NoUnusedRoutes:
             await PlainTextResponse("Not Found", 404)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+
+class UploadsThatFit:
+    """Refuses uploads before they are written: too large, or too many for the server's folder."""
+
+    def __init__(self, app: ASGIApp, stored: StoredBytes, max_bytes: int) -> None:
+        """Takes what lies in the server's folder, and the size of an upload, in bytes."""
+        self._app, self._stored, self._max_bytes = app, stored, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http" or not scope["path"].rstrip("/").endswith("/upload"):
+            await self._app(scope, receive, send)
+            return
+        length = Headers(scope=scope).get("content-length", "0" if scope["method"] != "POST" else "")
+        if not length.isdecimal():
+            await PlainTextResponse(UNKNOWN_SIZE, 411)(scope, receive, send)
+        elif int(length) > self._max_bytes + _FORM_BYTES:
+            message = TOO_LARGE.format(max_upload_mb=self._max_bytes / 2**20)
+            await PlainTextResponse(message, 413)(scope, receive, send)
+        elif not await run_sync(self._stored.reserve, int(length)):
+            # Browsers show an answer when they have sent all.
+            while (await receive()).get("more_body"):
+                continue
+            await PlainTextResponse(FULL, 507)(scope, receive, send)
+        else:
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._stored.unreserve(int(length))
 
 
 def _paths(value: Any) -> Iterator[Any]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import pandas as pd
 from demo_engine import Engine
 from demo_frame import (
@@ -26,10 +25,12 @@ from demo_frame import (
     write_downloads,
 )
 from demo_guard import Refusal
-from demo_limits import NOTHING_LOADED, DemoLimits
+from demo_limits import FULL, NOTHING_LOADED, DemoLimits
 from demo_page import progress_html
-from demo_storage import AnalysisStore, CountedUploads
+from demo_storage import AnalysisStore, StoredBytes
+from demo_uploads import CountedUploads
 from demo_video import VideoOptions, VideoProgress, VideoResult, analyse_video
+from PIL import Image
 
 from liver_landmark.frame_files import FrameError
 from liver_landmark.inference.video.limits import VideoError
@@ -40,7 +41,7 @@ _PROGRESS_EVERY_S = 0.5
 
 # An uploaded file as Gradio describes it before any component has looked at it.
 Upload = dict[str, Any] | None
-FrameResult = tuple[np.ndarray, str, str, list[dict[str, Any]]]
+FrameResult = tuple[str, str, str, list[dict[str, Any]]]
 
 
 class Handlers:
@@ -50,6 +51,7 @@ class Handlers:
         """Takes the model, the limits, Gradio's cache folder, where results go too, and example frames."""
         self._engine, self._limits, self._cache, self._examples = engine, limits, cache, examples
         self.store = AnalysisStore(limits.max_kept_mb * 1e6, limits.keep_minutes * 60)
+        self.stored = StoredBytes(cache, limits.max_stored_bytes)
         self.uploads = CountedUploads()
 
     def find(
@@ -90,15 +92,15 @@ class Handlers:
             ) from None
         self.store.put(_session(request), analysis)
         found = findings(analysis)
-        return for_display(draw_view(analysis, view)), summary(analysis), table_html(found), found
+        return self._picture(analysis, view), summary(analysis), table_html(found), found
 
     def draw(
         self, landmarks: Any, opacity: Any, shown: Any, heat_map: Any, request: gr.Request
-    ) -> np.ndarray | None:
+    ) -> str | None:
         """The last frame, drawn as the controls now say; the model does not run again."""
         view = _view(landmarks, opacity, shown, heat_map)
         analysis = self.store.get(_session(request))
-        return None if analysis is None else for_display(draw_view(analysis, view))
+        return None if analysis is None else self._picture(analysis, view)
 
     def downloads(
         self, landmarks: Any, opacity: Any, shown: Any, heat_map: Any, request: gr.Request
@@ -131,7 +133,10 @@ class Handlers:
             if isinstance(step, VideoResult):
                 files = [str(file) for file in (step.overlay, step.archive, step.timeline)]
                 yield progress_html(self._video_summary(step)), files[0], _timeline(step), files
-            elif time.monotonic() - told_s >= _PROGRESS_EVERY_S:
+                return
+            if self.stored.is_full():
+                raise Refusal(FULL)
+            if time.monotonic() - told_s >= _PROGRESS_EVERY_S:
                 told_s = time.monotonic()
                 yield _tell(step), gr.skip(), gr.skip(), gr.skip()
 
@@ -157,6 +162,13 @@ class Handlers:
         if analysis is None:
             raise Refusal(NOTHING_LOADED.format(**vars(self._limits)))
         return analysis
+
+    def _picture(self, analysis: Analysis, view: View) -> str:
+        # Gradio would name it by its content, and write it anew under those who are being sent the same one.
+        with self._results_folder() as folder:
+            path = folder / "image.webp"
+            Image.fromarray(for_display(draw_view(analysis, view))).save(path)
+        return str(path)
 
     @contextmanager
     def _results_folder(self) -> Iterator[Path]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 from liver_landmark.frame_files import FrameLimits
 from liver_landmark.inference.video.limits import VideoLimits
 
+# Of what may lie on disk; the rest is for results of those who are there already.
+UPLOADS_SHARE = 0.75
 ENVIRONMENT_PREFIX = "LIVER_LANDMARK_DEMO_"
 
 
@@ -26,6 +28,7 @@ class DemoLimits:
         max_waiting: Requests that wait for the model; further ones are refused.
         keep_minutes: How long results can still be drawn anew and downloaded, and any file is kept at most.
         max_kept_mb: Memory for frames that people look at; beyond it the oldest are dropped.
+        max_stored_mb: Size of all uploads and results on disk, in MB (2**20 bytes).
     """
 
     max_upload_mb: float = 200
@@ -36,11 +39,17 @@ class DemoLimits:
     max_waiting: int = 20
     keep_minutes: float = 10
     max_kept_mb: float = 1024
+    max_stored_mb: float = 2048
 
     def __post_init__(self) -> None:
         for field in fields(self):
             if not 0 < getattr(self, field.name) < math.inf:
                 raise ValueError(f"{field.name} must be positive, got {getattr(self, field.name)}")
+        if self.max_upload_mb > UPLOADS_SHARE * self.max_stored_mb:
+            raise ValueError(
+                f"max_upload_mb is {self.max_upload_mb:g}, expected at most {UPLOADS_SHARE:.0%} of "
+                f"max_stored_mb, which is {self.max_stored_mb:g}"
+            )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> DemoLimits:
@@ -60,6 +69,11 @@ class DemoLimits:
     def max_upload_bytes(self) -> int:
         """`max_upload_mb` in bytes."""
         return round(self.max_upload_mb * 2**20)
+
+    @property
+    def max_stored_bytes(self) -> int:
+        """`max_stored_mb` in bytes."""
+        return round(self.max_stored_mb * 2**20)
 
     @property
     def frame(self) -> FrameLimits:
@@ -87,6 +101,9 @@ class DemoLimits:
 
 GONE = "This upload has been deleted from the server. Please choose the file again."
 FAULT = "Something went wrong on the server. Please try again, or try another file."
+FULL = "The demo's storage is full. Please try again in some minutes."
+TOO_LARGE = "The file is larger than {max_upload_mb:g} MB."
+UNKNOWN_SIZE = "The upload does not say how large it is (Content-Length)."
 NOTHING_LOADED = (
     "There is no frame to draw: it was deleted after {keep_minutes:g} minutes. Please choose it again."
 )
@@ -101,7 +118,7 @@ _FRAME_TOO_LARGE = (
 _FRAME_MESSAGES = (
     ("no such file", GONE),
     ("empty file", "The file is empty. Please export the frame again."),
-    ("larger than the limit", "The file is larger than {max_upload_mb:g} MB. Please choose a smaller one."),
+    ("larger than the limit", f"{TOO_LARGE} Please choose a smaller one."),
     ("more than the limit", _FRAME_TOO_LARGE),
     # Pillow's own limit, where that is lower.
     ("exceeds limit", _FRAME_TOO_LARGE),
@@ -117,7 +134,7 @@ _FRAME_MESSAGES = (
 _VIDEO_MESSAGES = (
     ("no such file", GONE),
     ("empty file", "The file is empty. Please export the video again."),
-    ("larger than the limit", "The file is larger than {max_upload_mb:g} MB. Please cut the video shorter."),
+    ("larger than the limit", f"{TOO_LARGE} Please cut the video shorter."),
     (
         " pixels",
         "The video's frames are too large: this demo takes up to {max_video_megapixels:g} million pixels a "

@@ -5,58 +5,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 from demo_frame import Analysis
+from demo_limits import UPLOADS_SHARE
+from demo_uploads import CountedUploads
 
-
-class CountedUploads(set[str]):
-    """Gradio's list of uploaded files, which also knows how often each was uploaded.
-
-    Gradio names an upload by its content, so that two people with the same file share one on disk: it goes
-    when the last of them is done with it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lock, self._waiting = threading.Lock(), Counter[str]()
-
-    def __iter__(self) -> Iterator[str]:
-        # Gradio's clean-up goes through them in its own thread, and would end where they change meanwhile.
-        with self._lock:
-            return iter(tuple(super().__iter__()))
-
-    def update(self, *paths: Iterable[str]) -> None:
-        """What Gradio calls after each upload."""
-        with self._lock:
-            for path in (str(path) for some in paths for path in some):
-                if path not in self:
-                    # Gradio's clean-up takes a path from the set and knows no count.
-                    self._waiting[path] = 0
-                self.add(path)
-                self._waiting[path] += 1
-
-    def release(self, path: str) -> None:
-        """One user of an upload is done with it; deletes the file if it was the last."""
-        with self._lock:
-            if path not in self:
-                # Never uploaded, or deleted already: not ours to delete.
-                return
-            self._waiting[path] -= 1
-            if self._waiting[path] <= 0:
-                del self._waiting[path]
-                self.discard(path)
-                Path(path).unlink(missing_ok=True)
-
-    def forget_missing(self) -> None:
-        """Drops uploads whose files were swept: their users were refused, or left."""
-        with self._lock:
-            for path in tuple(self._waiting):
-                if path not in self or not Path(path).exists():
-                    self.discard(path)
-                    del self._waiting[path]
+from liver_landmark.steady_memory import trim_memory
 
 
 class AnalysisStore:
@@ -110,6 +67,61 @@ class AnalysisStore:
         return sum(analysis.size_bytes for _, analysis in self._kept.values())
 
 
+class StoredBytes:
+    """How much lies in the server's folder, so that requests end before the disk does.
+
+    Uploads may fill three quarters of what is allowed; the rest is for results of those who are there.
+    """
+
+    # Between two looks at the folder, s; thousands of files take some milliseconds.
+    _LOOK_EVERY_S = 1.0
+
+    def __init__(self, folder: Path, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Takes the folder and what may lie in it."""
+        self._folder, self._max_bytes, self._clock = folder, max_bytes, clock
+        self._lock = threading.Lock()
+        self._looked_s = -self._LOOK_EVERY_S
+        # Seen in the folder; promised since then, or before and still coming in.
+        self._seen = self._promised = self._coming = 0
+
+    def reserve(self, size: int) -> bool:
+        """Whether an upload of so many bytes fits; `unreserve` when it has come in, or broken off."""
+        with self._lock:
+            if self._bytes() + size > UPLOADS_SHARE * self._max_bytes:
+                return False
+            self._promised += size
+            self._coming += size
+            return True
+
+    def unreserve(self, size: int) -> None:
+        """An upload that was reserved no longer comes in."""
+        with self._lock:
+            self._coming -= size
+
+    def is_full(self) -> bool:
+        """Whether nothing more should be written."""
+        with self._lock:
+            return self._bytes() >= self._max_bytes
+
+    def _bytes(self) -> int:
+        if self._clock() - self._looked_s >= self._LOOK_EVERY_S:
+            self._seen, self._promised = folder_bytes(self._folder), self._coming
+            self._looked_s = self._clock()
+        return self._seen + self._promised
+
+
+def folder_bytes(folder: Path) -> int:
+    """Size of all files below a folder."""
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            try:
+                size += path.lstat().st_size
+            except FileNotFoundError:
+                continue
+    return size
+
+
 def sweep_folder(folder: Path, max_age_s: float) -> int:
     """Deletes files below a folder that are older, and folders that are empty; returns how many files.
 
@@ -157,6 +169,7 @@ class Sweeper(threading.Thread):
             sweep_folder(self._folder, self._max_age_s)
             self._uploads.forget_missing()
             self._store.sweep()
+            trim_memory()
 
     def stop(self) -> None:
         """Ends the thread."""

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from av.error import FFmpegError
 from demo_engine import Engine
-from demo_frame import AREAS, CURVES, View, annotate, curves_of, mask_png
+from demo_frame import AREAS, CURVES, View, annotate, curves_of, mask_png, safe_name
 
 from liver_landmark.curves.exchange import FrameAnnotation, write_landmarks
 from liver_landmark.inference.overlay import draw_overlay
 from liver_landmark.inference.prediction import FramePrediction
+from liver_landmark.inference.predictor import ModelOutput
 from liver_landmark.inference.smoothing import CausalSmoother
 from liver_landmark.inference.video.limits import VideoError, VideoLimits
 from liver_landmark.inference.video.reader import VideoFrame, VideoReader, open_video
@@ -99,7 +100,7 @@ def analyse_video(
     """
     try:
         with open_video(path, limits) as reader:
-            yield from _analyse(reader, Path(path).stem, folder, engine, options)
+            yield from _analyse(reader, Path(safe_name(path)).stem, folder, engine, options)
     except VideoError as error:
         raise VideoError(str(error).removeprefix(f"{path}: ")) from None
     except FFmpegError as error:
@@ -173,15 +174,14 @@ def _next_batch(frames: Iterator[VideoFrame], size: int, path: str) -> tuple[lis
 def _predict(
     engine: Engine, batch: Sequence[VideoFrame], options: VideoOptions, smoother: CausalSmoother | None
 ) -> list[FramePrediction]:
-    predictor = engine.predictor(options.careful)
-    prepared = [predictor.prepare(frame.pixels) for frame in batch]
-    outputs = engine.forward(prepared, options.careful)
-    if smoother is not None:
-        outputs = [
+    def smoothed(outputs: list[ModelOutput]) -> list[ModelOutput]:
+        return [
             replace(output, logits=torch.from_numpy(smoother.update(output.logits.numpy(), frame.time_s)))
             for frame, output in zip(batch, outputs, strict=True)
         ]
-    return [predictor.finish(*pair) for pair in zip(prepared, outputs, strict=True)]
+
+    frames = [frame.pixels for frame in batch]
+    return engine.predict_batch(frames, options.careful, None if smoother is None else smoothed)
 
 
 def _padded(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -24,6 +24,8 @@ def demo_modules() -> Iterator[None]:
         patch.syspath_prepend(str(DEMO))
         patch.setenv("GRADIO_TEMP_DIR", str(Path(cache).resolve()))
         patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+        # As app.py has it.
+        patch.setenv("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
         yield
     for name in [name for name in sys.modules if name.startswith("demo_")]:
         del sys.modules[name]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import io
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 from coloured_frames import coloured_frame
 from liver_landmark.curves.exchange import read_landmarks
+from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from served_demo import Server, serving
 from tiny_videos import read_video, write_video
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -55,15 +59,22 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def watched(server, browser) -> Iterator[Watched]:
+@pytest.fixture(scope="module")
+def desktop(browser) -> Iterator[Any]:
+    # Shared: what Gradio's page consists of is fetched and compiled once.
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     context.set_default_timeout(20_000)
-    watched = Watched(context.new_page())
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def watched(server, desktop) -> Iterator[Watched]:
+    watched = Watched(desktop.new_page())
     watched.page.goto(server.url)
     watched.page.wait_for_selector("#frame-upload button")
     yield watched
-    context.close()
+    watched.page.close()
     assert watched.faults == []
 
 
@@ -149,6 +160,60 @@ def test_a_video_from_upload_to_curves(watched, tmp_path):
     annotations = read_landmarks(tmp_path / "unpacked" / "curves.cvat.xml", "cvat")
     assert [len(annotation.landmarks) for annotation in annotations] == [1] * 6 + [2] * 6
     assert page.locator("#video-timeline canvas, #video-timeline svg").count()
+
+
+def ask_for(server: Server, path: Path) -> None:
+    """Asks for a frame's landmarks, as another page does that nobody looks at."""
+    address = f"{server.url}gradio_api"
+    [upload] = httpx.post(f"{address}/upload", files={"files": path.open("rb")}, timeout=20).json()
+    view = [list(LANDMARK_NAMES), 0.4, ["areas"], "none"]
+    file = {"path": upload, "meta": {"_type": "gradio.FileData"}}
+    answer = httpx.post(f"{address}/call/find_landmarks", json={"data": [file, False, *view]}, timeout=20)
+    assert answer.status_code == 200
+
+
+def test_who_is_refused_can_ask_again(engine, cache, desktop, tmp_path, monkeypatch):
+    frame, clip, other = (tmp_path / name for name in ("frame.png", "clip.mp4", "other.png"))
+    for path in (frame, other):
+        Image.fromarray(coloured_frame(("ridge",))).save(path)
+    write_video(clip, [coloured_frame(("ridge",), 96, 160)] * 2)
+    free, started = threading.Event(), threading.Event()
+    plain = engine.predict
+    monkeypatch.setattr(engine, "predict", lambda *frame: started.set() or (free.wait(30) and plain(*frame)))
+    with serving(engine, cache, max_waiting=1) as server:
+        page = desktop.new_page()
+        page.goto(server.url)
+        page.wait_for_selector("#frame-upload button")
+        ask_for(server, other)
+        assert started.wait(20)
+        ask_for(server, other)
+        page.set_input_files("#frame-upload input[type=file]", frame)
+        assert "busy" in page.locator(".toast-body").inner_text()
+        # Ready for a file, the same again for instance, and nothing on the server of the one before.
+        page.wait_for_selector("#frame-upload input[type=file]", state="attached")
+        assert frame.name not in {file.name for file in server.files()}
+        page.get_by_label("Close").first.click()
+
+        page.get_by_role("tab", name="Video").click()
+        page.set_input_files("#video-upload input[type=file]", clip)
+        page.wait_for_selector("#video-upload a")
+        page.get_by_role("button", name="Analyse video").click()
+        assert "busy" in page.locator(".toast-body").inner_text()
+        free.set()
+        while server.handlers.uploads != {str(path) for path in server.files() if path.name == clip.name}:
+            page.wait_for_timeout(10)
+        page.get_by_role("button", name="Analyse video").click()
+        page.wait_for_function("() => document.querySelector('#video-result video')?.videoWidth === 160")
+        assert server.handlers.uploads == set()
+
+        page.get_by_role("tab", name="Still frame").click()
+        with monkeypatch.context() as full:
+            full.setattr(server.handlers.stored, "_max_bytes", 0)
+            page.set_input_files("#frame-upload input[type=file]", frame)
+            page.get_by_text("The demo's storage is full.").wait_for()
+        page.wait_for_selector("#frame-upload input[type=file]", state="attached")
+        after(page, lambda: page.set_input_files("#frame-upload input[type=file]", frame))
+        page.close()
 
 
 def test_everything_is_reached_with_the_keyboard_and_has_a_name(watched):

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from pathlib import Path
+from secrets import token_hex
+from urllib.parse import urlsplit
+
 import httpx
 import pytest
 from PIL import Image
@@ -13,13 +20,14 @@ from served_demo import serving
 SECRET = "Patient-4711"
 META = {"_type": "gradio.FileData"}
 VIEW = [list(LANDMARK_NAMES), 0.4, ["areas"], "none"]
+FULL = "The demo's storage is full. Please try again in some minutes."
 GONE = "This upload has been deleted from the server."
 
 
 def ask(server, name, *values):
     """What a call is answered with, its words as they are sent."""
     url = f"{server.url}gradio_api/call/{name}"
-    started = httpx.post(url, json={"data": values, "session_hash": "one"}, timeout=20)
+    started = httpx.post(url, json={"data": values, "session_hash": token_hex(8)}, timeout=20)
     return httpx.get(f"{url}/{started.json()['event_id']}", timeout=20).text
 
 
@@ -32,12 +40,22 @@ def test_no_file_is_read_or_deleted_that_was_not_uploaded(engine, cache, tmp_pat
     kept.write_bytes(other.read_bytes())
     monkeypatch.setattr("demo_examples.example_frames", lambda: [example])
     with serving(engine, cache) as server:
-        for path in (example, other, kept, kept.parent, cache / "gone.png"):
-            for more in ({}, {"is_stream": True}, {"orig_name": "x", "url": str(path)}):
-                file = {"path": str(path), "meta": META, **more}
-                assert GONE in ask(server, "find_landmarks", file, False, *VIEW)
-                assert GONE in ask(server, "analyse_video", file, False, 0, *VIEW[:3])
-                assert GONE in ask(server, "draw", [file], *VIEW[1:])
+        files = [
+            {"path": str(path), "meta": META, **more}
+            for path in (example, other, kept, kept.parent, cache / "gone.png")
+            for more in ({}, {"is_stream": True}, {"orig_name": "x", "url": str(path)})
+        ]
+        calls = [
+            call
+            for file in files
+            for call in (
+                ("find_landmarks", file, False, *VIEW),
+                ("analyse_video", file, False, 0, *VIEW[:3]),
+                ("draw", [file], *VIEW[1:]),
+            )
+        ]
+        with ThreadPoolExecutor(8) as pool:
+            assert all(GONE in answer for answer in pool.map(lambda call: ask(server, *call), calls))
         assert "".join(capfd.readouterr()) == ""
     assert all(path.exists() for path in (example, other, kept))
     kept.unlink()
@@ -55,9 +73,60 @@ def test_no_address_is_fetched(server, monkeypatch):
         assert httpx.get(f"{server.url}gradio_api/file={address}", timeout=20).status_code == 404
 
 
-@pytest.mark.parametrize("route", ["deep_link?session_hash=one", "process_recording"])
+@pytest.mark.parametrize("route", ["deep_link?session_hash=one", "process_recording", "component_server"])
 def test_routes_that_the_page_does_not_need_are_closed(server, route):
-    assert httpx.get(f"{server.url}gradio_api/{route}", timeout=20).status_code == 404
+    for method in ("GET", "POST"):
+        assert httpx.request(method, f"{server.url}gradio_api/{route}", timeout=20).status_code == 404
+
+
+def upload(server, name="frame.png", content=b"x"):
+    return httpx.post(f"{server.url}gradio_api/upload", files={"files": (name, content)}, timeout=20)
+
+
+def test_uploads_end_before_the_disk_does(server, monkeypatch):
+    [kept] = upload(server).json()
+    before = set(server.files())
+    monkeypatch.setattr(server.handlers.stored, "_max_bytes", 0)
+    answer = upload(server, content=bytes(100_000))
+    assert (answer.status_code, answer.text) == (507, FULL)
+    assert set(server.files()) == before
+    # Who is here already is told the same, and the upload is gone; what only tidies up still runs.
+    assert FULL in ask(server, "find_landmarks", {"path": kept, "meta": META}, False, *VIEW)
+    assert before - set(server.files()) == {Path(kept)}
+    assert FULL in ask(server, "draw", *VIEW)
+    monkeypatch.undo()
+    [again] = upload(server).json()
+    assert again == kept
+    server.handlers.uploads.release(again)
+
+
+def test_what_comes_in_counts_until_it_is_there(server):
+    [path] = upload(server, content=bytes(1000)).json()
+    server.handlers.uploads.release(path)
+    end = time.monotonic() + 10
+    while server.handlers.stored._coming and time.monotonic() < end:
+        time.sleep(0.01)
+    assert server.handlers.stored._coming == 0
+
+
+def test_an_upload_says_how_large_it_is(server):
+    def pieces():
+        yield b"--x\r\n"
+
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    address = f"{server.url}gradio_api/upload"
+    answer = httpx.post(address, content=pieces(), headers=form, timeout=20)
+    assert answer.status_code == 411
+    assert "Content-Length" in answer.text
+    # Answered before anything is sent.
+    connection = HTTPConnection(urlsplit(address).netloc, timeout=20)
+    connection.putrequest("POST", urlsplit(address).path)
+    for name, value in (form | {"Content-Length": str(10**9)}).items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert (answer.status, answer.read().decode()) == (413, "The file is larger than 200 MB.")
+    connection.close()
 
 
 @pytest.mark.parametrize(

@@ -129,3 +129,11 @@ def test_a_bad_video_gets_a_plain_sentence(limits, tmp_path):
     write_video(path, moving_frames(10))
     path.write_bytes(path.read_bytes()[:-400])
     assert message()[-1] == "."
+
+
+def test_an_upload_of_the_largest_size_fits_on_disk():
+    from demo_limits import DemoLimits
+
+    DemoLimits(max_upload_mb=300, max_stored_mb=400)
+    with pytest.raises(ValueError, match="max_upload_mb is 301, expected at most 75% of max_stored_mb"):
+        DemoLimits(max_upload_mb=301, max_stored_mb=400)

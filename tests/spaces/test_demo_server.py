@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
@@ -141,6 +142,26 @@ def test_an_example_is_analysed(client, server):
     assert pixels(picture).shape[2] == 3
 
 
+def test_a_name_that_no_file_format_takes_is_changed_for_the_downloads(server):
+    address, name = f"{server.url}gradio_api", "livér\ufffe\u202e 1.png"
+    buffer = io.BytesIO()
+    Image.fromarray(coloured_frame(("ridge",))).save(buffer, format="PNG")
+    files = {"files": (name, buffer.getvalue())}
+    [path] = httpx.post(f"{address}/upload", files=files, timeout=20).json()
+    assert Path(path).name == name
+    upload = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    for call, values in (("find_landmarks", [upload, False]), ("downloads", [])):
+        body = {"data": [*values, *VIEW.values()], "session_hash": "name"}
+        event = httpx.post(f"{address}/call/{call}", json=body, timeout=20).json()["event_id"]
+        answer = httpx.get(f"{address}/call/{call}/{event}", timeout=20).text
+        assert "event: complete" in answer
+    [files] = json.loads(answer.split("data: ", 1)[1])
+    for file in files:
+        assert Path(file["path"]).name.startswith("livér__ 1")
+    [annotation] = read_landmarks(next(f["path"] for f in files if f["path"].endswith("cvat.xml")), "cvat")
+    assert annotation.file_name == "livér__ 1.png"
+
+
 def test_a_video_is_analysed(client, server, tmp_path):
     path = write_video(tmp_path / "clip.mp4", [coloured_frame(("ridge",), 96, 160)] * 5)
     text, overlay, _, files = client.predict(
@@ -163,7 +184,7 @@ def test_a_file_that_is_too_large_is_refused_while_it_is_sent(engine, cache, tmp
         assert all(file.stat().st_size <= 10_486 for file in set(server.files()) - before)
 
 
-def test_those_who_would_wait_too_long_are_refused(engine, cache, tmp_path, monkeypatch):
+def test_those_who_would_wait_too_long_are_refused_and_leave_no_frame(engine, cache, tmp_path, monkeypatch):
     release = threading.Event()
     started = threading.Semaphore(0)
     plain = engine.predict
@@ -183,7 +204,52 @@ def test_those_who_would_wait_too_long_are_refused(engine, cache, tmp_path, monk
         second = clients[1].submit(*arguments, api_name="/find_landmarks")
         while second.status().code != Status.IN_QUEUE:
             time.sleep(0.01)
+        refused = save(tmp_path / "refused.png", ("silhouette",))
         with pytest.raises(QueueError, match="full"):
-            clients[2].predict(*arguments, api_name="/find_landmarks")
+            clients[2].predict(refused, False, *VIEW.values(), api_name="/find_landmarks")
+        clip = write_video(tmp_path / "clip.mp4", [coloured_frame(("ridge",), 48, 64)] * 2)
+        video = (False, 0, *list(VIEW.values())[:3])
+        with pytest.raises(QueueError, match="full"):
+            clients[2].predict(handle_file(str(clip)), *video, api_name="/analyse_video")
+        # The page still shows the video, and its button can be pressed again.
+        assert {"frame.png", "clip.mp4"} == names(server) & {"frame.png", "refused.png", "clip.mp4"}
         release.set()
         assert [present(job.result(timeout=20)[3]) for job in (first, second)] == [("ridge",)] * 2
+        assert names(server) & {"frame.png", "refused.png", "clip.mp4"} == {"clip.mp4"}
+        for path in server.handlers.uploads:
+            server.handlers.uploads.release(path)
+
+
+def names(server):
+    return {file.name for file in server.files()}
+
+
+def test_who_leaves_before_the_turn_comes_leaves_no_upload(engine, server, tmp_path, monkeypatch):
+    free, started = threading.Event(), threading.Event()
+    plain = engine.predict
+    monkeypatch.setattr(engine, "predict", lambda *frame: started.set() or (free.wait(30) and plain(*frame)))
+    client = connect(server, tmp_path / "first")
+    frame = save(tmp_path / "frame.png", ("ridge",))
+    first = client.submit(frame, False, *VIEW.values(), api_name="/find_landmarks")
+    assert started.wait(20)
+    address = f"{server.url}gradio_api"
+    for name in ("stopped.png", "closed.png"):
+        [path] = httpx.post(f"{address}/upload", files={"files": (name, name.encode())}, timeout=20).json()
+        upload = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        body = {"data": [upload, False, *VIEW.values()], "session_hash": name}
+        event = httpx.post(f"{address}/call/find_landmarks", json=body, timeout=20).json()["event_id"]
+        assert name in names(server)
+        if name == "stopped.png":
+            body = {"session_hash": name, "fn_index": 0, "event_id": event}
+            httpx.post(f"{address}/cancel", json=body, timeout=20)
+            assert name not in names(server)
+        else:
+            page = f"{address}/queue/data?session_hash={name}"
+            with httpx.stream("GET", page, timeout=20) as lines:
+                next(lines.iter_lines())
+    free.set()
+    assert present(first.result(timeout=20)[3]) == ("ridge",)
+    end = time.monotonic() + 20
+    while "closed.png" in names(server) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not {"frame.png", "closed.png"} & names(server)

@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from contextvars import ContextVar
 from types import ModuleType, SimpleNamespace
 
 import httpx
@@ -63,12 +65,41 @@ def test_on_zerogpu_the_package_comes_before_the_model_is_moved(engine, monkeypa
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     # Without the package, torch has no device of that name to give.
     model = SimpleNamespace(to=lambda device: sys.modules["spaces"].MOVED.append(device))
-    plain = engine.predictor(False)
+    plain = engine._predictor(False)
     found = SimpleNamespace(**vars(plain) | {"model": model, "device": plain.device})
     monkeypatch.setattr(demo_engine.LandmarkPredictor, "from_pretrained", lambda name: found)
     demo_engine.Engine.from_pretrained("model")
     assert sys.modules["spaces"].MOVED == ["cuda"]
     monkeypatch.delitem(sys.modules, "spaces")
+
+
+def test_the_model_runs_in_one_thread_whoever_asks(engine, monkeypatch):
+    threads, contexts = [], []
+    user = ContextVar("user")
+    for name in ("prepare", "forward", "finish"):
+        plain = getattr(engine._plain, name)
+
+        def watched(*arguments, plain=plain):
+            threads.append(threading.current_thread())
+            contexts.append(user.get())
+            return plain(*arguments)
+
+        monkeypatch.setattr(engine._plain, name, watched)
+
+    def ask(number):
+        user.set(number)
+        return engine.predict(coloured_frame(("ridge",)), False)
+
+    askers = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join(20)
+    assert len(threads) == 9
+    [only] = set(threads)
+    assert only not in askers
+    # On ZeroGPU the context says whose time it is.
+    assert sorted(contexts) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 def answers(address):

@@ -11,7 +11,7 @@ def analysis(megabytes=1):
 
 
 def test_an_upload_goes_with_the_last_who_uploaded_it(tmp_path):
-    from demo_storage import CountedUploads
+    from demo_uploads import CountedUploads
 
     path = tmp_path / "frame.png"
     path.write_bytes(b"x")
@@ -31,7 +31,7 @@ def test_an_upload_goes_with_the_last_who_uploaded_it(tmp_path):
 
 
 def test_uploads_whose_users_were_refused_are_forgotten_with_their_files(tmp_path):
-    from demo_storage import CountedUploads
+    from demo_uploads import CountedUploads
 
     refused, waiting = tmp_path / "refused.png", tmp_path / "waiting.png"
     uploads = CountedUploads()
@@ -53,7 +53,7 @@ def test_uploads_whose_users_were_refused_are_forgotten_with_their_files(tmp_pat
 
 
 def test_an_upload_that_gradio_has_swept_counts_no_more(tmp_path):
-    from demo_storage import CountedUploads
+    from demo_uploads import CountedUploads
 
     path = tmp_path / "frame.png"
     uploads = CountedUploads()
@@ -105,6 +105,35 @@ def test_analyses_go_when_they_were_not_used_for_long():
     assert store.get("a") is not None
 
 
+def test_what_is_stored_is_what_lies_there_and_what_is_coming(tmp_path):
+    from demo_storage import StoredBytes
+
+    now = [0.0]
+    stored = StoredBytes(tmp_path, 1000, clock=lambda: now[0])
+    # Three quarters are for uploads.
+    assert stored.reserve(400)
+    assert not stored.reserve(351)
+    assert stored.reserve(350)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "frame.png").write_bytes(bytes(350))
+    stored.unreserve(350)
+    # Promised until the folder is looked at again, then seen.
+    assert not stored.reserve(1)
+    now[0] = 2
+    assert not stored.reserve(1)
+    stored.unreserve(400)
+    now[0] = 4
+    assert stored.reserve(400)
+    stored.unreserve(400)
+    assert not stored.is_full()
+    (tmp_path / "video.zip").write_bytes(bytes(650))
+    now[0] = 6
+    assert stored.is_full()
+    (tmp_path / "video.zip").unlink()
+    now[0] = 8
+    assert not stored.is_full()
+
+
 def test_a_sweep_takes_old_files_and_empty_folders(tmp_path):
     from demo_storage import sweep_folder
 
@@ -119,7 +148,8 @@ def test_a_sweep_takes_old_files_and_empty_folders(tmp_path):
 
 
 def test_the_sweeper_sweeps_often_enough(tmp_path):
-    from demo_storage import AnalysisStore, CountedUploads, Sweeper
+    from demo_storage import AnalysisStore, Sweeper
+    from demo_uploads import CountedUploads
 
     parts = (tmp_path, AnalysisStore(1e9, 1), CountedUploads())
     assert Sweeper(*parts, 600).interval_s == 60
