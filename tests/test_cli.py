@@ -185,6 +185,7 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(model, frames, tmp_path
 def test_usage_errors_are_one_line_and_write_nothing(model, frames, tmp_path, capsys):
     output = tmp_path / "out"
     (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("gone")
     other_type = tmp_path / "other"
     other_type.mkdir()
     (other_type / "config.json").write_text('{"model_type": "segformer"}')
@@ -196,6 +197,7 @@ def test_usage_errors_are_one_line_and_write_nothing(model, frames, tmp_path, ca
             (frames, "--model", model, "--output", tmp_path / "file" / "a" / "b"),
             f"b cannot be made: {tmp_path / 'file'} is no folder",
         ),
+        ((frames, "--model", model, "--output", tmp_path / "link"), "link exists and is no folder"),
         ((frames, "--model", tmp_path / "nowhere", "--output", output), "nowhere"),
         (
             (frames, "--model", other_type, "--output", output),

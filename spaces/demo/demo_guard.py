@@ -10,13 +10,14 @@ from typing import Any
 
 import gradio as gr
 from anyio.to_thread import run_sync
-from demo_limits import FAULT, FULL, GONE, TOO_LARGE, UNKNOWN_SIZE
+from demo_limits import FAULT, FULL, GONE, TOO_LARGE
 from demo_queue import WatchedQueue
 from demo_storage import StoredBytes
 from demo_uploads import CountedUploads
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Gradio would fetch any address for whoever asks, keep what a page holds, convert recordings, and take files
 # into memory for components that this page does not have.
@@ -62,9 +63,9 @@ class GuardedBlocks(gr.Blocks):
         """Deletes the uploads of a request that does not run, unless its user can send it once more."""
         if may_ask_again and block_fn.api_name in self.retried:
             return
-        for path in _paths(inputs):
-            if isinstance(path, str):
-                self.uploads.release(path)
+        # Once each, however often it is named: others may have uploaded the same.
+        for path in {path for path in _paths(inputs) if isinstance(path, str)}:
+            self.uploads.release(path)
 
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
@@ -110,33 +111,59 @@ class NoUnusedRoutes:
 
 
 class UploadsThatFit:
-    """Refuses uploads before they are written: too large, or too many for the server's folder."""
+    """Refuses uploads that are too large, or too many for the server's folder, before they are there.
+
+    What has come in counts, and not what was announced: a request can announce anything and send nothing,
+    or more.
+    """
 
     def __init__(self, app: ASGIApp, stored: StoredBytes, max_bytes: int) -> None:
         """Takes what lies in the server's folder, and the size of an upload, in bytes."""
-        self._app, self._stored, self._max_bytes = app, stored, max_bytes
+        self._app, self._stored, self._max_bytes = app, stored, max_bytes + _FORM_BYTES
+        self._too_large = TOO_LARGE.format(max_upload_mb=max_bytes / 2**20), 413
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http" or not scope["path"].rstrip("/").endswith("/upload"):
             await self._app(scope, receive, send)
             return
-        length = Headers(scope=scope).get("content-length", "0" if scope["method"] != "POST" else "")
-        if not length.isdecimal():
-            await PlainTextResponse(UNKNOWN_SIZE, 411)(scope, receive, send)
-        elif int(length) > self._max_bytes + _FORM_BYTES:
-            message = TOO_LARGE.format(max_upload_mb=self._max_bytes / 2**20)
-            await PlainTextResponse(message, 413)(scope, receive, send)
-        elif not await run_sync(self._stored.reserve, int(length)):
-            # Browsers show an answer when they have sent all.
-            while (await receive()).get("more_body"):
-                continue
-            await PlainTextResponse(FULL, 507)(scope, receive, send)
-        else:
-            try:
-                await self._app(scope, receive, send)
-            finally:
-                self._stored.unreserve(int(length))
+        announced = int(Headers(scope=scope).get("content-length", "0"))
+        if announced > self._max_bytes:
+            await PlainTextResponse(*self._too_large)(scope, receive, send)
+            return
+        came, refusal = 0, None if await run_sync(self._stored.has_room, announced) else (FULL, 507)
+
+        async def counted() -> Message:
+            """The next part of the upload; that it broke off where it does not fit."""
+            nonlocal came, refusal
+            message = await receive()
+            size = len(message.get("body", b""))
+            if came + size > self._max_bytes:
+                refusal = self._too_large
+            elif not await run_sync(self._stored.reserve, size):
+                refusal = FULL, 507
+            else:
+                came += size
+                return message
+            return {"type": "http.disconnect"}
+
+        try:
+            if refusal is None:
+                await self._app(scope, counted, send)
+        except ClientDisconnect:
+            # Somebody closed the page, or it did not fit: no defect to be logged.
+            pass
+        finally:
+            self._stored.unreserve(came)
+        if refusal is not None:
+            await self._rest_of(receive)
+            await PlainTextResponse(*refusal)(scope, receive, send)
+
+    async def _rest_of(self, receive: Receive) -> None:
+        """Browsers show an answer when they have sent all."""
+        left = self._max_bytes
+        while left > 0 and (message := await receive()).get("more_body"):
+            left -= len(message["body"])
 
 
 def _paths(value: Any) -> Iterator[Any]:

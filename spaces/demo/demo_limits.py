@@ -103,7 +103,6 @@ GONE = "This upload has been deleted from the server. Please choose the file aga
 FAULT = "Something went wrong on the server. Please try again, or try another file."
 FULL = "The demo's storage is full. Please try again in some minutes."
 TOO_LARGE = "The file is larger than {max_upload_mb:g} MB."
-UNKNOWN_SIZE = "The upload does not say how large it is (Content-Length)."
 NOTHING_LOADED = (
     "There is no frame to draw: it was deleted after {keep_minutes:g} minutes. Please choose it again."
 )

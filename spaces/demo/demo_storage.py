@@ -81,20 +81,25 @@ class StoredBytes:
         self._folder, self._max_bytes, self._clock = folder, max_bytes, clock
         self._lock = threading.Lock()
         self._looked_s = -self._LOOK_EVERY_S
-        # Seen in the folder; promised since then, or before and still coming in.
-        self._seen = self._promised = self._coming = 0
+        # Seen in the folder; taken since then, or before and not yet whole.
+        self._seen = self._taken = self._coming = 0
+
+    def has_room(self, size: int) -> bool:
+        """Whether an upload of so many bytes fits at this moment."""
+        with self._lock:
+            return self._has_room(size)
 
     def reserve(self, size: int) -> bool:
-        """Whether an upload of so many bytes fits; `unreserve` when it has come in, or broken off."""
+        """Takes so many bytes of an upload, if they fit; `unreserve` when it has come in, or broken off."""
         with self._lock:
-            if self._bytes() + size > UPLOADS_SHARE * self._max_bytes:
+            if not self._has_room(size):
                 return False
-            self._promised += size
+            self._taken += size
             self._coming += size
             return True
 
     def unreserve(self, size: int) -> None:
-        """An upload that was reserved no longer comes in."""
+        """Bytes that were reserved no longer come in: they are in the folder, or dropped."""
         with self._lock:
             self._coming -= size
 
@@ -103,11 +108,14 @@ class StoredBytes:
         with self._lock:
             return self._bytes() >= self._max_bytes
 
+    def _has_room(self, size: int) -> bool:
+        return self._bytes() + size <= UPLOADS_SHARE * self._max_bytes
+
     def _bytes(self) -> int:
         if self._clock() - self._looked_s >= self._LOOK_EVERY_S:
-            self._seen, self._promised = folder_bytes(self._folder), self._coming
+            self._seen, self._taken = folder_bytes(self._folder), self._coming
             self._looked_s = self._clock()
-        return self._seen + self._promised
+        return self._seen + self._taken
 
 
 def folder_bytes(folder: Path) -> int:

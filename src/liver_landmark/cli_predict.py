@@ -278,8 +278,8 @@ def _listener(sources: Sequence[Source]) -> RunListener:
 
 def _check_output(output: Path, planned: Sequence[Path], inputs: Sequence[Path], keep: bool) -> None:
     """Refuses to write over an input, over anything that is no folder, and over results unasked."""
-    # What is there of the way to it: a file ends it.
-    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    # What is there of the way to it: a file ends it, and so does a link to nothing.
+    there = next(path for path in (output, *output.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
         what = "exists and" if there == output else f"cannot be made: {there}"
         raise CommandError(f"output {output} {what} is no folder")

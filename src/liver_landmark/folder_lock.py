@@ -33,6 +33,18 @@ def hold_folder(folder: Path, busy: str) -> Iterator[None]:
             return
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the lock of a folder, which need not be there; nothing is changed."""
+    try:
+        with (folder / LOCK_FILE).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _is_in_place(lock: BinaryIO, folder: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / LOCK_FILE))

@@ -130,13 +130,10 @@ def _holds_every_row(data: bytes) -> bool:
     """Whether a PNG, whose chunks are whole, inflates to as many bytes as its size asks for."""
     missing = _inflated_bytes(data)
     inflater = zlib.decompressobj()
-    place, in_pixels = len(_PNG_MAGIC), False
-    while place < len(data) and missing > 0:
+    place = len(_PNG_MAGIC)
+    while place < len(data) and missing > 0 and not inflater.eof:
         length, kind = struct.unpack_from(">I4s", data, place)
-        # Chunks of pixels follow each other; what comes later is not read as pixels.
-        if in_pixels and kind != b"IDAT":
-            break
-        if in_pixels := kind == b"IDAT":
+        if kind == b"IDAT":
             packed = memoryview(data)[place + 8 : place + 8 + length]
             while len(packed) and missing > 0 and not inflater.eof:
                 missing -= len(inflater.decompress(packed, _INFLATED_AT_ONCE))

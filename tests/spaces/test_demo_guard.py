@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -109,24 +110,69 @@ def test_what_comes_in_counts_until_it_is_there(server):
     assert server.handlers.stored._coming == 0
 
 
-def test_an_upload_says_how_large_it_is(server):
-    def pieces():
-        yield b"--x\r\n"
-
-    form = {"Content-Type": "multipart/form-data; boundary=x"}
-    address = f"{server.url}gradio_api/upload"
-    answer = httpx.post(address, content=pieces(), headers=form, timeout=20)
-    assert answer.status_code == 411
-    assert "Content-Length" in answer.text
-    # Answered before anything is sent.
-    connection = HTTPConnection(urlsplit(address).netloc, timeout=20)
-    connection.putrequest("POST", urlsplit(address).path)
-    for name, value in (form | {"Content-Length": str(10**9)}).items():
+def raw_upload(server, headers, *parts):
+    """A connection that has sent these headers and parts of a body."""
+    address = urlsplit(f"{server.url}gradio_api/upload")
+    connection = HTTPConnection(address.netloc, timeout=20)
+    connection.putrequest("POST", address.path)
+    for name, value in ({"Content-Type": "multipart/form-data; boundary=x"} | headers).items():
         connection.putheader(name, value)
     connection.endheaders()
+    for part in parts:
+        connection.send(part)
+    return connection
+
+
+def one_chunk(size):
+    """A form with a file of so many bytes, as `Transfer-Encoding: chunked` has it."""
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    body = head + bytes(size) + b"\r\n--x--\r\n"
+    return b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+
+
+def folder_bytes(server):
+    return sum(path.stat().st_size for path in server.files())
+
+
+def test_what_is_announced_as_too_large_is_refused_before_it_is_sent(server):
+    connection = raw_upload(server, {"Content-Length": str(10**9)})
     answer = connection.getresponse()
     assert (answer.status, answer.read().decode()) == (413, "The file is larger than 200 MB.")
     connection.close()
+
+
+@pytest.mark.parametrize("announced", [{}, {"Content-Length": "10"}])
+def test_what_comes_in_counts_and_not_what_was_announced(server, monkeypatch, announced, capfd):
+    headers = {"Transfer-Encoding": "chunked"} | announced
+    connection = raw_upload(server, headers, one_chunk(1000))
+    answer = connection.getresponse()
+    [path] = json.loads(answer.read())
+    assert answer.status == 200
+    server.handlers.uploads.release(path)
+    connection.close()
+
+    size = 2**20
+    monkeypatch.setattr(server.handlers.stored, "_max_bytes", folder_bytes(server) + size)
+    connection = raw_upload(server, headers, one_chunk(2 * size))
+    answer = connection.getresponse()
+    assert (answer.status, answer.read().decode()) == (507, FULL)
+    connection.close()
+    # What had come of it goes with the next sweep.
+    assert folder_bytes(server) <= server.handlers.stored._max_bytes
+    assert server.handlers.stored._coming == 0
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_nobody_keeps_others_out_by_announcing(server, monkeypatch, capfd):
+    monkeypatch.setattr(server.handlers.stored, "_max_bytes", folder_bytes(server) + 2**22)
+    idle = [raw_upload(server, {"Content-Length": str(2**21)}, b"--x\r\n") for _ in range(5)]
+    [path] = upload(server, content=bytes(1000)).json()
+    server.handlers.uploads.release(path)
+    for connection in idle:
+        connection.close()
+    # They broke off: nothing to be logged.
+    time.sleep(0.2)
+    assert "".join(capfd.readouterr()) == ""
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from pathlib import Path
@@ -139,6 +140,16 @@ def test_names_never_collide_whatever_the_order(files, random):
         assert len(name) <= len(file.as_posix()) + 9
     shuffled = random.sample(files, len(files))
     assert dict(zip(shuffled, output_names(shuffled), strict=True)) == dict(zip(files, names, strict=True))
+
+
+def test_names_that_were_made_to_look_like_hashed_ones_do_not_collide():
+    digest = hashlib.sha256(b"frame.png").hexdigest()
+    stems = ["frame", "Frame", f"frame-{digest[:8]}", f"frame-{digest}"]
+    for count in (3, 4):
+        files = [Path("/d", f"{stem}.png") for stem in stems[:count]]
+        names = output_names(files)
+        assert len(set(map(spelling_apart, names))) == count
+        assert output_names(files[::-1]) == names[::-1]
 
 
 @given(st.sets(st.sampled_from([a + b + c for a in "aA" for b in "bB" for c in "cC"]), min_size=1))

@@ -383,7 +383,10 @@ def test_what_a_killed_run_left_half_written_goes_and_nothing_else(
     # Another part's, another run's, or somebody's.
     kept = [leftover(output / name) for name in ("run-1-of-2.json", "other_mask.png", "picture3.png")]
     kept += [leftover(output / "clip_mask" / name) for name in ("note.png", "0001.png")]
-    for name in (".picture3_mask.png", ".picture3_mask.0123abcd.png", "picture3_mask.0123abcd.partial.png"):
+    for name in (
+        *(".picture3_mask.png", ".picture3_mask.0123abcd.png", "picture3_mask.0123abcd.partial.png"),
+        *(".picture3_mask.notes.partial.png", ".picture3_mask.0123abcde.partial.png"),
+    ):
         (output / name).write_bytes(b"somebody's")
         kept.append(output / name)
     run(predictor, inputs, output, resume=resume)
@@ -503,3 +506,27 @@ def test_a_run_under_way_is_not_called_interrupted(predictor, inputs, tmp_path):
             run(predictor, inputs, output, overwrite=False)
 
     run(predictor, inputs / "picture0.png", output, listener=RunListener(on_frame=another))
+
+
+@pytest.mark.parametrize(
+    ("splits", "meet"), [((2, 1), True), ((1, 2), True), ((2, 3), True), ((2, 2), False)]
+)
+def test_runs_that_would_write_the_same_files_do_not_meet(predictor, inputs, tmp_path, splits, meet):
+    output = tmp_path / "out"
+
+    def another():
+        before = sorted(output.glob(".unfinished*"))
+        try:
+            run(predictor, inputs, output, num_parts=splits[1], part_id=splits[1] - 1)
+        except FileExistsError as error:
+            met.append("another run is writing it" in str(error))
+            assert sorted(output.glob(".unfinished*")) == before
+        else:
+            met.append(False)
+
+    met = []
+    listener = RunListener(on_input=lambda source, frames: met or another())
+    run(predictor, inputs, output, listener=listener, num_parts=splits[0])
+    assert met == [meet]
+    # When it has ended, the other is free to begin.
+    run(predictor, inputs, output, num_parts=splits[1], part_id=splits[1] - 1)

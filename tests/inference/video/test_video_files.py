@@ -125,6 +125,27 @@ def test_a_video_that_was_cut_off_gives_what_it_has_and_says_so(tmp_path, share)
         assert np.array_equal(frame.pixels, expected.pixels)
 
 
+@pytest.mark.parametrize("damaged", [0, 1, 2, 7])
+def test_the_frame_before_damage_is_left_out(tmp_path, damaged):
+    path = write_video(tmp_path / "a.mp4", moving_frames(8), options={"bf": "0"})
+    whole = read_all(path)
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    # How long the packet's first part is: longer than the packet, which every decoder notices.
+    start = data.index(packets[damaged])
+    data[start : start + 4] = b"\xff" * 4
+    path.write_bytes(data)
+    kept = max(0, damaged - 1)
+    frames = []
+    reason = f"damaged after {kept} frames" if damaged else "damaged from its first frame on"
+    with pytest.raises(VideoError, match=reason), open_video(path) as reader:
+        frames.extend(reader)
+    assert len(frames) == kept
+    for frame, expected in zip(frames, whole, strict=False):
+        assert np.array_equal(frame.pixels, expected.pixels)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     denominator=st.sampled_from([1, 24, 25, 1000, 30000, 90000, 12800, 10**6]),

@@ -172,12 +172,11 @@ def output_names(files: Sequence[Path]) -> list[str]:
     plain = {file for file, (name, _) in wishes.items() if len(groups[_folded(file.stem)]) == 1}
     plain |= {file for file, (name, _) in wishes.items() if wanted[_folded(name)] == 1}
     names = {file: wishes[file][0] for file in plain}
-    taken = {_folded(name) for name in names.values()}
     rest = [file for file in files if file not in plain]
-    # More digits are for names that were made to collide.
-    for digits in (8, 64):
-        hashed = {file: f"{wishes[file][0]}-{_digest(wishes[file][1])[:digits]}" for file in rest}
-        if len(taken.union(map(_folded, hashed.values()))) == len(files):
+    # The second and third try are for names that were made to collide; with whole hashes all differ.
+    for digits, of_files in ((8, rest), (64, rest), (64, files)):
+        hashed = {file: f"{wishes[file][0]}-{_digest(wishes[file][1])[:digits]}" for file in of_files}
+        if len({_folded(name) for name in (names | hashed).values()}) == len(files):
             break
     return [(names | hashed)[file] for file in files]
 

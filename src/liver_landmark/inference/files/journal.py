@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ...atomic_files import atomic_path, write_json
-from ...folder_lock import hold_folder
+from ...folder_lock import hold_folder, is_held
 from .inputs import Source
 from .options import PredictionOptions
 
@@ -38,8 +38,17 @@ class PartNames:
         part = f"{options.part_id}-of-{options.num_parts}"
         alone = options.num_parts == 1
         self.work = ".unfinished" if alone else f".unfinished-{part}"
+        self._works_beside = f".unfinished-*-of-{options.num_parts}"
         self.predictions = "predictions.jsonl" if alone else f"predictions-{part}.jsonl"
         self.run = "run.json" if alone else f"run-{part}.json"
+
+    def meets_others(self, output: Path) -> bool:
+        """Whether runs are at work in the output that are neither this one nor parts of the same split.
+
+        They write files of the same names.
+        """
+        works = set(output.glob(".unfinished*")) - {output / self.work, *output.glob(self._works_beside)}
+        return any(is_held(work) for work in works)
 
 
 class Journal:
@@ -122,6 +131,10 @@ def open_journal(
         try:
             was_interrupted = (work / SETTINGS_FILE).is_file()
             held.enter_context(hold_folder(work, busy))
+            if names.meets_others(output):
+                if not was_interrupted:
+                    shutil.rmtree(work)
+                raise FileExistsError(busy)
             if was_interrupted and not resume and not overwrite:
                 raise ResumeError(
                     f"{output}: an interrupted run lies here: --resume goes on with it, "
