@@ -8,11 +8,14 @@ import sys
 import pytest
 
 from liver_landmark.curves.exchange.limits import MAX_FILE_BYTES, MAX_TEXT_BYTES, MAX_VALUES
+from peak_memory import PEAK_MIB, needs_proc
 from raw_sets import cvat, l3d, llsd, p2ilf, pictures
 
-# In a process of its own, whose peak no other test has raised; two threads, so that files meet.
-BUILD = """
-import json, resource, sys
+# In a process of its own; two threads, so that files meet.
+BUILD = (
+    PEAK_MIB
+    + """
+import json, sys
 from pathlib import Path
 from liver_landmark.data.building.build import build_raw_set
 from liver_landmark.data.building.raw_request import RawRequest
@@ -25,9 +28,9 @@ for name, options in (
     protocol = None if name == "llsd" else "p2ilf"
     request = RawRequest(name, folder / name, options, SplitOptions(), protocol)
     left_out[name] = build_raw_set(request, folder / f"{name}_built", "# A set", workers=2).left_out
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([left_out, peak / (2**20 if sys.platform == "darwin" else 2**10)]))
+print(json.dumps([left_out, peak_mib()]))
 """
+)
 # Elements weigh more than other values.
 ELEMENTS = MAX_VALUES // 8 - 1000
 
@@ -75,6 +78,7 @@ def write_hostile_cvat(root):
     cvat.rewrite(cvat.write_cvat(root), "<meta>", "<meta>" + "<a/>" * (2 * ELEMENTS - 1000))
 
 
+@needs_proc
 @pytest.mark.slow
 def test_hostile_files_side_by_side(tmp_path):
     write_hostile_l3d(tmp_path / "l3d")
