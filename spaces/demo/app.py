@@ -37,14 +37,14 @@ def main() -> int:
         from demo_limits import DemoLimits
 
         from liver_landmark.inference.loading import ModelLoadError
-        from liver_landmark.steady_memory import give_memory_back
+        from liver_landmark.steady_memory import keep_memory_steady
 
         try:
             limits, engine = DemoLimits.from_environment(), Engine.from_pretrained(MODEL)
         except (ModelLoadError, ValueError) as error:
             print(f"error: {error}; LIVER_LANDMARK_MODEL names the model", file=sys.stderr)
             return 2
-        give_memory_back()
+        keep_memory_steady()
         _end_cleanly()
         try:
             serve(engine, limits, Path(cache))

@@ -169,8 +169,8 @@ class Sweeper(threading.Thread):
 
     @property
     def interval_s(self) -> float:
-        """Time between two sweeps: a file lives at most this much longer than its age allows."""
-        return min(60.0, max(1.0, self._max_age_s / 5))
+        """Time between two sweeps: a file lives, and memory grows, at most this much longer than it should."""
+        return min(10.0, max(1.0, self._max_age_s / 5))
 
     def run(self) -> None:
         while not self._stopped.wait(self.interval_s):

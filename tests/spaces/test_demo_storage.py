@@ -152,7 +152,7 @@ def test_the_sweeper_sweeps_often_enough(tmp_path):
     from demo_uploads import CountedUploads
 
     parts = (tmp_path, AnalysisStore(1e9, 1), CountedUploads())
-    assert Sweeper(*parts, 600).interval_s == 60
+    assert Sweeper(*parts, 600).interval_s == 10
     assert Sweeper(*parts, 10).interval_s == 2
     sweeper = Sweeper(*parts, 1)
     sweeper.start()
