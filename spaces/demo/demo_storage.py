@@ -169,7 +169,7 @@ class Sweeper(threading.Thread):
 
     @property
     def interval_s(self) -> float:
-        """Time between two sweeps: a file lives, and memory grows, at most this much longer than it should."""
+        """Time between two sweeps: a file lives, and memory grows, at most so much longer than it should."""
         return min(10.0, max(1.0, self._max_age_s / 5))
 
     def run(self) -> None:
