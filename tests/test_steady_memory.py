@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+from peak_memory import needs_proc
+
+pytestmark = needs_proc
 
 # The module alone: importing torch, as its package does, takes longer than the test.
 _START = """

@@ -55,13 +55,7 @@ def frame_tab(handlers: Handlers, examples: list[Path]) -> None:
             table = gr.HTML(elem_id="frame-table", elem_classes="found", padding=False)
             data = gr.JSON(visible=False)
             prepare = gr.Button("Prepare files to download", elem_id="frame-prepare")
-            files = gr.File(
-                label="Files",
-                file_count="multiple",
-                interactive=False,
-                elem_id="frame-files",
-                elem_classes="files",
-            )
+            files = _downloads("frame")
     controls = [*view, heat_map]
     outputs = [result, found, table, data]
     finding = upload.upload(
@@ -151,13 +145,7 @@ def video_tab(handlers: Handlers) -> None:
                 buttons=[],
                 elem_id="video-timeline",
             )
-            files = gr.File(
-                label="Files",
-                file_count="multiple",
-                interactive=False,
-                elem_id="video-files",
-                elem_classes="files",
-            )
+            files = _downloads("video")
     running = start.click(
         handlers.video,
         [upload, careful, smoothing, *view],
@@ -183,3 +171,13 @@ def _view_controls(prefix: str) -> list[gr.components.Component]:
         [("areas", AREAS), ("curves", CURVES)], value=[AREAS], label="Draw", elem_id=f"{prefix}-shown"
     )
     return [landmarks, opacity, shown]
+
+
+def _downloads(prefix: str) -> gr.File:
+    return gr.File(
+        label="Files",
+        file_count="multiple",
+        interactive=False,
+        elem_id=f"{prefix}-files",
+        elem_classes="files",
+    )

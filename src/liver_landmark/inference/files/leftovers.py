@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +10,7 @@ from ...atomic_files import partial_target
 from .inputs import Source
 from .journal import PartNames
 from .options import PredictionOptions
-from .outputs import result_files, result_folders
-
-# A frame of a video, in one of its folders.
-FRAME_FILE = re.compile(r"\d{6,}\.(png|json|xml|svg)")
+from .outputs import FRAME_FILE, result_files, result_folders
 
 
 def remove_leftovers(output: Path, sources: Sequence[Source], options: PredictionOptions) -> None:

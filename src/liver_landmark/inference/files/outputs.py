@@ -15,6 +15,7 @@ All at the frame's own size. CVAT wants one file for many frames: `cvat.xml` of 
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ _CURVE_FILES = {
     "p2ilf": (("p2ilf-json", ".json"), ("p2ilf-xml", ".xml")),
     "svg": (("svg", ".svg"),),
 }
+# A frame of a video, in one of its folders.
+FRAME_FILE = re.compile(r"\d{6,}\.(png|json|xml|svg)")
 _PLANES = (*(f"probability_{landmark}" for landmark in LANDMARK_NAMES), "variance")
 # Without a filter, runs of equal ids stay runs: a third of the time and of the bytes.
 _MASK_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]

@@ -26,9 +26,8 @@ from safetensors.numpy import load_file, save_file
 
 from ...atomic_files import atomic_path, write_json_lines
 from ..video.writer import VideoWriter, join_videos, shift_to_zero
-from .leftovers import FRAME_FILE
 from .options import PredictionOptions
-from .outputs import WrittenFrame, result_folders
+from .outputs import FRAME_FILE, WrittenFrame, result_folders
 from .sources import SEGMENT_FRAMES, VideoProgress, VideoStarts
 
 
