@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,23 +24,6 @@ BUILD_FILE = "build.json"
 ROWS_PER_SHARD = 2000
 # Small row groups, so that reading one frame does not decode hundreds.
 _ROWS_PER_GROUP = 50
-
-
-def encode_jpeg(rgb: np.ndarray, name: str, quality: int = 92) -> dict[str, Any]:
-    """(H, W, 3) uint8 RGB -> a value of an Image column, JPEG."""
-    return _encode(name, ".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-
-
-def encode_png(gray: np.ndarray, name: str) -> dict[str, Any]:
-    """(H, W) uint8 or uint16 -> a value of an Image column, PNG, every number kept."""
-    return _encode(name, ".png", gray, [cv2.IMWRITE_PNG_COMPRESSION, 4])
-
-
-def _encode(name: str, suffix: str, picture: np.ndarray, options: list[int]) -> dict[str, Any]:
-    done, encoded = cv2.imencode(suffix, picture, options)
-    if not done:
-        raise ValueError(f"{name}{suffix}: a picture of {picture.dtype} {picture.shape} cannot be encoded")
-    return {"bytes": encoded.tobytes(), "path": name + suffix}
 
 
 def request_fingerprint(request: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The synthetic benchmark: a procedural renderer of laparoscopic liver frames with exact landmarks."""
 
-from .build import SyntheticRequest, build_synthetic, iterate_rows, render_row, split_of_patient
+from .build import SyntheticRequest, iterate_rows, render_row, split_of_patient
 from .domains import DOMAINS, Domain, get_domain
 from .frame import DEPTH_STEPS_PER_MM, Frame, frame_landmarks, render_frame
 from .patient import Patient, build_patient
@@ -15,7 +15,6 @@ __all__ = [
     "Region",
     "SyntheticRequest",
     "build_patient",
-    "build_synthetic",
     "frame_landmarks",
     "get_domain",
     "iterate_rows",

@@ -6,24 +6,12 @@ import multiprocessing
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from ...curves import PROTOCOLS, rasterize_landmarks
-from ..building.writer import (
-    DatasetWriter,
-    dataset_folder,
-    encode_jpeg,
-    encode_png,
-    is_built,
-    write_build,
-    write_card,
-)
-from ..contact_sheet import draw_tile, write_sheet
 from .domains import get_domain
 from .frame import render_frame
 from .patient import Patient, build_patient
@@ -34,7 +22,6 @@ PROTOCOL = PROTOCOLS["synthetic"]
 VALIDATION_SHARE, TEST_SHARE = 0.1, 0.2
 _MIN_SIDE_PX, _MAX_SIDE_PX = 64, 4096
 _FRAMES_PER_TASK = 32
-_SHEET_FRAMES, _SHEET_COLUMNS, _SHEET_TILE_PX = 12, 4, 400
 
 
 @dataclass(frozen=True)
@@ -94,34 +81,21 @@ def frames_of_patient(number: int, patients: int, frames: int) -> int:
     return frames // patients + (number < frames % patients)
 
 
-def build_synthetic(
-    request: SyntheticRequest, output: Path, card_template: str, workers: int = 1, overwrite: bool = False
-) -> bool:
-    """Builds the dataset into `output`; the bytes do not depend on `workers`.
+def encode_jpeg(rgb: np.ndarray, name: str, quality: int = 92) -> dict[str, Any]:
+    """(H, W, 3) uint8 RGB -> a value of an Image column, JPEG."""
+    return _encode(name, ".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
 
-    Returns:
-        False if `output` holds this very dataset already, and nothing was done.
-    """
-    output = Path(output)
-    if is_built(output, request.as_json()):
-        return False
-    with dataset_folder(output, overwrite) as folder:
-        writer = DatasetWriter(folder)
-        sheet_every = max(1, request.frames // _SHEET_FRAMES)
-        tiles: list[np.ndarray] = []
-        with tqdm(total=request.frames, unit="frame", disable=None) as progress:
-            for index, (number, row) in enumerate(iterate_rows(request, workers)):
-                writer.add(split_of_patient(number, request.patients), row)
-                if index % sheet_every == 0 and len(tiles) < _SHEET_FRAMES:
-                    tiles.append(_tile(row))
-                progress.update()
-        writer.close()
-        write_sheet(folder / "contact_sheet.png", tiles, _SHEET_COLUMNS)
-        values = {**{name: str(value) for name, value in asdict(request).items()}, **writer.summary()}
-        values |= {"protocol": PROTOCOL.name, "version": str(GENERATOR_VERSION)}
-        write_card(folder, card_template, values)
-        write_build(folder, request.as_json())
-    return True
+
+def encode_png(gray: np.ndarray, name: str) -> dict[str, Any]:
+    """(H, W) uint8 or uint16 -> a value of an Image column, PNG, every number kept."""
+    return _encode(name, ".png", gray, [cv2.IMWRITE_PNG_COMPRESSION, 4])
+
+
+def _encode(name: str, suffix: str, picture: np.ndarray, options: list[int]) -> dict[str, Any]:
+    done, encoded = cv2.imencode(suffix, picture, options)
+    if not done:
+        raise ValueError(f"{name}{suffix}: a picture of {picture.dtype} {picture.shape} cannot be encoded")
+    return {"bytes": encoded.tobytes(), "path": name + suffix}
 
 
 def iterate_rows(request: SyntheticRequest, workers: int = 1) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -178,8 +152,3 @@ def render_row(patient: Patient, frame: int, width: int, height: int) -> dict[st
         "stroke_width": PROTOCOL.native_stroke_width_px(width, height),
     }
 
-
-def _tile(row: dict[str, Any]) -> np.ndarray:
-    encoded = np.frombuffer(row["image"]["bytes"], np.uint8)
-    picture = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return draw_tile(picture, row["landmarks"], _SHEET_TILE_PX)

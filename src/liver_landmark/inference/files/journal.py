@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ...atomic_files import atomic_path, write_json
-from ...folder_lock import hold_folder, is_held
+from ...folder_lock import hold_folder
 from .inputs import Source
-from .options import PredictionOptions
+from .outputs import PartNames
 
 SETTINGS_FILE, ROWS_FILE = "settings.json", "rows.jsonl"
 _DONE = "input_done"
@@ -29,26 +29,6 @@ _DONE = "input_done"
 
 class ResumeError(ValueError):
     """An output that a run cannot begin in or go on with; the message is one line."""
-
-
-class PartNames:
-    """What the files of a run, or of one of several that share the inputs, are called."""
-
-    def __init__(self, options: PredictionOptions) -> None:
-        part = f"{options.part_id}-of-{options.num_parts}"
-        alone = options.num_parts == 1
-        self.work = ".unfinished" if alone else f".unfinished-{part}"
-        self._works_beside = f".unfinished-*-of-{options.num_parts}"
-        self.predictions = "predictions.jsonl" if alone else f"predictions-{part}.jsonl"
-        self.run = "run.json" if alone else f"run-{part}.json"
-
-    def meets_others(self, output: Path) -> bool:
-        """Whether runs are at work in the output that are neither this one nor parts of the same split.
-
-        They write files of the same names.
-        """
-        works = set(output.glob(".unfinished*")) - {output / self.work, *output.glob(self._works_beside)}
-        return any(is_held(work) for work in works)
 
 
 class Journal:

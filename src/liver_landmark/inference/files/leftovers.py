@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...atomic_files import partial_target
 from .inputs import Source
-from .journal import PartNames
+from .outputs import PartNames
 from .options import PredictionOptions
 from .outputs import FRAME_FILE, result_files, result_folders
 

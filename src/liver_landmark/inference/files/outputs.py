@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from ...atomic_files import atomic_path, write_png
+from ...folder_lock import is_held
 from ...curves import NoisyMaskError, TracedPolyline
 from ...curves.exchange import FrameAnnotation, write_landmarks
 from ...model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES
@@ -63,6 +64,26 @@ class WrittenFrame:
     row: dict[str, Any]
     overlay: np.ndarray | None
     smoother_state: dict[str, np.ndarray] | None
+
+
+class PartNames:
+    """What the files of a run, or of one of several that share the inputs, are called."""
+
+    def __init__(self, options: PredictionOptions) -> None:
+        part = f"{options.part_id}-of-{options.num_parts}"
+        alone = options.num_parts == 1
+        self.work = ".unfinished" if alone else f".unfinished-{part}"
+        self._works_beside = f".unfinished-*-of-{options.num_parts}"
+        self.predictions = "predictions.jsonl" if alone else f"predictions-{part}.jsonl"
+        self.run = "run.json" if alone else f"run-{part}.json"
+
+    def meets_others(self, output: Path) -> bool:
+        """Whether runs are at work in the output that are neither this one nor parts of the same split.
+
+        They write files of the same names.
+        """
+        works = set(output.glob(".unfinished*")) - {output / self.work, *output.glob(self._works_beside)}
+        return any(is_held(work) for work in works)
 
 
 def result_folders(name: str) -> list[str]:

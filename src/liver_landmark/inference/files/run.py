@@ -27,7 +27,8 @@ from ...atomic_files import write_json
 from ..predictor import LandmarkPredictor
 from .flow import FailedFrame, predict_jobs
 from .inputs import Inputs, Source, as_sources
-from .journal import Journal, PartNames, open_journal, write_predictions
+from .journal import Journal, open_journal, write_predictions
+from .outputs import PartNames
 from .leftovers import remove_leftovers
 from .options import PredictionOptions
 from .outputs import WrittenFrame, result_folders, row_line, write_frame

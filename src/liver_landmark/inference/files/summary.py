@@ -17,7 +17,7 @@ from ...curves.exchange.cvat import iterate_cvat
 from ...curves.exchange.xml_text import xml_fragment
 from ...model.landmarks_liver_landmark import LANDMARK_NAMES
 from .inputs import Source
-from .journal import PartNames
+from .outputs import PartNames
 from .options import PredictionOptions
 from .outputs import frame_annotation
 
