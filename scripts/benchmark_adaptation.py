@@ -49,18 +49,17 @@ from adaptation_benchmark.methods import (
     train,
 )
 from adaptation_benchmark.report import Records, best_lr, format_table, machine, summarize
-from liver_landmark.atomic_files import atomic_path, write_json, write_text
 from liver_landmark.cli_options import CommandError, positive_int, quiet_libraries
-from liver_landmark.data.augment import Augmentation
+from liver_landmark.data.augmentation import Augmentation
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset, spread_frames
 from liver_landmark.data.schema import SPLITS
 from liver_landmark.evaluation import DEFAULT_RESOLUTION, evaluate_model
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
-from liver_landmark.training.frames import FrameOrder, TrainingFrames, build_loader
 from liver_landmark.training.models import build_model
-from liver_landmark.training.parsing import parse_recipe, recipe_to_dict
-from liver_landmark.training.recipe import Recipe
-from liver_landmark.training.trainable import freeze_all_but
+from liver_landmark.training.optimizers import freeze_all_but
+from liver_landmark.training.recipe import Recipe, parse_recipe, recipe_to_dict
+from liver_landmark.training.training_frames import FrameOrder, TrainingFrames, build_loader
+from liver_landmark.utils.atomic_files import atomic_path, write_json, write_text
 
 RECIPE = Path(__file__).resolve().parents[1] / "hub_configs" / "training" / "synthetic_tiny.yaml"
 # The model as it came, and the method that the others are compared with.

@@ -29,20 +29,28 @@ from PIL import Image
 
 from liver_landmark import LiverLandmarkImageProcessor
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.data.augment import Augmentation, AugmentationConfig, LabelledFrame
-from liver_landmark.data.augment.geometry import (
+from liver_landmark.data.augmentation import (
+    Augmentation,
+    AugmentationConfig,
     Geometry,
+    LabelledFrame,
+    add_noise,
+    blur,
     comes_from_frame,
+    draw_blood,
+    draw_clouds,
+    draw_smoke,
     flip_picture,
+    lay_over,
+    relight,
     transform_landmarks,
+    veil_size,
     warp_image,
     warp_mask,
 )
-from liver_landmark.data.augment.light import add_noise, blur, relight
-from liver_landmark.data.augment.occlusion import draw_blood, draw_clouds, draw_smoke, lay_over, veil_size
-from liver_landmark.data.building.writer import encode_jpeg
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
-from liver_landmark.training.parsing import parse_recipe
+from liver_landmark.synthetic.dataset import encode_jpeg
+from liver_landmark.training.recipe import parse_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FRAME = REPOSITORY / "docs" / "images" / "frame.jpg"

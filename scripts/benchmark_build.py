@@ -74,7 +74,7 @@ def _label(rng: np.random.Generator, stem: str, width: int, height: int) -> dict
 
 def decode_all(raw: Path, workers: int) -> float:
     """Seconds that reading and decoding all frames alone take: what no build can go below."""
-    from liver_landmark.frame_files import read_frame
+    from liver_landmark.utils.frame_files import read_frame
 
     files = sorted(raw.glob("*/images/*.jpg"))
     read_frame(files[0])

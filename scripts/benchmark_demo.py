@@ -31,9 +31,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from liver_landmark.atomic_files import write_json
 from liver_landmark.inference import LandmarkPredictor
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.utils.atomic_files import write_json
 
 APP = Path(__file__).resolve().parents[1] / "spaces" / "demo" / "app.py"
 VIEW: list[Any] = [list(LANDMARK_NAMES), 0.4, ["areas"], "none"]

@@ -30,9 +30,9 @@ from scipy.spatial import cKDTree
 from skimage.morphology import skeletonize
 
 from liver_landmark.curves import Protocol, get_protocol, rasterize_landmarks, trace_polylines
-from liver_landmark.data.synthetic import build_patient, frame_landmarks, get_domain
 from liver_landmark.inference import draw_overlay
 from liver_landmark.model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES, NUM_CLASSES, PALETTE
+from liver_landmark.synthetic import build_patient, frame_landmarks, get_domain
 
 WIDTH, HEIGHT = 1920, 1080
 # What is rendered: the enlarged frame's size by a whole number.

@@ -28,7 +28,6 @@ import cv2
 import numpy as np
 import torch
 
-from liver_landmark.atomic_files import write_json
 from liver_landmark.inference import (
     CausalSmoother,
     LandmarkPredictor,
@@ -36,6 +35,7 @@ from liver_landmark.inference import (
     collect_inputs,
     predict_files,
 )
+from liver_landmark.utils.atomic_files import write_json
 from video_benchmark.memory import summary, watch_prediction
 from video_benchmark.stages import stage_processor_ms
 from video_benchmark.steadiness import agreement, steadiness, true_masks

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 # What takes seconds to import is imported by what needs it, so that --help and wrong options answer at once.
 if TYPE_CHECKING:
-    from liver_landmark.data.building.raw_request import RawRequest
+    from liver_landmark.data.build import RawRequest
     from liver_landmark.data.readers import Problem
 
 NOTHING_TO_DO = "holds this very dataset already, nothing to do"
@@ -69,7 +69,8 @@ def add_synthetic(subcommands: argparse._SubParsersAction) -> None:
 
 def run_synthetic(arguments: argparse.Namespace) -> str:
     """Renders the benchmark; what was done, in words."""
-    from liver_landmark.data.synthetic import SyntheticRequest, build_synthetic
+    from liver_landmark.data.build import build_synthetic
+    from liver_landmark.synthetic import SyntheticRequest
 
     width, height = arguments.size
     request = SyntheticRequest(
@@ -175,7 +176,7 @@ def add_own(parser: argparse.ArgumentParser, source: str) -> None:
 
 def raw_request(arguments: argparse.Namespace) -> RawRequest:
     """The request that the options of a raw set's subcommand state."""
-    from liver_landmark.data.building.raw_request import RawRequest
+    from liver_landmark.data.build import RawRequest
     from liver_landmark.data.readers import CustomOptions, L3dOptions, MaskOptions, SplitOptions
 
     name, splits = arguments.set_name, SplitOptions()
@@ -210,7 +211,7 @@ def run_raw(arguments: argparse.Namespace) -> str:
     """Builds a raw set; what was done, in words."""
     from tqdm import tqdm
 
-    from liver_landmark.data.building.build import build_raw_set
+    from liver_landmark.data.build import build_raw_set
 
     def left_out(problem: Problem) -> None:
         tqdm.write(f"left out: {problem}", file=sys.stderr)
@@ -258,7 +259,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Builds and, if asked for, uploads."""
     if arguments.push_to_hub:
-        from liver_landmark.data.building.publish import check_repo_id, publish
+        from liver_landmark.data.build import check_repo_id, publish
 
         check_repo_id(arguments.push_to_hub)
     print(f"{arguments.output}: {arguments.run(arguments)}", flush=True)

@@ -25,22 +25,25 @@ import datasets
 import torch
 from huggingface_hub import snapshot_download
 
-from liver_landmark.atomic_files import new_folder, remove_folder, write_json
 from liver_landmark.cli_options import CommandError, positive_int, quiet_libraries
 from liver_landmark.curves import PROTOCOLS
-from liver_landmark.curves.protocols import AS_DRAWN
+from liver_landmark.curves.rasterize import AS_DRAWN
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset
 from liver_landmark.data.schema import SPLITS
-from liver_landmark.evaluation.calibration import apply_calibration, cross_validate, fit_calibration
-from liver_landmark.evaluation.presence_frames import PresenceFrames, collect_presence
-from liver_landmark.evaluation.reliability import (
+from liver_landmark.evaluation.calibration import (
     DEFINITIONS,
     KINDS,
     Answers,
+    PresenceFrames,
+    apply_calibration,
+    collect_presence,
+    cross_validate,
+    fit_calibration,
     plot_reliability,
     summarize_reliability,
 )
 from liver_landmark.inference import load_model_and_processor
+from liver_landmark.utils.atomic_files import new_folder, remove_folder, write_json
 
 REPORT_FILE = "calibration.json"
 PLOT_FILE = "reliability.png"

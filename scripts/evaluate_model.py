@@ -20,15 +20,15 @@ import cv2
 import datasets
 import torch
 
-from liver_landmark.atomic_files import new_folder, remove_folder
 from liver_landmark.cli_options import CommandError, positive_int, quiet_libraries
 from liver_landmark.curves import PROTOCOLS
-from liver_landmark.curves.protocols import AS_DRAWN
+from liver_landmark.curves.rasterize import AS_DRAWN
 from liver_landmark.data.loading import load_landmark_dataset
 from liver_landmark.data.schema import SPLITS
 from liver_landmark.evaluation import DEFAULT_RESOLUTION, evaluate_model
 from liver_landmark.evaluation.report import MaskStore, format_table, write_report
 from liver_landmark.inference import load_model_and_processor
+from liver_landmark.utils.atomic_files import new_folder, remove_folder
 
 _PACKAGES = ("liver-landmark", "torch", "transformers", "datasets", "scipy")
 

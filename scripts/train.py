@@ -18,8 +18,8 @@ from transformers.utils import logging as transformers_logging
 
 from liver_landmark.data.loading import RowError
 from liver_landmark.training.loop import train
-from liver_landmark.training.parsing import parse_recipe
-from liver_landmark.training.setup import prepare_run
+from liver_landmark.training.recipe import parse_recipe
+from liver_landmark.training.training_run import prepare_run
 
 
 def main(arguments: list[str]) -> int:

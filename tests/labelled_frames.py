@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.data.augment import Augmentation, AugmentationConfig, LabelledFrame
+from liver_landmark.data.augmentation import Augmentation, AugmentationConfig, LabelledFrame
 from liver_landmark.model.landmarks_liver_landmark import PALETTE
 
 HEIGHT, WIDTH = 108, 192

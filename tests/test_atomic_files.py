@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from liver_landmark.atomic_files import (
+from liver_landmark.utils.atomic_files import (
     new_folder,
     point_link,
     remove_folder,

@@ -9,7 +9,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from liver_landmark.background import in_background, ordered_map
+from liver_landmark.utils.background import in_background, ordered_map
 
 
 def test_what_is_ahead_stays_within_the_budget():

@@ -232,7 +232,7 @@ def test_a_frame_whose_result_cannot_be_written_is_named(model, frames, tmp_path
 
 
 def test_an_interruption_is_one_line_and_what_is_there_is_whole(model, frames, tmp_path, capsys, monkeypatch):
-    from liver_landmark.inference.files import outputs
+    from liver_landmark.inference import result_files as outputs
 
     def interrupted(path, mask, write=outputs.write_mask):
         if path.name.startswith("b_"):

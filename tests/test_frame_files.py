@@ -15,7 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from liver_landmark.frame_files import FrameError, FrameLimits, _holds_every_row, decode_picture, read_frame
+from liver_landmark.utils.frame_files import (
+    FrameError,
+    FrameLimits,
+    _holds_every_row,
+    decode_picture,
+    read_frame,
+)
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 
@@ -284,7 +290,9 @@ def test_any_number_of_rows_of_a_small_png_that_lacks_some_is_refused(depth, int
 
 
 def test_only_pngs_that_end_black_are_inflated_twice(monkeypatch):
-    monkeypatch.setattr("liver_landmark.frame_files._holds_every_row", lambda data: pytest.fail("inflated"))
+    monkeypatch.setattr(
+        "liver_landmark.utils.frame_files._holds_every_row", lambda data: pytest.fail("inflated")
+    )
     data = io.BytesIO()
     Image.fromarray(RGB).save(data, "PNG")
     decode_picture(data.getvalue(), "row 7")

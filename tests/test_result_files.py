@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from liver_landmark.atomic_files import atomic_path, partial_target, write_json, write_json_lines, write_png
+from liver_landmark.utils.atomic_files import (
+    atomic_path,
+    partial_target,
+    write_json,
+    write_json_lines,
+    write_png,
+)
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):

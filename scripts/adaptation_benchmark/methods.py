@@ -17,9 +17,8 @@ from torch import nn
 
 from liver_landmark.cli_options import CommandError
 from liver_landmark.optim import SRFTGaLoreAdamW, galore_param_groups
-from liver_landmark.training.optimizers import parameter_groups
+from liver_landmark.training.optimizers import build_schedule, parameter_groups
 from liver_landmark.training.recipe import Recipe
-from liver_landmark.training.schedule import build_schedule
 
 RANK, GAP = 12, 50
 

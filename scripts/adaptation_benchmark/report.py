@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from liver_landmark.atomic_files import write_text
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.utils.atomic_files import write_text
 
 # (peak learning rate, seed) -> what the run left.
 Runs = dict[tuple[float | None, int], dict[str, Any]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import liver_landmark  # noqa: F401 - registers the model with the Auto classes
-from liver_landmark.atomic_files import atomic_path, write_json
+from liver_landmark.utils.atomic_files import atomic_path, write_json
 
 from .measure import measure
 from .plot import save_plot, why_no_plot

@@ -9,10 +9,10 @@ from transformers import AutoConfig, AutoModel
 
 from liver_landmark import LiverLandmarkImageProcessor
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.data.synthetic.domains import get_domain
-from liver_landmark.data.synthetic.frame import render_frame
-from liver_landmark.data.synthetic.patient import build_patient
 from liver_landmark.optim import galore_param_groups
+from liver_landmark.synthetic.anatomy import build_patient
+from liver_landmark.synthetic.domains import get_domain
+from liver_landmark.synthetic.render import render_frame
 
 Shape = tuple[int, int]
 

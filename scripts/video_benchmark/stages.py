@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from liver_landmark.inference import LandmarkPredictor, draw_overlay, open_video
-from liver_landmark.inference.files.outputs import write_mask
-from liver_landmark.inference.video.writer import VideoWriter
+from liver_landmark.inference.result_files import write_mask
+from liver_landmark.inference.video_writer import VideoWriter
 
 _Result = TypeVar("_Result")
 _WARM_UP = 5

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.evaluation.overlap import class_overlap, pooled_overlap
+from liver_landmark.evaluation.metrics import class_overlap, pooled_overlap
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS
 
 

@@ -12,9 +12,9 @@ import av
 import cv2
 import numpy as np
 
-from liver_landmark.atomic_files import atomic_path, write_json
-from liver_landmark.data.synthetic import build_patient, get_domain
-from liver_landmark.data.synthetic.path import render_path
+from liver_landmark.synthetic import build_patient, get_domain
+from liver_landmark.synthetic.render import render_path
+from liver_landmark.utils.atomic_files import atomic_path, write_json
 
 WIDTH, HEIGHT = 1920, 1080
 RATE = Fraction(25)

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from liver_landmark.atomic_files import write_png
 from liver_landmark.curves import NoisyMaskError, TracedPolyline
-from liver_landmark.curves.exchange import FrameAnnotation, write_landmarks
-from liver_landmark.frame_files import FrameError, FrameLimits, read_frame
+from liver_landmark.curves.formats import FrameAnnotation, write_landmarks
 from liver_landmark.inference.overlay import draw_heat_map, draw_overlay
-from liver_landmark.inference.prediction import FramePrediction
+from liver_landmark.inference.predictor import FramePrediction
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.utils.atomic_files import write_png
+from liver_landmark.utils.frame_files import FrameError, FrameLimits, read_frame
 
 # WebP, which pages are sent, ends at 16383 px; 4K screens hardly show more than this beside the controls.
 _LONGEST_SHOWN_PX = 2048

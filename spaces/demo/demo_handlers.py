@@ -32,9 +32,9 @@ from demo_uploads import CountedUploads
 from demo_video import VideoOptions, VideoProgress, VideoResult, analyse_video
 from PIL import Image
 
-from liver_landmark.frame_files import FrameError
-from liver_landmark.inference.video.limits import VideoError
+from liver_landmark.inference.video_reader import VideoError
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.utils.frame_files import FrameError
 
 # How often a video's page hears how far it is, s.
 _PROGRESS_EVERY_S = 0.5

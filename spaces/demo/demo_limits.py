@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from liver_landmark.frame_files import FrameLimits
-from liver_landmark.inference.video.limits import VideoLimits
+from liver_landmark.inference.video_reader import VideoLimits
+from liver_landmark.utils.frame_files import FrameLimits
 
 # Of what may lie on disk; the rest is for results of those who are there already.
 UPLOADS_SHARE = 0.75

@@ -15,14 +15,12 @@ from av.error import FFmpegError
 from demo_engine import Engine
 from demo_frame import AREAS, CURVES, View, annotate, curves_of, mask_png, safe_name
 
-from liver_landmark.curves.exchange import FrameAnnotation, write_landmarks
+from liver_landmark.curves.formats import FrameAnnotation, write_landmarks
 from liver_landmark.inference.overlay import draw_overlay
-from liver_landmark.inference.prediction import FramePrediction
-from liver_landmark.inference.predictor import ModelOutput
+from liver_landmark.inference.predictor import FramePrediction, ModelOutput
 from liver_landmark.inference.smoothing import CausalSmoother
-from liver_landmark.inference.video.limits import VideoError, VideoLimits
-from liver_landmark.inference.video.reader import VideoFrame, VideoReader, open_video
-from liver_landmark.inference.video.writer import VideoWriter, shift_to_zero
+from liver_landmark.inference.video_reader import VideoError, VideoFrame, VideoLimits, VideoReader, open_video
+from liver_landmark.inference.video_writer import VideoWriter, shift_to_zero
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 
 

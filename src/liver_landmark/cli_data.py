@@ -143,7 +143,7 @@ def _quiet_datasets() -> None:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from .data.inspection.show import choose_frames, sheet_paths, write_sheets
+    from .data.show import choose_frames, sheet_paths, write_sheets
 
     output = arguments.output
     if output.suffix.lower() != ".png":
@@ -162,7 +162,7 @@ def _show(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from .data.inspection.checks import SetCheck
+    from .data.check import SetCheck
 
     problems = 0
     for folder in arguments.datasets:
@@ -181,8 +181,13 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _stats(arguments: argparse.Namespace) -> int:
-    from .data.inspection.statistics import format_statistics, split_statistics
-    from .data.inspection.statistics_plots import PLOT_FILES, STATISTICS_FILE, write_statistics
+    from .data.statistics import (
+        PLOT_FILES,
+        STATISTICS_FILE,
+        format_statistics,
+        split_statistics,
+        write_statistics,
+    )
 
     output = arguments.output
     with _one_line_errors():

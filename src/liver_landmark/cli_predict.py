@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli_options import CommandError, positive_float, positive_int, quiet_libraries
-from .steady_memory import keep_memory_steady
+from .utils.memory import keep_memory_steady
 
 if TYPE_CHECKING:
-    from .inference.files.inputs import Source
-    from .inference.files.options import PredictionOptions
-    from .inference.files.run import RunListener
+    from .inference.frame_sources import PredictionOptions, Source
+    from .inference.predict_files import RunListener
     from .inference.predictor import LandmarkPredictor
     from .inference.views import AveragedViews
 
@@ -122,9 +121,9 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from .inference.files.inputs import as_sources, collect_inputs
-    from .inference.files.journal import PartNames, ResumeError
-    from .inference.files.run import planned_files, predict_files
+    from .inference.frame_sources import as_sources, collect_inputs
+    from .inference.predict_files import planned_files, predict_files
+    from .inference.run_journal import PartNames, ResumeError
 
     output = arguments.output
     options = _options(arguments)
@@ -178,7 +177,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> PredictionOptions:
-    from .inference.files.options import PredictionOptions
+    from .inference.frame_sources import PredictionOptions
 
     if arguments.part_id is None and arguments.num_parts > 1:
         raise CommandError(f"--num-parts {arguments.num_parts} needs --part-id: which of them this is")
@@ -245,7 +244,7 @@ def _listener(sources: Sequence[Source]) -> RunListener:
     """Lines for inputs, on a terminal also a bar over a video's frames."""
     from tqdm import tqdm
 
-    from .inference.files.run import RunListener
+    from .inference.predict_files import RunListener
 
     bar: tqdm | None = None
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .cli_options import CommandError, positive_int
 
 if TYPE_CHECKING:
-    from .inference.live import LiveModel, LiveSession
+    from .streaming import LiveModel, LiveSession
 
 # What takes seconds to import is imported when the command runs.
 
@@ -103,7 +103,7 @@ def add_stream_command(commands: argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def _stream(arguments: argparse.Namespace) -> int:
-    from .inference.live import (
+    from .streaming import (
         CaptureOptions,
         LiveOptions,
         LiveServer,
@@ -162,8 +162,8 @@ def _model(arguments: argparse.Namespace) -> LiveModel:
 
     from .cli_options import quiet_libraries
     from .inference import LandmarkPredictor
-    from .inference.live import LiveModel
     from .inference.smoothing import CausalSmoother
+    from .streaming import LiveModel
 
     quiet_libraries()
     predictor = LandmarkPredictor.from_pretrained(
@@ -194,7 +194,7 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
 
 
 def _report(session: LiveSession, arguments: argparse.Namespace) -> int:
-    from .atomic_files import write_json
+    from .utils.atomic_files import write_json
 
     times = session.times.summary()
     latency = times["latency_ms"]

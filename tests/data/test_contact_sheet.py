@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from liver_landmark.data.contact_sheet import draw_tile, write_sheet
+from liver_landmark.data.show import draw_tile, write_sheet
 
 GREY = np.full((90, 160, 3), 90, np.uint8)
 RED = (255, 0, 0)

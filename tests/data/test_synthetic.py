@@ -10,20 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liver_landmark.curves import PROTOCOLS, rasterize_landmarks
+from liver_landmark.data.build import build_synthetic
 from liver_landmark.data.schema import SPLITS, landmark_features, validate_columns
-from liver_landmark.data.synthetic import (
+from liver_landmark.synthetic import (
     DOMAINS,
     SyntheticRequest,
     build_patient,
-    build_synthetic,
     get_domain,
     iterate_rows,
     render_row,
     split_of_patient,
 )
-from liver_landmark.data.synthetic.build import frames_of_patient
-from liver_landmark.data.synthetic.curves import cast_view, extract_landmarks
-from liver_landmark.data.synthetic.views import ABSENT_COUNTS, sample_view
+from liver_landmark.synthetic.dataset import frames_of_patient
+from liver_landmark.synthetic.landmarks import cast_view, extract_landmarks
+from liver_landmark.synthetic.viewpoints import ABSENT_COUNTS, sample_view
 
 REQUEST = SyntheticRequest(domain="a", patients=3, frames=7, width=96, height=64, seed=11)
 
@@ -156,7 +156,7 @@ def test_the_same_request_is_done_at_once(built, card, monkeypatch):
     def never(*_):
         raise AssertionError("rendered again")
 
-    monkeypatch.setattr("liver_landmark.data.synthetic.build.iterate_rows", never)
+    monkeypatch.setattr("liver_landmark.synthetic.dataset.iterate_rows", never)
     assert not build_synthetic(REQUEST, built, card)
 
 
@@ -165,7 +165,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, card, monkeypatch):
         yield next(iterate_rows(REQUEST))
         raise OSError("disk full")
 
-    monkeypatch.setattr("liver_landmark.data.synthetic.build.iterate_rows", breaks)
+    monkeypatch.setattr("liver_landmark.synthetic.dataset.iterate_rows", breaks)
     with pytest.raises(OSError, match="disk full"):
         build_synthetic(REQUEST, tmp_path / "out", card)
     assert list(tmp_path.iterdir()) == []

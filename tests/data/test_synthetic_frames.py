@@ -11,12 +11,11 @@ import pytest
 from scipy.ndimage import binary_dilation, distance_transform_edt
 from scipy.spatial import cKDTree
 
-from liver_landmark.data.synthetic import DEPTH_STEPS_PER_MM, Region, build_patient, get_domain, render_frame
-from liver_landmark.data.synthetic.curves import View, add_scene, cast_view, extract_landmarks
-from liver_landmark.data.synthetic.liver import UPPER_COLUMNS
-from liver_landmark.data.synthetic.raycast import Scene
-from liver_landmark.data.synthetic.surfaces import Surface, grid_normals, tube
-from liver_landmark.data.synthetic.views import sample_view
+from liver_landmark.synthetic import DEPTH_STEPS_PER_MM, Region, build_patient, get_domain, render_frame
+from liver_landmark.synthetic.anatomy import UPPER_COLUMNS
+from liver_landmark.synthetic.geometry import Scene, Surface, grid_normals, tube
+from liver_landmark.synthetic.landmarks import View, add_scene, cast_view, extract_landmarks
+from liver_landmark.synthetic.viewpoints import sample_view
 
 WIDTH, HEIGHT = 456, 256
 FRAMES = [("a", 0, 0), ("a", 0, 3), ("a", 5, 1), ("b", 1, 0), ("b", 2, 2)]

@@ -8,19 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liver_landmark.data.synthetic.camera import Camera, look_at
-from liver_landmark.data.synthetic.curves import BRIDGED, SHORTEST, SPACING, cut_polyline
-from liver_landmark.data.synthetic.noise import TILE_PX, noise_tiles
-from liver_landmark.data.synthetic.raycast import Scene
-from liver_landmark.data.synthetic.surfaces import (
+from liver_landmark.synthetic.geometry import (
+    Camera,
     Region,
+    Scene,
     Surface,
     bumped_normals,
     ellipsoid,
+    look_at,
     sample_grid,
     tube,
     upsample,
 )
+from liver_landmark.synthetic.landmarks import BRIDGED, SHORTEST, SPACING, cut_polyline
+from liver_landmark.synthetic.textures import TILE_PX, noise_tiles
 
 
 def surface(points: np.ndarray) -> Surface:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from liver_landmark.data.synthetic import SyntheticRequest, iterate_rows, split_of_patient
+from liver_landmark.synthetic import SyntheticRequest, iterate_rows, split_of_patient
 
 REQUEST = SyntheticRequest(domain="a", patients=60, frames=240, width=456, height=256, seed=0)
 SCALES_PX = (1, 2)

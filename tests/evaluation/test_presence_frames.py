@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from liver_landmark.evaluation.presence_frames import collect_presence
+from liver_landmark.evaluation.calibration import collect_presence
 from liver_landmark.model.presence_liver_landmark import presence_features
 from tiny_datasets import SeesColours, make_dataset, polylines, schema_row, tiny_processor
 

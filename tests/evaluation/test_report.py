@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 
 from liver_landmark.evaluation import MaskPair
-from liver_landmark.evaluation.report import (
-    MaskStore,
-    comparison_picture,
-    format_table,
-    select_examples,
-)
+from liver_landmark.evaluation.report import MaskStore, comparison_picture, format_table, select_examples
 from tiny_datasets import SeesColours, make_dataset, polylines, schema_row, tiny_processor
 
 

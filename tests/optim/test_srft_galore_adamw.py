@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from liver_landmark.optim import SRFTGaLoreAdamW
-from liver_landmark.optim.adam import rotate_moments
-from liver_landmark.optim.basis import find_basis
-from liver_landmark.optim.sketch import draw_seed
+from liver_landmark.optim.basis import draw_seed, find_basis
+from liver_landmark.optim.update_rules import rotate_moments
 from optim.gradients import quadratic, run, set_gradients, weights
 
 

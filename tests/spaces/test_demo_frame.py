@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from coloured_frames import coloured_frame
-from liver_landmark.curves.exchange import read_landmarks
-from liver_landmark.frame_files import FrameError, FrameLimits
+from liver_landmark.curves.formats import read_landmarks
 from liver_landmark.model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES
+from liver_landmark.utils.frame_files import FrameError, FrameLimits
 
 SECRET = "Patient-4711"
 

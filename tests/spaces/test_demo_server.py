@@ -18,7 +18,7 @@ from gradio_client.utils import QueueError, Status
 from PIL import Image
 
 from coloured_frames import coloured_frame
-from liver_landmark.curves.exchange import read_landmarks
+from liver_landmark.curves.formats import read_landmarks
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from served_demo import serving
 from tiny_videos import read_video, write_video

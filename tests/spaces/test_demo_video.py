@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from coloured_frames import coloured_frame
-from liver_landmark.curves.exchange import read_landmarks
-from liver_landmark.inference.video.limits import VideoError, VideoLimits
+from liver_landmark.curves.formats import read_landmarks
+from liver_landmark.inference.video_reader import VideoError, VideoLimits
 from tiny_videos import read_video, write_video
 
 SHOWN = [

@@ -17,11 +17,11 @@ from typing import Any
 import datasets
 from PIL import Image
 
-from ..atomic_files import new_folder
 from ..curves import landmark_id
-from ..curves.exchange import WRITE_FORMATS, FrameAnnotation, write_landmarks
+from ..curves.formats import WRITE_FORMATS, FrameAnnotation, write_landmarks
 from ..model.landmarks_liver_landmark import ID2LABEL
-from .stored_pictures import picture_bytes
+from ..utils.atomic_files import new_folder
+from .schema import picture_bytes
 
 _COLUMNS = ("image", "landmarks", "patient_id", "frame_id", "width", "height")
 _SUFFIXES = {"labelme": ".json", "p2ilf-json": ".json", "p2ilf-xml": ".xml", "svg": ".svg"}

@@ -16,8 +16,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS
-from .masks import MaskPair
-from .metric import MetricSummary, mean_or_none
+from .metrics import MaskPair, MetricSummary, mean_or_none
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 

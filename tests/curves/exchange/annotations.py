@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from liver_landmark.curves.exchange import AnnotationError, FrameAnnotation
+from liver_landmark.curves.formats import AnnotationError, FrameAnnotation
 
 CATEGORIES = ("ridge", "silhouette", "ligament")
 # Near the frame and far from it, on whole px, between them and where float64 is fine.

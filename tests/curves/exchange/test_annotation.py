@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curves.exchange.annotations import refusal
-from liver_landmark.curves.exchange import AnnotationError, FrameAnnotation, check_inside
+from liver_landmark.curves.formats import AnnotationError, FrameAnnotation, check_inside
 
 LINE = {"category": "ridge", "points": [(1.0, 2.0), (3.0, 4.0)]}
 

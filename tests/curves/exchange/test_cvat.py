@@ -7,7 +7,7 @@ from xml.dom import minidom
 import pytest
 
 from curves.exchange.annotations import refusal
-from liver_landmark.curves.exchange import (
+from liver_landmark.curves.formats import (
     L3D_LABELS,
     AnnotationError,
     FrameAnnotation,

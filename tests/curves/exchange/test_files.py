@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from liver_landmark.curves.exchange import (
+from liver_landmark.curves.formats import (
     READ_FORMATS,
     WRITE_FORMATS,
     AnnotationError,

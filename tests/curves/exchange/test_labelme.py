@@ -7,13 +7,7 @@ import json
 import pytest
 
 from curves.exchange.annotations import refusal
-from liver_landmark.curves.exchange import (
-    L3D_LABELS,
-    FrameAnnotation,
-    LabelMap,
-    format_labelme,
-    parse_labelme,
-)
+from liver_landmark.curves.formats import L3D_LABELS, FrameAnnotation, LabelMap, format_labelme, parse_labelme
 
 # As labelme 6.3.1 saves it.
 SAVED = b"""{

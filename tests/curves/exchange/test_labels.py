@@ -7,7 +7,7 @@ import json
 import pytest
 
 from curves.exchange.annotations import refusal
-from liver_landmark.curves.exchange import DEFAULT_LABELS, L3D_LABELS, AnnotationError, LabelMap
+from liver_landmark.curves.formats import DEFAULT_LABELS, L3D_LABELS, AnnotationError, LabelMap
 
 
 @pytest.mark.parametrize("name", ["ridge", "silhouette", "ligament"])

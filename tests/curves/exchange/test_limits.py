@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from curves.exchange.annotations import refusal
-from liver_landmark.curves.exchange import AnnotationError, limits, read_annotation_bytes
-from liver_landmark.curves.exchange.limits import parse_json, parse_xml
+from liver_landmark.curves.formats import AnnotationError, read_annotation_bytes
+from liver_landmark.curves.formats import annotation as limits
+from liver_landmark.curves.formats.annotation import parse_json, parse_xml
 from peak_memory import PEAK_MIB, needs_proc
 
 
@@ -177,9 +178,9 @@ def test_deep_xml_is_read_and_freed():
 WORST = (
     PEAK_MIB
     + """
-from liver_landmark.curves.exchange import AnnotationError
-from liver_landmark.curves.exchange.limits import MAX_FILE_BYTES, MAX_TEXT_BYTES, MAX_VALUES
-from liver_landmark.curves.exchange.limits import parse_json, parse_xml
+from liver_landmark.curves.formats import AnnotationError
+from liver_landmark.curves.formats.annotation import MAX_FILE_BYTES, MAX_TEXT_BYTES, MAX_VALUES
+from liver_landmark.curves.formats.annotation import parse_json, parse_xml
 size, count = MAX_TEXT_BYTES - 100, MAX_VALUES // 8 - 100
 files = [
     (parse_json, b"{" + b",".join(b'"%d":0.5' % i for i in range(4 * count)) + b"}"),

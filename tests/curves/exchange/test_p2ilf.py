@@ -7,7 +7,7 @@ import json
 import pytest
 
 from curves.exchange.annotations import refusal
-from liver_landmark.curves.exchange import (
+from liver_landmark.curves.formats import (
     FrameAnnotation,
     check_inside,
     format_p2ilf_json,

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from curves.exchange.annotations import XML_FILE_NAMES, annotations, damaged
-from liver_landmark.curves.exchange import (
+from liver_landmark.curves.formats import (
     L3D_LABELS,
     AnnotationError,
     FrameAnnotation,

@@ -6,7 +6,7 @@ from xml.dom import minidom
 
 import pytest
 
-from liver_landmark.curves.exchange import FrameAnnotation, format_svg
+from liver_landmark.curves.formats import FrameAnnotation, format_svg
 
 CURVES = [
     {"category": "ligament", "points": [(0, 0), (63, 35)]},

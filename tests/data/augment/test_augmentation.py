@@ -12,9 +12,13 @@ from hypothesis import strategies as st
 
 from labelled_frames import EVERYTHING, GEOMETRY, HEIGHT, WIDTH, labelled, same, varied
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.data.augment import AugmentationConfig, LabelledFrame
-from liver_landmark.data.augment.augmentation import draw_variation
-from liver_landmark.data.augment.geometry import comes_from_frame, warp_mask
+from liver_landmark.data.augmentation import (
+    AugmentationConfig,
+    LabelledFrame,
+    comes_from_frame,
+    draw_variation,
+    warp_mask,
+)
 from liver_landmark.model.landmarks_liver_landmark import PALETTE
 
 

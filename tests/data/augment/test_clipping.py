@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liver_landmark.data.augment.clipping import clip_polyline
+from liver_landmark.data.augmentation import clip_polyline
 
 # Halves, so that points on the frame's border and corners are common.
 HALVES = st.integers(-30, 70).map(lambda number: number / 2)

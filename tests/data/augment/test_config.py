@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from liver_landmark.data.augment import AugmentationConfig
+from liver_landmark.data.augmentation import AugmentationConfig
 
 
 @pytest.mark.parametrize(

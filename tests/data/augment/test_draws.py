@@ -12,8 +12,7 @@ import scipy.stats
 import torch
 
 from labelled_frames import EVERYTHING, labelled, same, varied
-from liver_landmark.data.augment import AugmentationConfig
-from liver_landmark.data.augment.augmentation import draw_variation
+from liver_landmark.data.augmentation import AugmentationConfig, draw_variation
 
 CHANGED_FIELDS = [
     field for field, value in asdict(EVERYTHING).items() if value != asdict(AugmentationConfig())[field]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liver_landmark.data.augment.geometry import (
+from liver_landmark.data.augmentation import (
     Geometry,
     comes_from_frame,
     flip_picture,

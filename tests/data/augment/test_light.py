@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from liver_landmark.data.augment.light import add_noise, blur, relight
+from liver_landmark.data.augmentation import add_noise, blur, relight
 
 
 def test_relighting_is_the_formula_channel_by_channel() -> None:

@@ -7,14 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liver_landmark.data.augment.occlusion import (
-    Veil,
-    draw_blood,
-    draw_clouds,
-    draw_smoke,
-    lay_over,
-    veil_size,
-)
+from liver_landmark.data.augmentation import Veil, draw_blood, draw_clouds, draw_smoke, lay_over, veil_size
 
 SIZE = (120, 68)
 

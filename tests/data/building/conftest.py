@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from liver_landmark.data.building import build, finished_set
+from liver_landmark.data import build
+from liver_landmark.data import build as finished_set
 from raw_sets import l3d
 from raw_sets.pictures import truncate
 from raw_sets.truth import RawSet

@@ -8,10 +8,9 @@ from contextlib import suppress
 
 import pytest
 
-from liver_landmark.data.building import build
-from liver_landmark.data.building.build import build_raw_set
-from liver_landmark.data.building.raw_request import RawRequest
-from liver_landmark.data.building.work_folder import WorkFolder
+from liver_landmark.data import build
+from liver_landmark.data.build import RawRequest, build_raw_set
+from liver_landmark.data.dataset_folder import WorkFolder
 from liver_landmark.data.loading import load_landmark_dataset
 from liver_landmark.data.readers import L3dOptions, ProblemError, finish_plan
 from raw_sets import l3d

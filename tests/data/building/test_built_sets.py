@@ -11,9 +11,9 @@ import datasets
 import numpy as np
 import pytest
 
-from liver_landmark.data.inspection.checks import SetCheck
-from liver_landmark.data.inspection.statistics import split_statistics
+from liver_landmark.data.check import SetCheck
 from liver_landmark.data.loading import load_landmark_dataset
+from liver_landmark.data.statistics import split_statistics
 from raw_sets import l3d, labelme, llsd, p2ilf
 from raw_sets.truth import RawSet
 

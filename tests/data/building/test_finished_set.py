@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.data.building.build import build_raw_set
-from liver_landmark.data.building.raw_request import RawRequest
+from liver_landmark.data.build import RawRequest, build_raw_set
 from liver_landmark.data.readers import CustomOptions, MaskOptions, SplitOptions
 from liver_landmark.data.schema import SPLITS, landmark_features
 from raw_sets import l3d, labelme, llsd

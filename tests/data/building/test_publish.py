@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub.errors import LocalTokenNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
-from liver_landmark.data.building.publish import PublishError, check_repo_id, publish
+from liver_landmark.data.build import PublishError, check_repo_id, publish
 
 
 class HubStandIn:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 import pytest
 
-from liver_landmark.data.building import shards
-from liver_landmark.data.building.shards import shard_writer
+from liver_landmark.data import dataset_folder as shards
+from liver_landmark.data.dataset_folder import shard_writer
 
 
 def row(number: int, picture_bytes: int = 10) -> dict:

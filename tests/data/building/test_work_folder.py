@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from liver_landmark.data.building.work_folder import Shard, ShardRecord, WorkFolder, file_digest
+from liver_landmark.data.dataset_folder import Shard, ShardRecord, WorkFolder, file_digest
 from liver_landmark.data.readers import Problem
 
 FIRST, SECOND = Shard("train", 0, ()), Shard("train", 1, ())
@@ -120,7 +120,7 @@ def test_a_folder_that_went_with_its_lock_is_made_again(tmp_path, monkeypatch):
 def test_a_killed_build_holds_no_lock(tmp_path):
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from liver_landmark.data.building.work_folder import WorkFolder\n"
+        "from liver_landmark.data.dataset_folder import WorkFolder\n"
         "with WorkFolder(Path(sys.argv[1]), 'fingerprint').opened(): os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "set")], check=False)

@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 import pytest
 
-from liver_landmark.data.building.writer import (
+from liver_landmark.data.dataset_folder import (
     BUILD_FILE,
     DatasetWriter,
     dataset_folder,

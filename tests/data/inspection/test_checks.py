@@ -18,7 +18,7 @@ from datasets import ClassLabel
 from PIL import Image
 
 from checkable_sets import CARD, file_of, good_rows, label_of, problems, write_set
-from liver_landmark.data.inspection.checks import SetCheck
+from liver_landmark.data.check import SetCheck
 from liver_landmark.data.schema import landmark_features
 from tiny_datasets import HEIGHT, WIDTH, schema_row
 
@@ -218,7 +218,7 @@ def test_rows_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_row_group_that_fills_the_memory_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("liver_landmark.data.inspection.checks._LARGEST_ROW_GROUP_BYTES", 1000)
+    monkeypatch.setattr("liver_landmark.data.check._LARGEST_ROW_GROUP_BYTES", 1000)
     found = problems(write_set(tmp_path / "set", good_rows(), card=None))
     assert len(found) == 2
     assert all("a row group of it holds " in line for line in found)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from liver_landmark.data.inspection.show import TILES_PER_SHEET, choose_frames, sheet_paths, write_sheets
 from liver_landmark.data.loading import RowError
+from liver_landmark.data.show import TILES_PER_SHEET, choose_frames, sheet_paths, write_sheets
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
 
 

@@ -14,9 +14,8 @@ import pytest
 from PIL import Image
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.data.inspection.statistics import format_statistics, split_statistics
-from liver_landmark.data.inspection.statistics_plots import PLOT_FILES, write_statistics
 from liver_landmark.data.loading import RowError, load_landmark_dataset
+from liver_landmark.data.statistics import PLOT_FILES, format_statistics, split_statistics, write_statistics
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
 
 NAMES = ("ridge", "silhouette", "ligament")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from liver_landmark.data.readers.metadata import bare_picture
+from liver_landmark.data.readers.pictures import bare_picture
 
 RGB = np.random.default_rng(3).integers(0, 255, (21, 34, 3), dtype=np.uint8)
 ICC = b"\0" * 36 + b"acsp" + bytes(200)

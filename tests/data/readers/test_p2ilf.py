@@ -9,7 +9,7 @@ import pytest
 
 from liver_landmark.data.readers import ProblemError, find_p2ilf
 from liver_landmark.data.readers.p2ilf import read_camera
-from liver_landmark.data.readers.sources import P2ilfFiles
+from liver_landmark.data.readers.rows import P2ilfFiles
 from raw_sets import p2ilf
 
 CAMERA = {"fx": "900.5", "fy": 901, "cx": "320", "cy": 240.25, "k1": "-0.2", "k4": "1e-3", "p2": "0.5"}

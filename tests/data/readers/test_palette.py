@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from liver_landmark.data.readers.palette import PALETTES, PaletteError, parse_palette, read_palette_mask
-from liver_landmark.frame_files import read_frame
+from liver_landmark.data.readers.pictures import PALETTES, PaletteError, parse_palette, read_palette_mask
 from liver_landmark.model.landmarks_liver_landmark import LABEL2ID
+from liver_landmark.utils.frame_files import read_frame
 
 WIDTH, HEIGHT, STROKE_PX = 320, 180, 9
 COLORS = {

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps, JpegImagePlugin
 
 from liver_landmark.data.readers.pictures import LIMITS, digest_picture, read_picture
-from liver_landmark.frame_files import FrameError, read_frame
+from liver_landmark.utils.frame_files import FrameError, read_frame
 from raw_sets.pictures import (
     SECRET,
     add_jpeg_metadata,

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from liver_landmark.data.synthetic import DEPTH_STEPS_PER_MM, Region, build_patient, get_domain, path
-from liver_landmark.data.synthetic.path import render_path
+from liver_landmark.synthetic import DEPTH_STEPS_PER_MM, Region, build_patient, get_domain
+from liver_landmark.synthetic import render as path
+from liver_landmark.synthetic.render import render_path
 
 WIDTH, HEIGHT = 240, 135
 FRAMES = 12

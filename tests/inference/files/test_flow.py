@@ -9,10 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from liver_landmark.frame_files import FrameError
-from liver_landmark.inference.files.flow import FailedFrame, FrameJob, predict_jobs
-from liver_landmark.inference.prediction import FramePrediction
-from liver_landmark.inference.predictor import ModelOutput, PreparedFrame
+from liver_landmark.inference.predictor import (
+    FailedFrame,
+    FrameJob,
+    FramePrediction,
+    ModelOutput,
+    PreparedFrame,
+    predict_jobs,
+)
+from liver_landmark.utils.frame_files import FrameError
 
 
 class CountingPredictor:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liver_landmark.inference.files.inputs import as_sources, collect_inputs, kind_of, output_names
-from liver_landmark.inference.video.reader import SUFFIXES as VIDEO_SUFFIXES
-from liver_landmark.inference.video.reader import open_video
+from liver_landmark.inference.frame_sources import as_sources, collect_inputs, kind_of, output_names
+from liver_landmark.inference.video_reader import SUFFIXES as VIDEO_SUFFIXES
+from liver_landmark.inference.video_reader import open_video
 from tiny_videos import moving_frames, read_video, write_video
 
 

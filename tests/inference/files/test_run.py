@@ -14,8 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from liver_landmark.atomic_files import atomic_path
-from liver_landmark.curves.exchange import read_landmarks
+from liver_landmark.curves.formats import read_landmarks
 from liver_landmark.inference import (
     AveragedViews,
     FrameError,
@@ -26,10 +25,11 @@ from liver_landmark.inference import (
     iterate_predictions,
     predict_files,
 )
-from liver_landmark.inference.files import sources as sources_module
-from liver_landmark.inference.files import video_output as video_output_module
-from liver_landmark.inference.files.journal import ResumeError
+from liver_landmark.inference import frame_sources as sources_module
+from liver_landmark.inference import video_writer as video_output_module
+from liver_landmark.inference.run_journal import ResumeError
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES, PALETTE
+from liver_landmark.utils.atomic_files import atomic_path
 from tiny_datasets import SeesColours, tiny_processor
 from tiny_videos import write_video
 

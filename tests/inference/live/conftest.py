@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from liver_landmark.inference.live import LiveOptions, LiveServer, LiveSession
+from liver_landmark.streaming import LiveOptions, LiveServer, LiveSession
 
 from .stand_ins import CAMERA, Source, StandInModel
 

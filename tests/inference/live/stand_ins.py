@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from liver_landmark.inference.live import SourceAddress
-from liver_landmark.inference.live.capture import Picture
-from liver_landmark.inference.prediction import FramePrediction
+from liver_landmark.inference.predictor import FramePrediction
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.streaming import SourceAddress
+from liver_landmark.streaming.capture import Picture
 
 CAMERA = SourceAddress("camera", "0", "camera 0")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from liver_landmark.inference.live import SourceError, parse_source
+from liver_landmark.streaming import SourceError, parse_source
 
 
 def test_cameras_by_index_and_by_device(tmp_path):

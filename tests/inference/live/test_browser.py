@@ -10,7 +10,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from liver_landmark.inference.live import LiveServer, PictureOptions
+from liver_landmark.streaming import LiveServer, PictureOptions
 
 from .stand_ins import Source, StandInModel, wait_for
 

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from liver_landmark.inference.live import CaptureOptions, SourceError, parse_source
-from liver_landmark.inference.live.capture import pictures
+from liver_landmark.streaming import CaptureOptions, SourceError, parse_source
+from liver_landmark.streaming.capture import pictures
 from tiny_videos import moving_frames, read_video, write_video
 
 from .network_sources import PASSWORD, USER, closed_port, http_stream, rtsp_camera, video_bytes
@@ -172,8 +172,8 @@ def test_a_recording_over_http_plays_at_its_own_speed_and_ends(frames, tmp_path)
 
 
 def test_servers_that_refuse_fall_silent_or_send_nonsense(frames, monkeypatch):
-    monkeypatch.setattr("liver_landmark.inference.live.capture._OPEN_TIMEOUT_S", 1.0)
-    monkeypatch.setattr("liver_landmark.inference.live.capture._READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("liver_landmark.streaming.capture._OPEN_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("liver_landmark.streaming.capture._READ_TIMEOUT_S", 0.5)
     for scheme in ("rtsp", "http"):
         url = f"{scheme}://u:secret@127.0.0.1:{closed_port()}/x"
         assert error_of(url).endswith("/x: cannot be opened: Connection refused")
@@ -195,8 +195,8 @@ def test_a_play_list_of_a_stranger_does_not_read_files_here(frames, tmp_path):
 
 @pytest.mark.slow
 def test_a_reader_that_is_too_slow_skips_to_key_frames(monkeypatch):
-    monkeypatch.setattr("liver_landmark.inference.live.capture._BEHIND_S", 0.3)
-    monkeypatch.setattr("liver_landmark.inference.live.capture._CAUGHT_UP_S", 0.1)
+    monkeypatch.setattr("liver_landmark.streaming.capture._BEHIND_S", 0.3)
+    monkeypatch.setattr("liver_landmark.streaming.capture._CAUGHT_UP_S", 0.1)
     numbers, late = [], []
     with rtsp_camera(moving_frames(150), rate=50) as port, suppress(SourceError):
         for picture in read(rtsp_url(port)):

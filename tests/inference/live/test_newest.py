@@ -7,7 +7,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liver_landmark.inference.live.newest import Newest
+from liver_landmark.streaming.session import Newest
 
 
 @given(st.lists(st.sampled_from(["put", "take"]), max_size=30))

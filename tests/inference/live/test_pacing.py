@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liver_landmark.inference.live.pacing import PlayClock, StreamLag
+from liver_landmark.streaming.capture import PlayClock, StreamLag
 
 from .stand_ins import Clock
 

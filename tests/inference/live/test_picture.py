@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from liver_landmark.inference.live import PictureOptions
-from liver_landmark.inference.live.picture import Look, PictureMaker
-from liver_landmark.inference.live.result import Result
+from liver_landmark.streaming import PictureOptions
+from liver_landmark.streaming.server import Look, PictureMaker
+from liver_landmark.streaming.session import Result
 
 from .stand_ins import StandInModel
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from liver_landmark.inference.live import LiveServer, LiveSession, is_loopback
+from liver_landmark.streaming import LiveServer, LiveSession, is_loopback
 
 from .stand_ins import CAMERA, Source, StandInModel, wait_for
 
@@ -78,7 +78,7 @@ def test_a_result_that_lay_for_long_says_so(make_session):
 
 
 def test_the_next_frame_is_waited_for_and_its_absence_is_said(make_session, monkeypatch):
-    monkeypatch.setattr("liver_landmark.inference.live.server._LONG_POLL_S", 0.2)
+    monkeypatch.setattr("liver_landmark.streaming.server._LONG_POLL_S", 0.2)
     session = make_session(Source(per_s=2.0))
     session.start()
     with closing(LiveServer(session, port=0)) as server:
@@ -243,4 +243,4 @@ def test_loopback_addresses():
 def test_the_page_is_part_of_the_package(repository):
     project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
     data = project["tool"]["setuptools"]["package-data"]
-    assert "page/*" in data["liver_landmark.inference.live"]
+    assert "page/*" in data["liver_landmark.streaming"]

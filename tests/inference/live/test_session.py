@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from liver_landmark.inference.live import CaptureOptions, LiveOptions, SourceAddress, SourceError
-from liver_landmark.inference.live.capture import Picture
+from liver_landmark.streaming import CaptureOptions, LiveOptions, SourceAddress, SourceError
+from liver_landmark.streaming.capture import Picture
 
 from .stand_ins import Source, StandInModel, wait_for
 
@@ -121,7 +121,7 @@ def test_a_source_is_opened_beside_the_thread_that_hears_ctrl_c(make_session):
 
 
 def test_a_stream_that_breaks_is_opened_again_and_the_page_hears_of_it(make_session, monkeypatch):
-    monkeypatch.setattr("liver_landmark.inference.live.session._FIRST_RETRY_S", 0.02)
+    monkeypatch.setattr("liver_landmark.streaming.session._FIRST_RETRY_S", 0.02)
     source = Flaky(refusals=2)
     session = make_session(source, reconnect_s=5)
     session.start()
@@ -153,7 +153,7 @@ def test_a_stream_that_stays_away_ends_the_session(make_session, reconnect_s):
 
 
 def test_a_stream_that_comes_back_empty_ends_the_session(make_session, monkeypatch):
-    monkeypatch.setattr("liver_landmark.inference.live.session._FIRST_RETRY_S", 0.02)
+    monkeypatch.setattr("liver_landmark.streaming.session._FIRST_RETRY_S", 0.02)
 
     opened = []
 

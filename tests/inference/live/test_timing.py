@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from liver_landmark.inference.live.timing import FrameTimes
+from liver_landmark.streaming.session import FrameTimes
 
 from .stand_ins import Clock
 

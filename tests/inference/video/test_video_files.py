@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liver_landmark.inference.video.limits import VideoError, VideoLimits
-from liver_landmark.inference.video.reader import open_video
-from liver_landmark.inference.video.writer import VideoWriter, join_videos
+from liver_landmark.inference.video_reader import VideoError, VideoLimits, open_video
+from liver_landmark.inference.video_writer import VideoWriter, join_videos
 from tiny_videos import moving_frames, write_sound, write_video
 
 

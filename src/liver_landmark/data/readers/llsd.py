@@ -13,11 +13,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .files import by_stem, check_raw_folder, folders_below, folders_named, pictures_in, relative
-from .palette import PALETTES, Palette, parse_palette
-from .places import PlaceError, compile_patient_pattern, find_place
-from .plan import Found, RawFrame, check_source
-from .sources import ColourMask
+from .frame_plan import Found, RawFrame, check_source
+from .pictures import PALETTES, Palette, parse_palette
+from .raw_folders import (
+    PlaceError,
+    by_stem,
+    check_raw_folder,
+    compile_patient_pattern,
+    find_place,
+    folders_below,
+    folders_named,
+    pictures_in,
+    relative,
+)
+from .rows import ColourMask
 
 # Exact colours before hand-drawn ones.
 MASK_FOLDERS: tuple[str, ...] = ("masks_gt", "masks_original")
