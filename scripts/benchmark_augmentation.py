@@ -33,7 +33,7 @@ from liver_landmark.data.augmentation import (
     Augmentation,
     AugmentationConfig,
     Geometry,
-    LabelledFrame,
+    LabeledFrame,
     add_noise,
     blur,
     comes_from_frame,
@@ -77,7 +77,7 @@ ALL_ON = AugmentationConfig(
 )
 
 
-def build_frame(width: int, height: int) -> tuple[LabelledFrame, bytes]:
+def build_frame(width: int, height: int) -> tuple[LabeledFrame, bytes]:
     """The frame and its JPEG."""
     with Image.open(FRAME) as picture:
         image = np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
@@ -90,7 +90,7 @@ def build_frame(width: int, height: int) -> tuple[LabelledFrame, bytes]:
         for row, name in enumerate(LANDMARK_NAMES)
     ]
     mask = rasterize_landmarks(landmarks, width, height, get_protocol(PROTOCOL))
-    return LabelledFrame(image, mask, landmarks, PROTOCOL), encode_jpeg(image, "frame")["bytes"]
+    return LabeledFrame(image, mask, landmarks, PROTOCOL), encode_jpeg(image, "frame")["bytes"]
 
 
 def kornia_blur(image: np.ndarray, sigma_px: float) -> np.ndarray:
@@ -132,7 +132,7 @@ def build_calls(width: int, height: int) -> dict[str, Callable[[], object]]:
         "draw the mask anew": lambda: rasterize_landmarks(moved, width, height, get_protocol(PROTOCOL)),
         "what comes from outside": lambda: comes_from_frame(matrix, width, height),
         "smoke and blood": occlude,
-        "brightness, contrast, colour, gamma": lambda: relight(image, np.array([1.1, 1.0, 0.9]), 1.1, 0.9),
+        "brightness, contrast, color, gamma": lambda: relight(image, np.array([1.1, 1.0, 0.9]), 1.1, 0.9),
         "blur": lambda: blur(image, 2.0),
         "noise": lambda: add_noise(image, 0.03, rng),
         EVERYTHING: whole(ALL_ON),
@@ -140,7 +140,7 @@ def build_calls(width: int, height: int) -> dict[str, Callable[[], object]]:
             dataclasses.replace(ALL_ON, horizontal_flip=0, vertical_flip=0, rotation=0, scale=0, crop=0)
         ),
         "finetune.yaml, on average": whole(recipe.augmentation),
-        "the image processor, afterwards": lambda: processor(
+        "the image processor, afterward": lambda: processor(
             images=[image], segmentation_maps=[mask], return_tensors="pt"
         ),
         "beside: OpenCV's warp of the image": lambda: cv2.warpAffine(image, matrix[:2], (width, height)),

@@ -117,7 +117,7 @@ class Demo:
 
 
 def make_frame(number: int, width: int, height: int) -> bytes:
-    """A client's PNG: smooth tissue colours and edges, other for each number."""
+    """A client's PNG: smooth tissue colors and edges, other for each number."""
     rng = np.random.default_rng(number)
     coarse = Image.fromarray(rng.integers(40, 220, (9, 16, 3), dtype=np.uint8))
     picture = coarse.resize((width, height), Image.Resampling.BICUBIC)

@@ -198,7 +198,7 @@ def as_predicted(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def blended(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The plain way to lay colours over a frame: every pixel of it, in floating point."""
+    """The plain way to lay colors over a frame: every pixel of it, in floating point."""
     share = np.where((mask > 0) & (mask < NUM_CLASSES), 0.4, 0.0)[..., None]
     return np.rint((1 - share) * frame + share * PALETTE[mask]).astype(np.uint8)
 

@@ -135,7 +135,7 @@ def add_raw_sets(subcommands: argparse._SubParsersAction) -> None:
 
     add_raw(subcommands, "p2ilf", "read the P2ILF challenge's frames and contours")
 
-    parser = add_raw(subcommands, "llsd", "read LLSD, or any folders of frames and colour masks")
+    parser = add_raw(subcommands, "llsd", "read LLSD, or any folders of frames and color masks")
     parser.add_argument("--frames", default="images", metavar="NAME", help="frame folders (default: images)")
     parser.add_argument("--masks", metavar="NAME", help="mask folders (default: masks_gt or masks_original)")
     parser.add_argument("--mask-suffix", metavar="TEXT", help="what a mask's name has behind its frame's")

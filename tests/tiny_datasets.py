@@ -33,7 +33,7 @@ def polylines(seed: int, without: tuple[str, ...] = ()) -> list[dict[str, Any]]:
 
 
 def schema_row(frame_id: str, landmarks: list[dict[str, Any]] | None, **fields: Any) -> dict[str, Any]:
-    """A row whose frame shows its landmarks in their colours on grey."""
+    """A row whose frame shows its landmarks in their colors on gray."""
     mask = rasterize_landmarks(landmarks or [], WIDTH, HEIGHT, get_protocol("synthetic"))
     frame = np.where(mask[..., None] > 0, PALETTE[mask], np.uint8(90))
     return {
@@ -64,8 +64,8 @@ def save_dataset(folder: Path, rows: list[dict[str, Any]]) -> None:
     make_dataset(rows).to_parquet(folder / "test-00000-of-00001.parquet")
 
 
-class SeesColours(torch.nn.Module):
-    """Knows a landmark by its colour in the frame; blind to those named."""
+class SeesColors(torch.nn.Module):
+    """Knows a landmark by its color in the frame; blind to those named."""
 
     def __init__(self, blind_to: tuple[str, ...] = ()) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class SeesColours(torch.nn.Module):
             torch.tensor(values).view(1, 3, 1, 1) for values in (processor.image_mean, processor.image_std)
         )
         red_green_blue = pixel_values * std + mean
-        # A colour stands out by how far it is above the other two.
+        # A color stands out by how far it is above the other two.
         strength = 1.5 * red_green_blue - 0.5 * red_green_blue.sum(1, keepdim=True)
         strength[:, self.blind_to] = -1.0
         background = torch.full_like(strength[:, :1], 0.3)

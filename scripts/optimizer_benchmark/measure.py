@@ -92,7 +92,7 @@ def measure_energies(
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Runs everything and returns the figures: JSON-serialisable, times of every round included."""
+    """Runs everything and returns the figures: JSON-serializable, times of every round included."""
     device = torch.device(options.device)
     methods, peers, remarks, names = select_methods(options)
     shapes = projected_shapes(options.model, options.quick)

@@ -57,7 +57,7 @@ def _label(figure: Any, axes: Any, dots: list[tuple[float, float, str]]) -> None
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
     frame = axes.get_window_extent(renderer)
-    centres = [axes.transData.transform(dot[:2]) for dot in dots]
+    centers = [axes.transData.transform(dot[:2]) for dot in dots]
     placed = [axes.get_legend().get_window_extent(renderer)]
     for time, energy, label in dots:
         for x, y, align in _offsets():
@@ -75,7 +75,7 @@ def _label(figure: Any, axes: Any, dots: list[tuple[float, float, str]]) -> None
             text.update_positions(renderer)
             box = text_extent(text, renderer).padded(3)
             covers = any(box.overlaps(other) for other in placed)
-            covers = covers or any(box.padded(4).contains(*centre) for centre in centres)
+            covers = covers or any(box.padded(4).contains(*center) for center in centers)
             if not covers and frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1):
                 placed.append(box)
                 break

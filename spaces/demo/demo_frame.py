@@ -1,4 +1,4 @@
-"""One frame: analysed once, drawn as often as somebody moves a switch, written as files on demand."""
+"""One frame: analyzed once, drawn as often as somebody moves a switch, written as files on demand."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Analysis:
         return self.frame.nbytes + self.prediction.mask.nbytes + self.prediction.logits.nbytes
 
 
-def analyse_frame(
+def analyze_frame(
     path: str, predict: Callable[[np.ndarray], FramePrediction], limits: FrameLimits
 ) -> Analysis:
     """Reads an upload and asks the model; a FrameError's message is the reason without the file's name."""

@@ -127,7 +127,7 @@ _FRAME_MESSAGES = (
         "videos go to the tab “Video”.",
     ),
     ("expected one frame", "This file holds several pictures. Please choose a file of a single frame."),
-    ("pixels of type", "This kind of colour is not supported. Please save the frame in ordinary colour."),
+    ("pixels of type", "This kind of color is not supported. Please save the frame in ordinary color."),
     ("", "The picture is damaged or incomplete. Please export it again."),
 )
 _VIDEO_MESSAGES = (

@@ -1,4 +1,4 @@
-"""One video in the demo: every frame analysed, the overlay encoded while that goes on."""
+"""One video in the demo: every frame analyzed, the overlay encoded while that goes on."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class VideoProgress:
     frames: int | None
 
 
-def analyse_video(
+def analyze_video(
     path: str, folder: Path, engine: Engine, options: VideoOptions, limits: VideoLimits
 ) -> Iterator[VideoProgress | VideoResult]:
     """Analyses a video, saying after each batch how far it is, and at last what came out.
@@ -98,7 +98,7 @@ def analyse_video(
     """
     try:
         with open_video(path, limits) as reader:
-            yield from _analyse(reader, Path(safe_name(path)).stem, folder, engine, options)
+            yield from _analyze(reader, Path(safe_name(path)).stem, folder, engine, options)
     except VideoError as error:
         raise VideoError(str(error).removeprefix(f"{path}: ")) from None
     except FFmpegError as error:
@@ -106,7 +106,7 @@ def analyse_video(
         raise VideoError("the overlay cannot be encoded") from error
 
 
-def _analyse(
+def _analyze(
     reader: VideoReader, name: str, folder: Path, engine: Engine, options: VideoOptions
 ) -> Iterator[VideoProgress | VideoResult]:
     overlay, archive = folder / f"{name}_overlay.mp4", folder / f"{name}_masks_and_curves.zip"

@@ -34,7 +34,7 @@ def random_logits(classes: int, height: int, width: int, seed: int, kind: str) -
 
 
 def upsampled_slowly(logits: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """(C, H, W) float64, from the definition: half-pixel centres, the border repeated."""
+    """(C, H, W) float64, from the definition: half-pixel centers, the border repeated."""
     planes = logits.double().numpy()
     for axis, pixels in enumerate(size, start=1):
         count = planes.shape[axis]

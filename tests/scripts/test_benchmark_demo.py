@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from liver_landmark.inference import LandmarkPredictor
-from tiny_datasets import SeesColours, tiny_processor
+from tiny_datasets import SeesColors, tiny_processor
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_each_client_has_a_frame_of_its_own(benchmark):
 
 
 def test_another_clients_answer_is_wrong(benchmark):
-    predictor = LandmarkPredictor(SeesColours().eval(), tiny_processor())
+    predictor = LandmarkPredictor(SeesColors().eval(), tiny_processor())
     one, other = (
         benchmark.expected_findings(predictor, benchmark.make_frame(number, 160, 90)) for number in (1, 2)
     )

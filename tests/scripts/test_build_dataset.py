@@ -149,7 +149,7 @@ def test_bad_frames_are_named_and_left_out_or_stop_a_strict_build(script, capsys
         (["l3d", "{raw}/nowhere"], "nowhere: no such folder"),
         (["l3d", "{raw}"], "no split folder found"),
         (["p2ilf", "{raw}"], "no folder patient<number> found"),
-        (["llsd", "{raw}", "--masks", "colours"], "give --palette"),
+        (["llsd", "{raw}", "--masks", "colors"], "give --palette"),
         (["llsd", "{raw}", "--palette", "ridge=red"], "palette 'ridge=red'"),
         (["llsd", "{raw}"], "--frames names another"),
         (["custom", "{raw}"], "--format"),

@@ -76,7 +76,7 @@ BAD_FRAMES = {
         picture("WEBP", save_all=True, append_images=[Image.new("RGB", (64, 48), "red")]),
         "several pictures",
     ),
-    "floating point": (picture("TIFF", mode="F"), "kind of colour"),
+    "floating point": (picture("TIFF", mode="F"), "kind of color"),
 }
 
 

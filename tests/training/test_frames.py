@@ -155,7 +155,7 @@ def test_classes_in_another_order_are_refused(dataset_folder: Path) -> None:
         TrainingFrames(rows, Augmentation(AugmentationConfig(), seed=0))
 
 
-def test_a_colour_label_is_refused_by_the_frames_name() -> None:
+def test_a_color_label_is_refused_by_the_frames_name() -> None:
     row = schema_row("frame-1", polylines(0))
     rows = make_dataset([row | {"label": row["image"]}])
     with pytest.raises(ValueError, match="frame-1"):

@@ -1,4 +1,4 @@
-"""Polylines and masks: drawing by the named rasterising protocols, and tracing the way back."""
+"""Polylines and masks: drawing by the named rasterizing protocols, and tracing the way back."""
 
 from .rasterize import PROTOCOLS, Protocol, get_protocol, landmark_id, rasterize_landmarks, resize_mask
 from .skeleton import NoisyMaskError

@@ -110,14 +110,14 @@ def find_edges(
 
 
 # ----------------------------------------------------------------------------------------------------
-# The centre of a stroke, to a fraction of a px: from a skeleton's path, by looking across the stroke.
+# The center of a stroke, to a fraction of a px: from a skeleton's path, by looking across the stroke.
 
 # In stroke widths: how much of a path is smoothed away before and after looking across, how far to look,
 # how much of a skeleton's end is not believed, and how near two samples are.
 _SMOOTH_BEFORE, _SMOOTH_AFTER, _LOOK, _END, _SPACING = 0.5, 0.2, 1.0, 0.5, 0.2
 # A cross-section wider or narrower than the stroke by more than this share is a fork, a crossing or a cap.
 _WIDTH_TOLERANCE = 0.3
-# Over a fork's gap of at most so many widths a centreline goes straight on; so far beside the gap no edge is
+# Over a fork's gap of at most so many widths a centerline goes straight on; so far beside the gap no edge is
 # believed.
 _STRAIGHT, _BESIDE = 3.0, 0.4
 
@@ -147,12 +147,12 @@ class _CrossSections:
         widths = (self.left + self.right)[self.left_seen & self.right_seen]
         return max(1.0, float(np.median(widths))) if len(widths) else otherwise_px
 
-    def centred(self, plane: StrokePlane, points: np.ndarray, width_px: float) -> np.ndarray:
+    def centered(self, plane: StrokePlane, points: np.ndarray, width_px: float) -> np.ndarray:
         """(N, 2) px: the path's points moved to the middle between the stroke's edges.
 
         Where only one edge is seen (the other lies under another class, or outside the frame), the middle is
         half a stroke width from it; where neither is, or the stroke is not as wide as elsewhere (a fork, a
-        crossing), neighbouring points decide.
+        crossing), neighboring points decide.
         """
         left, right, half = self.left, self.right, width_px / 2
         endless = np.isnan(left) | np.isnan(right)
@@ -224,7 +224,7 @@ def _extended_end(
     width_px: float,
 ) -> tuple[np.ndarray, bool]:
     if not np.isfinite(distance):
-        # Already beyond the edge: a stroke that another class cuts at a slant is centred up to the cut's tip.
+        # Already beyond the edge: another class cuts the stroke at a slant, and it is centered up to that tip.
         return last, bool(plane.hidden_at(last[None])[0])
     half = width_px / 2
     if seen:
@@ -243,8 +243,8 @@ def _extended_end(
 
 
 @dataclass(frozen=True)
-class Centreline:
-    """The centre of one stroke.
+class Centerline:
+    """The center of one stroke.
 
     Attributes:
         points: (N, 2) px, a fifth of a width apart.
@@ -257,10 +257,10 @@ class Centreline:
     hidden: tuple[bool, bool]
 
 
-def trace_centreline(
+def trace_centerline(
     plane: StrokePlane, path: np.ndarray, guess_px: float, free_ends: tuple[bool, bool], closed: bool
-) -> Centreline:
-    """The centre of the stroke that a skeleton's path runs through.
+) -> Centerline:
+    """The center of the stroke that a skeleton's path runs through.
 
     Args:
         plane: The class.
@@ -279,7 +279,7 @@ def trace_centreline(
     points = smooth(points, _SMOOTH_BEFORE * per_width, closed)
     sections = _CrossSections.of(plane, points, guess_px, closed)
     width_px = sections.width(otherwise_px=guess_px)
-    points = smooth(sections.centred(plane, points, width_px), _SMOOTH_AFTER * per_width, closed)
+    points = smooth(sections.centered(plane, points, width_px), _SMOOTH_AFTER * per_width, closed)
     hidden = [False, False]
     sides = [side for side in (0, 1) if free_ends[side] and not closed]
     if sides:
@@ -288,4 +288,4 @@ def trace_centreline(
             points = np.concatenate([end[None], points] if side == 0 else [points, end[None]])
     if not closed:
         points = resample(points, max(1.0, _SPACING * width_px))
-    return Centreline(points, width_px, (hidden[0], hidden[1]))
+    return Centerline(points, width_px, (hidden[0], hidden[1]))

@@ -1,10 +1,10 @@
 """Polylines to masks of class ids, by the named rasterizing protocols.
 
 Polylines are the truth; a mask follows from them by a protocol, and so does the Dice that a model
-gets (30 against 35 px on identical centrelines: pooled Dice .908). A number is only comparable with
+gets (30 against 35 px on identical centerlines: pooled Dice .908). A number is only comparable with
 a published one under that publication's protocol.
 
-OpenCV is the rasteriser because it is what every published protocol used: PIL at the same width
+OpenCV is the rasterizer because it is what every published protocol used: PIL at the same width
 agrees only to .96 pooled Dice.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from ..model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES
 
 # ----------------------------------------------------------------------------------------------------
-# The named rasterising protocols: how wide a stroke is and how masks and predictions are resized.
+# The named rasterizing protocols: how wide a stroke is and how masks and predictions are resized.
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def rasterize_landmarks(
             # Truncation, not rounding: what the published protocols' scripts do to labelme's floats.
             polyline = points.astype(np.int32)
         else:
-            # Integers name pixel centres, so a resize by s maps x to (x + 1/2) s - 1/2.
+            # Integers name pixel centers, so a resize by s maps x to (x + 1/2) s - 1/2.
             polyline = np.rint((points + 0.5) * scale - 0.5).astype(np.int32)
         cv2.polylines(
             canvas,
@@ -185,7 +185,7 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int], interpolation: str = "n
     Args:
         mask: The mask.
         size: (width, height) in px of the result.
-        interpolation: `nearest_exact` takes the source pixel that a target pixel's centre falls in; `nearest`
+        interpolation: `nearest_exact` takes the source pixel that a target pixel's center falls in; `nearest`
             (OpenCV's, as published protocols use it) is shifted by up to half a px; `bilinear` invents ids,
             as two protocols do.
     """

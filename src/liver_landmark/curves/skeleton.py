@@ -1,7 +1,7 @@
 """The skeleton of one class's strokes as ordered paths: a pixel graph, pruned and split at forks.
 
 Thinning gives the strokes' topology only: which pieces there are and in which order their points come. Where
-the centre of a stroke lies, and where it ends, is `centreline.py`'s business.
+the center of a stroke lies, and where it ends, is `centerline.py`'s business.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class PixelGraph:
 
 
 def read_pixel_graph(skeleton: np.ndarray) -> PixelGraph:
-    """Follows a skeleton's pixels, which are neighbours also across a corner.
+    """Follows a skeleton's pixels, which are neighbors also across a corner.
 
     Args:
         skeleton: (H, W) bool, lines one pixel wide.
@@ -59,16 +59,16 @@ def read_pixel_graph(skeleton: np.ndarray) -> PixelGraph:
     flat = padded.ravel()
     # A pixel is its place in the flattened plane.
     pixels = np.flatnonzero(flat)
-    neighbours = pixels[:, None] + np.array(
+    neighbors = pixels[:, None] + np.array(
         [-stride - 1, -stride, -stride + 1, -1, 1, stride - 1, stride, stride + 1]
     )
-    there = flat[neighbours]
+    there = flat[neighbors]
     passing = np.count_nonzero(there, axis=1) == 2
-    # Of a pixel that a branch passes through the sum of its two neighbours: less the one it is the other.
-    sums = (neighbours * there).sum(axis=1)[passing]
+    # Of a pixel that a branch passes through the sum of its two neighbors: less the one it is the other.
+    sums = (neighbors * there).sum(axis=1)[passing]
     both = dict(zip(pixels[passing].tolist(), sums.tolist(), strict=True))
     around = {
-        int(pixels[row]): neighbours[row, there[row]].tolist() for row in np.flatnonzero(~passing).tolist()
+        int(pixels[row]): neighbors[row, there[row]].tolist() for row in np.flatnonzero(~passing).tolist()
     }
     graph = PixelGraph()
 
@@ -106,7 +106,7 @@ def read_pixel_graph(skeleton: np.ndarray) -> PixelGraph:
     for pixel in both:
         if pixel not in seen:
             row = np.searchsorted(pixels, pixel)
-            walked, _ = _walk(pixel, int(neighbours[row, there[row]][0]), both)
+            walked, _ = _walk(pixel, int(neighbors[row, there[row]][0]), both)
             seen.update(walked, (pixel,))
             graph.rings.append(places([pixel, *walked, pixel]))
     return graph

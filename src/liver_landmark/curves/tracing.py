@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..model.landmarks_liver_landmark import IGNORE_INDEX, LABEL2ID, LANDMARKS, NUM_CLASSES
-from .centerline import Centreline, StrokePlane, sample_linear, trace_centreline
+from .centerline import Centerline, StrokePlane, sample_linear, trace_centerline
 from .polyline import PieceEnd, arc_lengths, normals, order_chains, simplify
 from .skeleton import NoisyMaskError, SkeletonPath, skeleton_paths
 
@@ -44,12 +44,12 @@ class Piece:
 
 
 def find_pieces(plane: StrokePlane) -> Iterator[Piece]:
-    """Pieces of at least 9 pixels, which are neighbours also across a corner.
+    """Pieces of at least 9 pixels, which are neighbors also across a corner.
 
     Raises:
         NoisyMaskError: more than `MOST_PIECES`.
     """
-    # A contour each, and one for each of its holes: much faster than labelling all pixels.
+    # A contour each, and one for each of its holes: much faster than labeling all pixels.
     contours, hierarchy = cv2.findContours(plane.inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     perimeters: dict[int, float] = defaultdict(float)
     for index, contour in enumerate(contours):
@@ -118,7 +118,7 @@ def _fill_flaws(small: np.ndarray, largest: float) -> np.ndarray:
 
 
 def axis_of(piece: Piece) -> np.ndarray:
-    """(2, 2) px of the frame: a short line through a piece's centre along its longest extent."""
+    """(2, 2) px of the frame: a short line through a piece's center along its longest extent."""
     pixels = np.argwhere(piece.pixels)[:, ::-1] + np.array(piece.corner)
     middle = pixels.mean(axis=0)
     _, _, axes = np.linalg.svd(pixels - middle, full_matrices=False)
@@ -126,14 +126,14 @@ def axis_of(piece: Piece) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Centrelines of one class that go on behind another class's stroke are one curve.
+# Centerlines of one class that go on behind another class's stroke are one curve.
 
 # Two ends are one curve under another class's stroke if the gap is no longer than this many stroke widths,
 # and each points at the other within 45 degrees.
 _LONGEST_BRIDGE, _FACING = 3.0, np.cos(np.deg2rad(45))
 
 
-def bridge(plane: StrokePlane, curves: list[Centreline]) -> list[Centreline]:
+def bridge(plane: StrokePlane, curves: list[Centerline]) -> list[Centerline]:
     """Joins curves of a class whose ends face each other across another class's stroke, the nearest first."""
     ends = [(index, side) for index, curve in enumerate(curves) for side in (0, 1) if curve.hidden[side]]
     if len(ends) < 2:
@@ -167,7 +167,7 @@ def _gap(
     return gap_px if plane.background_at(between).mean() < 0.1 else None
 
 
-def _join(curves: list[Centreline], pairs: list[tuple[PieceEnd, PieceEnd]]) -> list[Centreline]:
+def _join(curves: list[Centerline], pairs: list[tuple[PieceEnd, PieceEnd]]) -> list[Centerline]:
     """Joins curves at pairs of their ends, an end to one other only; what would close a ring is left open."""
     partners: dict[PieceEnd, PieceEnd] = {}
     group = list(range(len(curves)))
@@ -183,14 +183,14 @@ def _join(curves: list[Centreline], pairs: list[tuple[PieceEnd, PieceEnd]]) -> l
     ]
 
 
-def _chained(chain: list[tuple[Centreline, int]]) -> Centreline:
+def _chained(chain: list[tuple[Centerline, int]]) -> Centerline:
     points = [curve.points if side == 0 else curve.points[::-1] for curve, side in chain]
     (first, entered), (last, entered_last) = chain[0], chain[-1]
     hidden = (first.hidden[entered], last.hidden[1 - entered_last])
-    return Centreline(np.concatenate(points), float(np.mean([curve.width_px for curve, _ in chain])), hidden)
+    return Centerline(np.concatenate(points), float(np.mean([curve.width_px for curve, _ in chain])), hidden)
 
 
-def _end_and_direction(curve: Centreline, side: int) -> tuple[np.ndarray, np.ndarray]:
+def _end_and_direction(curve: Centerline, side: int) -> tuple[np.ndarray, np.ndarray]:
     """An end of a curve, and the unit vector in which it leaves the curve."""
     points = curve.points if side == 1 else curve.points[::-1]
     along = arc_lengths(points)
@@ -200,7 +200,7 @@ def _end_and_direction(curve: Centreline, side: int) -> tuple[np.ndarray, np.nda
 
 
 # ----------------------------------------------------------------------------------------------------
-# Masks -> polylines: the centrelines of strokes, ordered, to a fraction of a px.
+# Masks -> polylines: the centerlines of strokes, ordered, to a fraction of a px.
 
 # An array (classes, H, W), or what gives a class's (H, W) by its name.
 Scores = np.ndarray | Callable[[str], np.ndarray]
@@ -208,11 +208,11 @@ Scores = np.ndarray | Callable[[str], np.ndarray]
 
 @dataclass(frozen=True)
 class TracedPolyline:
-    """The centreline of one stroke.
+    """The centerline of one stroke.
 
     Attributes:
         category: The landmark's name.
-        points: (N, 2) float32 (x, y) px of the mask, integers naming pixel centres, in order along the curve.
+        points: (N, 2) float32 (x, y) px of the mask, integers naming pixel centers, in order along the curve.
         stroke_width_px: Median width of the stroke.
         scores: (N,) float32, at each point the mean of the class's scores across the stroke; None where no
             scores were given.
@@ -312,11 +312,11 @@ def _class_planes(mask: np.ndarray) -> Iterator[tuple[str, StrokePlane]]:
             raise ValueError(f"mask holds the id {odd}: expected 0 to {NUM_CLASSES - 1}, or {IGNORE_INDEX}")
 
 
-def _trace_class(plane: StrokePlane) -> list[Centreline]:
+def _trace_class(plane: StrokePlane) -> list[Centerline]:
     return [curve for piece in find_pieces(plane) for curve in _trace_piece(plane, piece)]
 
 
-def _trace_piece(plane: StrokePlane, piece: Piece) -> list[Centreline]:
+def _trace_piece(plane: StrokePlane, piece: Piece) -> list[Centerline]:
     paths, guess_px = thinned_paths(piece)
     curves = []
     for path in paths:
@@ -326,7 +326,7 @@ def _trace_piece(plane: StrokePlane, piece: Piece) -> list[Centreline]:
         if len(paths) == 1 and not path.closed and arc_lengths(points)[-1] < guess_px:
             # Of a piece as long as it is wide, thinning leaves anything.
             points, free_ends = axis_of(piece), (True, True)
-        curves.append(trace_centreline(plane, points, guess_px, free_ends, path.closed))
+        curves.append(trace_centerline(plane, points, guess_px, free_ends, path.closed))
     return curves
 
 

@@ -43,9 +43,9 @@ class AugmentationConfig:
     Attributes:
         horizontal_flip: Probability of a left-right flip, 0 to 1.
         vertical_flip: Probability of an upside-down flip, 0 to 1.
-        rotation: Probability of a rotation about the frame's centre, 0 to 1.
+        rotation: Probability of a rotation about the frame's center, 0 to 1.
         rotation_degrees: A rotation's angle is drawn from ± this many degrees.
-        scale: Probability of a change of scale about the frame's centre, 0 to 1.
+        scale: Probability of a change of scale about the frame's center, 0 to 1.
         scale_range: The factor is drawn between these two, evenly in its logarithm; above 1 enlarges.
         crop: Probability that a window of the frame is enlarged to the frame's size, 0 to 1.
         crop_min_side: The window's sides are drawn from this share of the frame's sides up to all of
@@ -54,14 +54,14 @@ class AugmentationConfig:
             image is black there. `background` teaches that black is no landmark, which also holds for
             an endoscope's round border; `ignore` leaves those pixels out of the loss.
         brightness: The image is multiplied by 1 ± this, below 1.
-        contrast: Distances from mid-grey are multiplied by 1 ± this, below 1.
-        color: Each channel is multiplied by its own 1 ± this (the light's colour), below 1.
+        contrast: Distances from mid-gray are multiplied by 1 ± this, below 1.
+        color: Each channel is multiplied by its own 1 ± this (the light's color), below 1.
         gamma: Intensities are raised to exp(± this).
         blur_px: The image is blurred by a Gaussian whose standard deviation is drawn from 0 to this
             many px of a frame 1080 px high (in a lower frame, by fewer px of its own).
-        noise: Grey Gaussian noise is added whose standard deviation is drawn from 0 to this share of
+        noise: Gray Gaussian noise is added whose standard deviation is drawn from 0 to this share of
             full intensity, below 1; its grain is that of a frame at most 540 px high.
-        smoke: Probability of smoke, 0 to 1: a cloudy grey-white veil over the frame.
+        smoke: Probability of smoke, 0 to 1: a cloudy gray-white veil over the frame.
         smoke_density: The veil's opacity where it is thickest is drawn from 0 to this, below 1.
         blood: Probability of blood, 0 to 1: ragged, dark red blots with soft edges in one to three places.
         blood_area: The share of the frame that they cover is drawn from 0 to this, below 1.
@@ -134,7 +134,7 @@ _SHORTEST_PIECE_PX = 1e-6
 def clip_polyline(points: np.ndarray, width: int, height: int) -> list[np.ndarray]:
     """The parts of an open polyline that lie in a frame, in the order and direction of its points.
 
-    Integers name pixel centres, so the frame reaches from -1/2 to width - 1/2 and height - 1/2. Each
+    Integers name pixel centers, so the frame reaches from -1/2 to width - 1/2 and height - 1/2. Each
     segment is cut by the parameters at which it enters and leaves (Liang and Barsky 1984).
 
     Args:
@@ -185,7 +185,7 @@ def _long_enough(pieces: list[np.ndarray]) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Geometry:
-    """A flip, then a rotation and scaling about the frame's centre, then a window enlarged to the frame.
+    """A flip, then a rotation and scaling about the frame's center, then a window enlarged to the frame.
 
     Attributes:
         flip_x: Left becomes right.
@@ -218,8 +218,8 @@ class Geometry:
     def matrix(self, width: int, height: int) -> np.ndarray:
         """(3, 3) float64 matrix from px of the frame to px of the result, both of that size.
 
-        Integers name pixel centres: a flip takes x to width - 1 - x, and an enlargement by s takes the
-        centre x of a pixel to (x + 1/2) s - 1/2.
+        Integers name pixel centers: a flip takes x to width - 1 - x, and an enlargement by s takes the
+        center x of a pixel to (x + 1/2) s - 1/2.
         """
         flip = np.eye(3)
         if self.flip_x:
@@ -307,7 +307,7 @@ def transform_landmarks(
 
 
 # ----------------------------------------------------------------------------------------------------
-# Light and camera: brightness, contrast, colour and gamma by one table; blur; noise.
+# Light and camera: brightness, contrast, color and gamma by one table; blur; noise.
 
 _BLUR_REFERENCE_HEIGHT_PX = 1080
 # OpenCV's Gaussian below this is the identity on 8 bits.
@@ -316,16 +316,16 @@ _GRAIN_HEIGHT_PX = 540
 
 
 def relight(image: np.ndarray, gain: np.ndarray, contrast: float, gamma: float) -> np.ndarray:
-    """Changes brightness, colour, contrast and gamma of a (H, W, 3) uint8 image, in that order.
+    """Changes brightness, color, contrast and gamma of a (H, W, 3) uint8 image, in that order.
 
     All of it maps each channel's 256 values by itself, so one table of 256 x 3 is all the arithmetic:
     exact to rounding, and quicker than one pass over the pixels for each. kornia's contrast is about
-    zero or the frame's mean and not about mid-grey.
+    zero or the frame's mean and not about mid-gray.
 
     Args:
         image: (H, W, 3) uint8.
         gain: (3,) factors of the channels.
-        contrast: Factor on the distance from mid-grey.
+        contrast: Factor on the distance from mid-gray.
         gamma: Exponent on intensities of 0 to 1.
     """
     levels = np.arange(256)[:, None] / 255 * gain
@@ -386,7 +386,7 @@ _EDGE_SOFTNESS = 0.3
 
 @dataclass(frozen=True)
 class Veil:
-    """A see-through layer of one colour.
+    """A see-through layer of one color.
 
     Attributes:
         color: (3,) float32 RGB, 0 to 1.
@@ -429,15 +429,15 @@ def draw_clouds(size: tuple[int, int], rngs: Sequence[np.random.Generator]) -> l
 
 
 def draw_smoke(clouds: np.ndarray, density: float, rng: np.random.Generator) -> Veil:
-    """A cloudy veil of one light grey.
+    """A cloudy veil of one light gray.
 
     Args:
         clouds: (h, w) float32, 0 to 1.
         density: Opacity where it is thickest.
-        rng: Draws the grey.
+        rng: Draws the gray.
     """
-    grey = rng.uniform(0.6, 0.95) + rng.uniform(-0.03, 0.03, 3)
-    return Veil(grey.astype(np.float32), np.float32(density) * clouds**_SMOKE_EXPONENT)
+    gray = rng.uniform(0.6, 0.95) + rng.uniform(-0.03, 0.03, 3)
+    return Veil(gray.astype(np.float32), np.float32(density) * clouds**_SMOKE_EXPONENT)
 
 
 def draw_blood(clouds: np.ndarray, area: float, rng: np.random.Generator) -> Veil:
@@ -491,7 +491,7 @@ _OUTSIDE_ID = {"background": BACKGROUND.id, "ignore": IGNORE_INDEX}
 
 
 @dataclass(frozen=True)
-class LabelledFrame:
+class LabeledFrame:
     """A frame with its label and the curves that the label shows.
 
     Attributes:
@@ -499,7 +499,7 @@ class LabelledFrame:
         mask: (H, W) uint8 class ids, 255 ignored.
         landmarks: The schema's `{"category": name or index, "points": [(x, y), …]}` in px of the
             frame, in the order annotated; empty where there are none.
-        protocol: The rasterising protocol that drew `mask` from `landmarks`, by its name. None: another
+        protocol: The rasterizing protocol that drew `mask` from `landmarks`, by its name. None: another
             hand drew it, and it can only be warped.
     """
 
@@ -520,7 +520,7 @@ class Augmentation:
         self.config = config
         self.seed = seed
 
-    def __call__(self, frame: LabelledFrame, epoch: int, index: int) -> LabelledFrame:
+    def __call__(self, frame: LabeledFrame, epoch: int, index: int) -> LabeledFrame:
         """Varies a frame.
 
         Where its geometry changes and a protocol drew the mask, the mask is drawn anew from the moved
@@ -555,7 +555,7 @@ class Variation:
     Attributes:
         geometry: Where everything goes.
         gain: (3,) factors of the channels.
-        contrast: Factor on the distance from mid-grey.
+        contrast: Factor on the distance from mid-gray.
         gamma: Exponent on intensities.
         blur_px: Standard deviation in px of a frame 1080 px high.
         noise: Standard deviation as a share of full intensity.
@@ -634,7 +634,7 @@ def draw_variation(config: AugmentationConfig, rng: np.random.Generator) -> Vari
     )
 
 
-def move_frame(frame: LabelledFrame, geometry: Geometry, outside_id: int) -> LabelledFrame:
+def move_frame(frame: LabeledFrame, geometry: Geometry, outside_id: int) -> LabeledFrame:
     """Image, mask and polylines moved by one matrix.
 
     Args:
@@ -652,7 +652,7 @@ def move_frame(frame: LabelledFrame, geometry: Geometry, outside_id: int) -> Lab
 
     image = flip_picture(frame.image, geometry) if geometry.only_flips else warp_image(frame.image, matrix)
     if not redrawn:
-        return LabelledFrame(image, moved(frame.mask, outside_id), landmarks, frame.protocol)
+        return LabeledFrame(image, moved(frame.mask, outside_id), landmarks, frame.protocol)
     mask = rasterize_landmarks(landmarks, width, height, get_protocol(frame.protocol))
     if not geometry.only_flips:
         # A stroke is as wide as it is: beside the frame's old border it would lie on black.
@@ -660,4 +660,4 @@ def move_frame(frame: LabelledFrame, geometry: Geometry, outside_id: int) -> Lab
     ignored = frame.mask == IGNORE_INDEX
     if ignored.any():
         mask[moved(ignored.view(np.uint8), 0) == 1] = IGNORE_INDEX
-    return LabelledFrame(image, mask, landmarks, frame.protocol)
+    return LabeledFrame(image, mask, landmarks, frame.protocol)

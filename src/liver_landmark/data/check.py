@@ -193,7 +193,7 @@ def _check_picture(picture: Image.Image, column: str, data: bytes) -> Iterator[s
     if column == "label" and picture.mode != "L":
         yield f"its label is a picture of mode {picture.mode}, expected class ids in mode L"
     if column == "image" and (picture.mode.startswith("I") or picture.mode == "F"):
-        yield f"its image has pixels of type {picture.mode}, expected 8-bit colour or grey"
+        yield f"its image has pixels of type {picture.mode}, expected 8-bit color or gray"
 
 
 def _check_label(label: np.ndarray, row: Mapping[str, Any], drawable: bool) -> Iterator[str]:

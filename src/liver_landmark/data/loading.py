@@ -491,7 +491,7 @@ def load_landmark_dataset(
             of them, to be mixed: see `mixing.mix_sets`.
         split: `train`, `validation` or `test`: then no file of another split is read, except that mixed
             sets are always compared whole; None: all.
-        protocol: Name of the rasterising protocol that labels shall follow. Where it is not the one
+        protocol: Name of the rasterizing protocol that labels shall follow. Where it is not the one
             that they were stored by, they are drawn anew from the polylines, on access. `as_drawn`: sets
             whose labels are their source's own masks, and no others. None: as stored, and drawn by the
             row's own protocol where no label is stored.

@@ -22,7 +22,7 @@ SPLITS: tuple[str, ...] = ("train", "validation", "test")
 def landmark_features() -> Features:
     """The schema as `datasets.Features`.
 
-    Coordinates are px of the native frame, x right, y down; integers name pixel centres (OpenCV's
+    Coordinates are px of the native frame, x right, y down; integers name pixel centers (OpenCV's
     convention). `label` is mode L with class ids and 255 for ignored pixels. Columns that a set cannot
     fill (`label`, `depth`, `regions`, `camera`) exist and hold None.
     """

@@ -39,7 +39,7 @@ def draw_tile(
         rgb: (H, W, 3) uint8.
         landmarks: The schema's list of `{"category", "points"}`, in px of the frame; None: no polylines.
         tile_px: Width of the tile in px; the frame is scaled to fit into a square of that side.
-        label: (H, W) uint8 class ids to shade the frame with; 255 comes out grey.
+        label: (H, W) uint8 class ids to shade the frame with; 255 comes out gray.
         caption: A line of text below, shortened in its middle where it is too long.
 
     Returns:
@@ -51,10 +51,10 @@ def draw_tile(
     picture = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     drawn = picture.copy() if label is None else _shade(picture, label, size)
     for landmark in landmarks or ():
-        # Integers name pixel centres; OpenCV takes sixteenths of a px.
+        # Integers name pixel centers; OpenCV takes sixteenths of a px.
         points = ((np.asarray(landmark["points"], np.float64) + 0.5) * scale - 0.5) * 16
         color = PALETTE[landmark_id(landmark["category"])]
-        # Paler and thinner on its own label, which has the same colour.
+        # Paler and thinner on its own label, which has the same color.
         color, width_px = (color, 2) if label is None else (color // 3 + 170, 1)
         line = np.round(points).astype(np.int32)
         cv2.polylines(drawn, [line], False, color.tolist(), width_px, cv2.LINE_AA, shift=4)
@@ -86,7 +86,7 @@ def write_sheet(path: Path, tiles: Sequence[np.ndarray], columns: int) -> None:
 
 
 def _shade(picture: np.ndarray, label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The picture with the label's colours over it; shaded large and scaled down, thin strokes survive."""
+    """The picture with the label's colors over it; shaded large and scaled down, thin strokes survive."""
     colors = cv2.resize(PALETTE[label], size, interpolation=cv2.INTER_AREA).astype(np.float32)
     cover = cv2.resize((label > 0).astype(np.float32), size, interpolation=cv2.INTER_AREA)[..., None]
     # Background is black in the palette: what is averaged into `colors` is premultiplied by `cover`.

@@ -192,7 +192,7 @@ def _predictions(
 
 @contextmanager
 def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, and afterwards each module's own mode: frozen parts may be kept in eval."""
+    """Evaluation mode inside, and afterward each module's own mode: frozen parts may be kept in eval."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -252,7 +252,7 @@ class LandmarkPredictor:
             processor: Its image processor.
             dtype: bfloat16 or float16 run the forward pass under autocast: the weights stay float32.
             views: Average over flipped and scaled views of each frame.
-            compile: `torch.compile` the forward pass: minutes at the first batch, faster afterwards.
+            compile: `torch.compile` the forward pass: minutes at the first batch, faster afterward.
             revision: What tells the weights from others, for records.
         """
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):

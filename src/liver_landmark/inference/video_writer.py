@@ -39,7 +39,7 @@ from .result_files import FRAME_FILE, WrittenFrame, result_folders
 
 # A fixed number of threads: x264's output depends on it, and a video is to be the same on every machine.
 _OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0", "threads": "4", "forced-idr": "1"}
-# As in the standards that H.264 refers to: colours of HD, the luma of BT.601.
+# As in the standards that H.264 refers to: colors of HD, the luma of BT.601.
 _BT709, _BT601 = 1, 6
 _KEY_FRAME_INTERVAL = 50
 # MP4 has 32 bits for how long a frame is shown.

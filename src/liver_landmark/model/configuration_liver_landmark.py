@@ -70,7 +70,7 @@ class LiverLandmarkConfig(PreTrainedConfig):
         fusion_num_heads (`int`, defaults to 2): Heads of the cross-attention.
         fusion_num_layers (`int`, defaults to 1): Cross-attention layers.
         fusion_pre_norm (`bool`, defaults to `True`):
-            Layer normalisation of queries and keys before the attention; the paper has none.
+            Layer normalization of queries and keys before the attention; the paper has none.
         fusion_residual (`"none"` or `"rgb"`, defaults to `"rgb"`):
             `"rgb"` adds the fused features to the RGB features through a learned gate that starts at
             zero, so that training starts from the RGB-only model; `"none"` replaces them, as the paper
@@ -81,7 +81,7 @@ class LiverLandmarkConfig(PreTrainedConfig):
             `"released"` stays at stride 16, as the authors' code does.
         decoder_channels (`list[int]`, defaults to `[256, 128, 64]`): Width of the three stages.
         norm_type (`"group"` or `"batch"`, defaults to `"group"`):
-            Normalisation in depth projection and decoder. Batch statistics make several processes
+            Normalization in depth projection and decoder. Batch statistics make several processes
             and accumulated batches differ from one big batch.
         dice_weight (`float`, defaults to 1.0): Weight of the soft Dice term of the loss.
         bce_weight (`float`, defaults to 1.0): Weight of the binary cross-entropy term.

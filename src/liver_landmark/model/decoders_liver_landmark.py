@@ -16,7 +16,7 @@ from .configuration_liver_landmark import LiverLandmarkConfig
 
 
 def build_norm(norm_type: str, channels: int) -> nn.Module:
-    """Normalisation of a map: BatchNorm, or GroupNorm with up to 32 groups of at least 4 channels."""
+    """Normalization of a map: BatchNorm, or GroupNorm with up to 32 groups of at least 4 channels."""
     if norm_type == "batch":
         return nn.BatchNorm2d(channels)
     groups = next((g for g in (32, 16, 8, 4, 2) if channels % g == 0 and channels // g >= 4), 1)
@@ -24,7 +24,7 @@ def build_norm(norm_type: str, channels: int) -> nn.Module:
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution, normalisation, ReLU; the size of the map is kept."""
+    """Convolution, normalization, ReLU; the size of the map is kept."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int], norm_type: str
@@ -59,10 +59,10 @@ class FactorizedResidualBlock(nn.Module):
 
 
 class NormalizedSkip(nn.Sequential):
-    """1×1 convolution and normalisation of a pyramid map.
+    """1×1 convolution and normalization of a pyramid map.
 
     The maps of an FPN differ in scale by their level, and new ones by a factor of ten from what they are
-    added to: unnormalised, the fine levels are heard late in training.
+    added to: unnormalized, the fine levels are heard late in training.
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm_type: str) -> None:

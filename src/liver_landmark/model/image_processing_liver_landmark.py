@@ -1,7 +1,7 @@
 """Image processor: frames and masks in, model inputs out, and logits back to masks at native size.
 
 One implementation, in torch without torchvision. Upstream's processors come in a torchvision and a PIL
-flavour that differ by up to 1/255 before normalisation; here every kind of input meets the same code.
+flavor that differ by up to 1/255 before normalization; here every kind of input meets the same code.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _decode_pil(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
 
 
 def _array_from_pil(image: Image.Image, name: str) -> np.ndarray:
-    """A decoded image as (H, W) of grey or (H, W, 3) of RGB; 16 bits and floats keep their depth."""
+    """A decoded image as (H, W) of gray or (H, W, 3) of RGB; 16 bits and floats keep their depth."""
     if image.mode == "I":
         low, high = image.getextrema()
         if low < 0 or high > 65535:
@@ -166,7 +166,7 @@ def read_map(mask: Any, name: str, max_pixels: int) -> torch.Tensor:
     if isinstance(mask, Image.Image):
         mask = _decode_pil(mask, name, max_pixels)
         if mask.mode not in ("1", "L", "P", "I") and not mask.mode.startswith("I;16"):
-            raise ValueError(f"{name}: mode {mask.mode}: expected class ids in mode L or P, not colours")
+            raise ValueError(f"{name}: mode {mask.mode}: expected class ids in mode L or P, not colors")
         mask = np.array(mask)
     if isinstance(mask, np.ndarray):
         if mask.dtype.kind not in "biu":
@@ -230,10 +230,10 @@ class LiverLandmarkImageProcessor(BaseImageProcessor):
 
     What is accepted as an image:
 
-    - PIL images of any mode. Alpha is dropped, grey becomes three equal channels, a palette is looked
-      up, 16-bit grey (`I;16`, or `I` within 0..65535) keeps its depth. EXIF orientation is applied, so
+    - PIL images of any mode. Alpha is dropped, gray becomes three equal channels, a palette is looked
+      up, 16-bit gray (`I;16`, or `I` within 0..65535) keeps its depth. EXIF orientation is applied, so
       a segmentation map and `target_sizes` have to be in the upright orientation too.
-    - NumPy arrays and torch tensors of 2 or 3 axes, channels first or last (1 grey, 2 grey + alpha,
+    - NumPy arrays and torch tensors of 2 or 3 axes, channels first or last (1 gray, 2 gray + alpha,
       3 RGB, 4 RGBA). Where both ends could be channels, NumPy is read as channels last and torch as
       channels first, unless `input_data_format` says otherwise. bool, uint8 (0..255), uint16
       (0..65535) or floats within 0..1 (of any range with `do_rescale=False`). Tensors stay on their
@@ -398,7 +398,7 @@ class LiverLandmarkImageProcessor(BaseImageProcessor):
         Args:
             outputs: What the model returned: `outputs.logits` (B, C, h, w).
             target_sizes: B pairs (height, width), px; None: the logits' own size.
-            interpolation: "bilinear" (half-pixel centres, align_corners=False) or "nearest".
+            interpolation: "bilinear" (half-pixel centers, align_corners=False) or "nearest".
             return_scores: Give, for each frame, {"segmentation": map, "scores": {class name: float}}.
                 A class's score is the mean softmax probability of that class over the pixels that it
                 was given, 0.0 where it was given none: a measure of how sure the model is of what it
@@ -466,7 +466,7 @@ def _size_dict(size: Any, name: str) -> dict[str, int]:
 
 
 def _prepare_pixels(pixels: torch.Tensor, name: str, settings: dict[str, Any]) -> torch.Tensor:
-    """(1 or 3, H, W) in its own range -> (3, height, width) float32, resized, rescaled, normalised."""
+    """(1 or 3, H, W) in its own range -> (3, height, width) float32, resized, rescaled, normalized."""
     scale = 1.0
     if settings["do_rescale"]:
         scale = settings["rescale_factor"] * _TO_8_BIT_RANGE[pixels.dtype]
@@ -496,7 +496,7 @@ def _prepare_pixels(pixels: torch.Tensor, name: str, settings: dict[str, Any]) -
 
 
 def _resize_map(ids: torch.Tensor, settings: dict[str, Any]) -> torch.Tensor:
-    """(H, W) uint8 ids -> int64 at the labels' size; a pixel takes the id of the one its centre falls in."""
+    """(H, W) uint8 ids -> int64 at the labels' size; a pixel takes the id of the one its center falls in."""
     size = settings["label_size"] or (settings["size"] if settings["do_resize"] else None)
     if size is None:
         return ids.to(torch.int64)

@@ -1,8 +1,8 @@
-"""The one table of the three landmarks: class ids, names and colours.
+"""The one table of the three landmarks: class ids, names and colors.
 
-Ids and colours are those of the L3D dataset (D2GPLand, arXiv 2406.17858): 0 background, 1 ridge
+Ids and colors are those of the L3D dataset (D2GPLand, arXiv 2406.17858): 0 background, 1 ridge
 (red), 2 silhouette (green), 3 ligament (blue). Other code orders the classes otherwise, so nothing
-else in this project spells an id or a colour out.
+else in this project spells an id or a color out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Landmark:
     Attributes:
         id: The class id in masks and the channel in logits.
         name: The class name in datasets, configs and results.
-        color: RGB, 0 to 255, for overlays and colour masks.
+        color: RGB, 0 to 255, for overlays and color masks.
         description: What the curve is, in a few words.
     """
 
@@ -46,7 +46,7 @@ LABEL2ID: dict[str, int] = {landmark.name: landmark.id for landmark in CLASSES}
 LANDMARK_NAMES: tuple[str, ...] = tuple(landmark.name for landmark in LANDMARKS)
 
 # (256, 3) uint8: a mask of class ids indexes straight into it. Ids without a class, and the ignored
-# ones, come out grey, so that a wrong mask shows.
+# ones, come out gray, so that a wrong mask shows.
 PALETTE = np.full((256, 3), 128, dtype=np.uint8)
 for _landmark in CLASSES:
     PALETTE[_landmark.id] = _landmark.color

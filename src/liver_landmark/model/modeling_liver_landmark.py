@@ -35,7 +35,7 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs: object,
 ) -> tuple[Tensor, Tensor]:
-    """Attention that materialises its (B, heads, queries, keys) weights and returns them."""
+    """Attention that materializes its (B, heads, queries, keys) weights and returns them."""
     weights = torch.matmul(query, key.transpose(2, 3)) * scaling
     if attention_mask is not None:
         weights = weights + attention_mask
@@ -155,7 +155,7 @@ _AUTO_MAP = {
 
 
 class LiverLandmarkPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initialisation."""
+    """Loading, saving and initialization."""
 
     config_class = LiverLandmarkConfig
     base_model_prefix = "liver_landmark"
@@ -169,7 +169,7 @@ class LiverLandmarkPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """New weights of what is ours; the encoders initialise themselves."""
+        """New weights of what is ours; the encoders initialize themselves."""
         if isinstance(module, Classifier):
             init.normal_(module.weight, std=0.01)
             init.zeros_(module.bias)
@@ -240,11 +240,11 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
         """Computes logits and, with labels, the loss.
 
         Args:
-            pixel_values: (B, 3, H, W), normalised as the image processor does. Any H and W that the
+            pixel_values: (B, 3, H, W), normalized as the image processor does. Any H and W that the
                 vision encoder admits (for SAM 2.1: multiples of 32), square or not.
             labels: (B, h, w) class ids, 255 ignored; the loss is computed at their size.
             output_attentions: Also return the fusion's attention weights, which are otherwise never
-                materialised; a tuple of (B, heads, N, N) with N = H/16 · W/16, one a fusion layer.
+                materialized; a tuple of (B, heads, N, N) with N = H/16 · W/16, one a fusion layer.
             output_hidden_states: Also return the maps on the way: the pyramid at strides 4, 8, 16,
                 then (with depth) the projected depth map and the fused map at stride 16, then the
                 outputs of the decoder's stages; each (B, C, h, w).

@@ -203,7 +203,7 @@ def class_map(
     Args:
         logits: (C, h, w) of any float type, C at most 256.
         size: (H, W) of the frame, px.
-        interpolation: "bilinear" (half-pixel centres, align_corners=False) or "nearest".
+        interpolation: "bilinear" (half-pixel centers, align_corners=False) or "nearest".
         name: What errors call the logits.
 
     Returns:
@@ -280,7 +280,7 @@ def upsampled_probabilities(
 
 
 def upsample(logits: torch.Tensor, size: tuple[int, int], interpolation: str = "bilinear") -> torch.Tensor:
-    """(C, h, w) -> (C, H, W), with half-pixel centres; without antialiasing where it shrinks."""
+    """(C, h, w) -> (C, H, W), with half-pixel centers; without antialiasing where it shrinks."""
     if size == tuple(logits.shape[-2:]):
         return logits
     if interpolation == "nearest":

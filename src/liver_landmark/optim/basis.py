@@ -11,12 +11,12 @@ of the Fourier matrix: Re - Im of bin j is its column j, Re + Im its column q - 
 gives all q columns, none of them null and no two spanning the same direction.
 
 For A (p × q) and its rank-k basis P (p × k), the captured energy is ‖PᵀA‖² / ‖A‖²; the leading left
-singular vectors maximise it. GaLore (arXiv 2403.03507) computes them by an SVD, O(p q min(p, q)) and
+singular vectors maximize it. GaLore (arXiv 2403.03507) computes them by an SVD, O(p q min(p, q)) and
 sequential at heart; SRFT-GaLore (arXiv 2511.03163) takes P = orth(Y) of a randomized Fourier sketch
 Y = A D F R, O(p q log q + p k²). What improves on that, after Halko, Martinsson, Tropp (2011):
 
 - power iterations: Y ← A orth(Aᵀ Y) weighs a singular value σ by σ² more each time; two products with A,
-  4 p q k operations. (Algorithm 4.4 without its orthonormalisation of Y before Aᵀ, which costs a third more
+  4 p q k operations. (Algorithm 4.4 without its orthonormalization of Y before Aᵀ, which costs a third more
   and matters only for directions with less than a thousandth of the largest singular value.);
 - oversampling: k + extra columns, cut back to the k leading left singular vectors of A's projection onto
   them by the small eigenproblem of (QᵀA)(QᵀA)ᵀ. Without that cut it would mean nothing: the first k
@@ -49,7 +49,7 @@ def draw_seed(seed: int, ordinal: int, refresh: int) -> int:
         refresh: How many bases that parameter has had.
 
     Returns:
-        A mixture of the three (SplitMix64's finaliser, Steele, Lea, Flood 2014), 32 bits: PyTorch's CPU
+        A mixture of the three (SplitMix64's finalizer, Steele, Lea, Flood 2014), 32 bits: PyTorch's CPU
         generator uses no more of its seed.
     """
     state = 0
@@ -131,7 +131,7 @@ def srft_energy_sketch(matrix: torch.Tensor, width: int, seeds: Seeds) -> torch.
 
     Each of the q real columns competes by itself. (Of complex bins, j and q - j have equal energy and
     span the same two real directions: a choice among them takes every direction twice.) Q permutes A's
-    columns at random: where energy lies in a few neighbouring ones, neighbouring frequencies would be
+    columns at random: where energy lies in a few neighboring ones, neighboring frequencies would be
     nearly parallel, and the choice would take the same direction again and again. O(p q log q).
     """
     size = matrix.shape[-1]

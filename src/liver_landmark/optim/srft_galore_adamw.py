@@ -293,7 +293,7 @@ class SRFTGaLoreAdamW(Optimizer):
             gradient=local(gradient),
             name=name,
             group=group,
-            # An entry of its own only once it steps: an empty one would count as initialised elsewhere.
+            # An entry of its own only once it steps: an empty one would count as initialized elsewhere.
             state=self.state.get(parameter, {}),
             projection=self._projections.get(parameter),
         )

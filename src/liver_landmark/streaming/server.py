@@ -44,7 +44,7 @@ class Look:
     """How a page wants its picture drawn.
 
     Attributes:
-        alpha: Share of the landmarks' colour, 0 to 1.
+        alpha: Share of the landmarks' color, 0 to 1.
         landmarks: Names of those to draw.
     """
 
@@ -66,7 +66,7 @@ class PictureOptions:
     Attributes:
         max_width: Wider frames are reduced to it before they are drawn, px; the model sees them whole.
         quality: Of the JPEG, 1 to 100.
-        alpha: Share of the landmarks' colour that pages start with, 0 to 1.
+        alpha: Share of the landmarks' color that pages start with, 0 to 1.
     """
 
     max_width: int = 1280

@@ -5,7 +5,7 @@ starts at the anterior edge, rises over the diaphragmatic face to the blunt post
 back underneath. The grid's rows are the sections, its columns go around them: column 0 is the edge.
 
 Every function works in mm along the surface, so that a texture's grain does not depend on the grid, and
-returns albedo (h, w, 3) in 0..1 and relief (h, w) in mm. Other tissues' colours come close to the liver's.
+returns albedo (h, w, 3) in 0..1 and relief (h, w) in mm. Other tissues' colors come close to the liver's.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LiverShape:
         left_depth, left_height: The left lobe's relative to the right lobe's.
         notch_depth, notch_half_width: Of the notch in the anterior edge at the boundary.
         edge_angle_rad: Angle between upper face and horizontal at the anterior edge.
-        right_blunt, left_blunt: Exponents of how the sections shrink towards the tips.
+        right_blunt, left_blunt: Exponents of how the sections shrink toward the tips.
         skew: How much further back the left tip lies than the right.
         droop: How much lower the sides lie than the middle.
         dome: Fullness of the upper face.
@@ -246,7 +246,7 @@ def _ligament_rows(rng: np.random.Generator, shape: LiverShape, lateral: np.ndar
 
 
 # ----------------------------------------------------------------------------------------------------
-# Colour and fine relief of the tissues, as pictures over a surface's grid.
+# Color and fine relief of the tissues, as pictures over a surface's grid.
 
 
 def surface_mm(points: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -274,7 +274,7 @@ def liver_color(rng: np.random.Generator, domain: Domain) -> np.ndarray:
 
 
 def other_color(rng: np.random.Generator, own: np.ndarray, parenchyma: np.ndarray) -> np.ndarray:
-    """(3,) a tissue's colour: its own, moved towards the liver's and towards any tissue's."""
+    """(3,) a tissue's color: its own, moved toward the liver's and toward any tissue's."""
     color = mix(own, marks.any_tissue_color(rng), rng.uniform(0, 0.7))
     return mix(color, parenchyma, rng.uniform(0, 0.75)) * np.float32(rng.uniform(0.85, 1.2))
 
@@ -390,7 +390,7 @@ def serosa_tissue(
 def build_surroundings(
     rng: np.random.Generator, domain: Domain, liver: Liver, parenchyma: np.ndarray
 ) -> list[Surface]:
-    """All surfaces of one patient's abdomen but the liver, whose colour is `parenchyma` (3,)."""
+    """All surfaces of one patient's abdomen but the liver, whose color is `parenchyma` (3,)."""
     surfaces = [_wall(rng, domain, parenchyma), _fat(rng, domain, liver, parenchyma)]
     if rng.random() < 0.75:
         surfaces.append(_gallbladder(rng, liver, parenchyma))
@@ -502,7 +502,7 @@ def _stomach(rng: np.random.Generator, liver: Liver, parenchyma: np.ndarray) -> 
 
 
 def _spleen(rng: np.random.Generator, liver: Liver, parenchyma: np.ndarray) -> Surface:
-    """Beside and behind the left lobe; of the liver's colours."""
+    """Beside and behind the left lobe; of the liver's colors."""
     radii = np.array([rng.uniform(22, 34), rng.uniform(24, 40), rng.uniform(30, 45)])
     center = np.array([rng.uniform(95, 135), -rng.uniform(-12, 18), rng.uniform(60, 120)])
     return _organ(rng, Region.SPLEEN, center, radii, other_color(rng, marks.DUSKY, parenchyma))

@@ -24,9 +24,9 @@ class Domain:
         nodular_share: Patients with a cirrhotic, nodular surface.
         steatotic_share: Patients with a fatty, tan liver.
         fat_banks: Number of lumps of fat that lie in front of the liver, mean.
-        wall_redness: Shift of the abdominal wall's colour from beige (0) to red (1).
+        wall_redness: Shift of the abdominal wall's color from beige (0) to red (1).
         sheet_share: Patients with a standing remnant of the falciform ligament.
-        band_contrast: How much the ligament's attachment differs in colour from the liver.
+        band_contrast: How much the ligament's attachment differs in color from the liver.
         horizontal_fov_deg: Horizontal field of view.
         distance_mm: Distance of the camera from the point that it looks at.
         elevation_deg: Angle of the view downwards.

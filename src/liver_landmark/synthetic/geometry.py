@@ -1,6 +1,6 @@
 """Surfaces in mm, the endoscope's camera, and what each of its rays meets first.
 
-World frame: x right, y down, z forward (cranial), as a level camera sees it, so "up" (towards the
+World frame: x right, y down, z forward (cranial), as a level camera sees it, so "up" (toward the
 abdominal wall) is -y. All lengths are mm.
 """
 
@@ -16,7 +16,7 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
 # ----------------------------------------------------------------------------------------------------
-# Tissue surfaces: grids of points in mm, with colour and normal atlases over the same grid.
+# Tissue surfaces: grids of points in mm, with color and normal atlases over the same grid.
 
 
 class Region(IntEnum):
@@ -41,7 +41,7 @@ class Surface:
 
     Attributes:
         region: What tissue it is.
-        points: (R, C, 3) float32, mm; quads between neighbours are split into two triangles each.
+        points: (R, C, 3) float32, mm; quads between neighbors are split into two triangles each.
         normals: (h, w, 3) float32 unit normals, bumps included, over the grid (corners aligned).
         albedo: (h, w, 3) float32 RGB in 0..1, display-referred, over the grid (corners aligned).
         gloss: Strength of specular highlights, 0 (dull) to about 1 (wet).
@@ -168,7 +168,7 @@ _UNDISTORT_STEPS = 12
 
 @dataclass(frozen=True)
 class Camera:
-    """Intrinsics in px of the frame (integers name pixel centres) and the pose in the world.
+    """Intrinsics in px of the frame (integers name pixel centers) and the pose in the world.
 
     Attributes:
         width: Frame width in px.
@@ -177,9 +177,9 @@ class Camera:
         fy: Focal length in px along y.
         cx: Principal point in px.
         cy: Principal point in px.
-        k: Radial coefficients (k1, k2): r -> r (1 + k1 r² + k2 r⁴) on the normalised plane.
+        k: Radial coefficients (k1, k2): r -> r (1 + k1 r² + k2 r⁴) on the normalized plane.
         rotation: (3, 3), world to camera (x right, y down, z forward).
-        position: (3,) optical centre in the world, mm.
+        position: (3,) optical center in the world, mm.
     """
 
     width: int
@@ -233,7 +233,7 @@ class Camera:
         return (self.directions(px) * depth[..., None]) @ self.rotation + self.position
 
     def pixel_grid(self) -> np.ndarray:
-        """(H, W, 2) the pixel centres."""
+        """(H, W, 2) the pixel centers."""
         return np.stack(np.meshgrid(np.arange(self.width), np.arange(self.height)), axis=-1).astype(
             np.float64
         )

@@ -120,7 +120,7 @@ class _Path:
         distance = np.sqrt(x * x + y * y + z * z)
         azimuth = np.arctan2(x, -z) + np.deg2rad(sway["azimuth"])
         elevation = np.arcsin(-y / distance) + np.deg2rad(sway["elevation"])
-        towards = np.array(
+        toward = np.array(
             [np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), -np.cos(azimuth) * np.cos(elevation)]
         )
         level = look_at(camera.position, self.pivot, 0.0)
@@ -128,7 +128,7 @@ class _Path:
         target = self.pivot + distance * (
             sway["across"] * camera.rotation[0] + sway["along"] * camera.rotation[1]
         )
-        position = self.pivot + distance * (1 + sway["distance"]) * towards
+        position = self.pivot + distance * (1 + sway["distance"]) * toward
         rotation = look_at(position, target, float(roll + np.deg2rad(sway["roll"])))
         return replace(self.view, camera=replace(camera, rotation=rotation, position=position))
 

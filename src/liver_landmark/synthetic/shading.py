@@ -26,7 +26,7 @@ class Light:
     Attributes:
         offset_mm: (3,) place of the lamp in the camera's frame.
         ambient: Share of light that comes from all sides.
-        spread: Exponent of the fall-off towards the border of the light cone.
+        spread: Exponent of the fall-off toward the border of the light cone.
         shininess: Exponent of the specular lobe.
         falloff: Exponent of the intensity 1 / d² as the video processor leaves it: 1 is physical, less
             is range compensation.
@@ -174,7 +174,7 @@ def _bleed(
 
 
 # ----------------------------------------------------------------------------------------------------
-# From radiance to the frame as a video processor gives it: smoke, exposure, colour, blur, noise, border.
+# From radiance to the frame as a video processor gives it: smoke, exposure, color, blur, noise, border.
 
 
 def develop(

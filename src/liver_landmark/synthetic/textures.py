@@ -136,7 +136,7 @@ Painted = tuple[np.ndarray, np.ndarray]
 
 
 def mix(color: np.ndarray, other: np.ndarray, amount: np.ndarray | float) -> np.ndarray:
-    """Colours blended by `amount` 0..1, broadcast over a trailing colour axis."""
+    """Colors blended by `amount` 0..1, broadcast over a trailing color axis."""
     color, other = np.asarray(color, dtype=np.float32), np.asarray(other, dtype=np.float32)
     return color + (other - color) * np.asarray(amount, dtype=np.float32)[..., None]
 
@@ -148,7 +148,7 @@ def smoothstep(value: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def any_tissue_color(rng: np.random.Generator) -> np.ndarray:
-    """(3,) a colour between two tissues' colours: no organ has colours to itself."""
+    """(3,) a color between two tissues' colors: no organ has colors to itself."""
     first, second = _POOL[rng.choice(len(_POOL), 2, replace=False)]
     return mix(first, second, rng.uniform(0, 1)) * np.float32(rng.uniform(0.85, 1.1))
 

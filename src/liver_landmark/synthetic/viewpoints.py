@@ -90,11 +90,11 @@ def _draw(rng: np.random.Generator, patient: Patient, aim: Aim, width: int, heig
     distance = rng.uniform(*domain.distance_mm) * aim.distance
     elevation = np.deg2rad(rng.uniform(*domain.elevation_deg) + aim.steeper_deg)
     azimuth = np.deg2rad(rng.uniform(-domain.azimuth_deg, domain.azimuth_deg))
-    towards = np.array(
+    toward = np.array(
         [np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), -np.cos(azimuth) * np.cos(elevation)]
     )
     roll = np.deg2rad(rng.normal(0, domain.roll_deg / 2))
-    position = target + distance * towards
+    position = target + distance * toward
     focal = width / 2 / np.tan(np.deg2rad(rng.uniform(*domain.horizontal_fov_deg)) / 2)
     center = np.array([(width - 1) / 2, (height - 1) / 2]) + rng.uniform(-0.012, 0.012, 2) * width
     camera = Camera(
@@ -139,7 +139,7 @@ def sample_instruments(rng: np.random.Generator, view: View, buffers: Buffers, c
     seen = np.argwhere((buffers.region != Region.OUTSIDE) & np.isfinite(buffers.depth))
     surfaces = []
     for _ in range(count):
-        # Mostly towards the frame's border, where they hide less.
+        # Mostly toward the frame's border, where they hide less.
         row, column = max(
             (seen[rng.integers(len(seen))] for _ in range(2)),
             key=lambda pixel: abs(pixel[1] / view.camera.width - 0.5),
@@ -153,8 +153,8 @@ def sample_instruments(rng: np.random.Generator, view: View, buffers: Buffers, c
 
 def _instrument(rng: np.random.Generator, view: View, place: np.ndarray) -> Surface:
     camera = view.camera
-    towards = unit(camera.position - place)
-    tip = place + towards * rng.uniform(1.5, 12)
+    toward = unit(camera.position - place)
+    tip = place + toward * rng.uniform(1.5, 12)
     right, down = camera.rotation[0], camera.rotation[1]
     local = (tip - camera.position) @ right
     side = (1 if local > 0 else -1) * rng.uniform(60, 120)

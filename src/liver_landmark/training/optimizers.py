@@ -18,7 +18,7 @@ from .recipe import OptimizerConfig, ScheduleConfig, TrainableConfig
 # ----------------------------------------------------------------------------------------------------
 # Optimizers by name.
 
-# Biases, norms, gates and position embeddings are not: shrinking them regularises nothing.
+# Biases, norms, gates and position embeddings are not: shrinking them regularizes nothing.
 _DECAYING_MODULES = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 

@@ -91,7 +91,7 @@ class DataConfig:
         path: Folder or Hub id of a dataset of the schema; or a list of them: their train and their
             validation splits are joined, and a test patient or picture of one in another's is refused. A
             name that YAML takes for a list or for nothing (`- a`, `# a`, `~`) is written `./- a`.
-        protocol: The rasterising protocol of the labels, `as_drawn` for the masks of a set's source; None:
+        protocol: The rasterizing protocol of the labels, `as_drawn` for the masks of a set's source; None:
             as they are stored, which must be one protocol's.
         workers: Processes that prepare frames beside the training; 0: none.
         cache: Decode every training frame once, at the start, and keep it in memory. Not with workers:

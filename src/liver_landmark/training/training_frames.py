@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..curves import PROTOCOLS
-from ..data.augmentation import Augmentation, LabelledFrame
+from ..data.augmentation import Augmentation, LabeledFrame
 from ..data.loading import RowError, read_row
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES
 
@@ -90,7 +90,7 @@ class TrainingFrames(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _decode(self, index: int) -> LabelledFrame:
+    def _decode(self, index: int) -> LabeledFrame:
         row = read_row(self.rows, index)
         image = np.asarray(row["image"].convert("RGB"))
         mask = np.asarray(row["label"])
@@ -108,9 +108,9 @@ class TrainingFrames(Dataset):
             raise RowError(f"frame {row['frame_id']}: a point of its landmarks is not finite")
         # Labels that no protocol has drawn (AS_DRAWN) cannot be drawn anew, only moved.
         protocol = row["protocol"] if row["protocol"] in PROTOCOLS else None
-        return LabelledFrame(image, mask, landmarks, protocol)
+        return LabeledFrame(image, mask, landmarks, protocol)
 
-    def __getitem__(self, key: EpochIndex) -> LabelledFrame:
+    def __getitem__(self, key: EpochIndex) -> LabeledFrame:
         epoch, index = key
         frame = self._decode(index) if self.cached is None else self.cached[index]
         return self.augmentation(frame, epoch, index)
@@ -122,7 +122,7 @@ class ProcessorCollate:
     def __init__(self, processor: Any) -> None:
         self.processor = processor
 
-    def __call__(self, frames: Sequence[LabelledFrame]) -> dict[str, torch.Tensor]:
+    def __call__(self, frames: Sequence[LabeledFrame]) -> dict[str, torch.Tensor]:
         images, masks = [frame.image for frame in frames], [frame.mask for frame in frames]
         return dict(self.processor(images=images, segmentation_maps=masks, return_tensors="pt"))
 

@@ -1,4 +1,4 @@
-"""Reading frames that a stranger made: checked before they are decoded, upright RGB afterwards."""
+"""Reading frames that a stranger made: checked before they are decoded, upright RGB afterward."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _DECODING_ERRORS = (
 # Alpha is dropped, as the image processor does; palettes with transparency get there by way of RGBA.
 _TO_RGB = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
-# The PNG specification (ISO/IEC 15948), 11.2.2 and 8.2: samples of a pixel by colour type, and where the
+# The PNG specification (ISO/IEC 15948), 11.2.2 and 8.2: samples of a pixel by color type, and where the
 # seven passes of an interlaced picture begin and how far their pixels are apart: x, y, x, y.
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -70,8 +70,8 @@ class FrameError(ValueError):
 def read_frame(path: Path | str, limits: FrameLimits | None = None) -> np.ndarray:
     """Reads a picture file as an upright RGB frame.
 
-    The EXIF orientation is applied. Grey becomes three equal channels, a palette is looked up, alpha is
-    dropped, 16-bit grey is scaled to 8 bits, CMYK is converted.
+    The EXIF orientation is applied. Gray becomes three equal channels, a palette is looked up, alpha is
+    dropped, 16-bit gray is scaled to 8 bits, CMYK is converted.
 
     Args:
         path: A JPEG, PNG, BMP, TIFF or WebP file; its content decides, not its name.
@@ -91,7 +91,7 @@ def read_frame(path: Path | str, limits: FrameLimits | None = None) -> np.ndarra
 
 
 def decode_picture(data: bytes, name: Path | str, limits: FrameLimits | None = None) -> Image.Image:
-    """Decodes the bytes of a picture file, whatever its pixels mean: colours, class ids, depths.
+    """Decodes the bytes of a picture file, whatever its pixels mean: colors, class ids, depths.
 
     Args:
         data: A JPEG, PNG, BMP, TIFF or WebP file.
@@ -145,8 +145,8 @@ def _holds_every_row(data: bytes) -> bool:
 
 def _inflated_bytes(data: bytes) -> int:
     """Bytes of a PNG's rows: each begins with its filter, and its last byte may be filled up."""
-    width, height, depth, colours, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
-    bits = depth * _PNG_CHANNELS[colours]
+    width, height, depth, colors, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    bits = depth * _PNG_CHANNELS[colors]
     total = 0
     for left, top, step_x, step_y in _PNG_PASSES if interlaced else [(0, 0, 1, 1)]:
         columns = len(range(left, width, step_x))
@@ -207,12 +207,10 @@ def _as_rgb(image: Image.Image, path: Path) -> np.ndarray:
     # Pillow reads some 16-bit files as 32-bit integers.
     if image.mode.startswith("I;16") or (image.mode == "I" and _fits_16_bits(image)):
         # 65535 / 257 = 255: white stays white, rounded to the nearest.
-        grey = ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        gray = ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
     if image.mode not in _TO_RGB:
-        raise FrameError(
-            f"{path}: pixels of type {image.mode}, expected 8-bit colour or grey, or 16-bit grey"
-        )
+        raise FrameError(f"{path}: pixels of type {image.mode}, expected 8-bit color or gray, or 16-bit gray")
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
     return np.array(image.convert("RGB"))

@@ -29,16 +29,16 @@ JPEGS = {
     "progressive": encoded(progressive=True, quality=60),
     "restart markers": encoded(restart_marker_blocks=1),
     "full chroma": encoded(subsampling=0, optimize=True),
-    "grey": encoded("L"),
+    "gray": encoded("L"),
     "CMYK with Adobe's segment": encoded("CMYK"),
-    "colour profile": encoded(icc_profile=ICC),
+    "color profile": encoded(icc_profile=ICC),
 }
 PNGS = {
     "RGB": encoded(kind="PNG"),
-    "grey": encoded("L", "PNG"),
+    "gray": encoded("L", "PNG"),
     "palette": encoded("P", "PNG"),
     "alpha": encoded("RGBA", "PNG"),
-    "colour profile": encoded(kind="PNG", icc_profile=ICC),
+    "color profile": encoded(kind="PNG", icc_profile=ICC),
     "resolution": encoded(kind="PNG", dpi=(300, 300)),
 }
 

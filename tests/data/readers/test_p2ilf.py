@@ -81,7 +81,7 @@ def cameras(raw) -> dict[str, float | None]:
 
 def test_the_nearest_camera_is_the_patients(raw):
     assert set(cameras(raw).values()) == {None}
-    (raw.root / "licence.json").write_text("{}")
+    (raw.root / "license.json").write_text("{}")
     write_camera(raw.root, fx=7)
     (patient,) = raw.root.glob("patient2")
     write_camera(patient, "parameters.json", fx=8)

@@ -22,7 +22,7 @@ from ...model.landmarks_liver_landmark import LANDMARK_NAMES
 # ----------------------------------------------------------------------------------------------------
 # What an annotation file says about one frame, and what makes it refusable.
 
-# Far outside any frame; the rasteriser takes no more, and float32 still tells whole pixels apart.
+# Far outside any frame; the rasterizer takes no more, and float32 still tells whole pixels apart.
 LARGEST_COORDINATE_PX = 2.0**24
 # How far outside a frame a point may lie: annotation tools round, and let the mouse reach the border.
 OUTSIDE_TOLERANCE_PX = 1.0
@@ -158,7 +158,7 @@ def check_inside(annotation: FrameAnnotation, width: int, height: int, file: str
         file: The annotation file, for the message.
 
     Returns:
-        How many points lie outside of the pixel centres 0 … width - 1, 0 … height - 1, but by no more than
+        How many points lie outside of the pixel centers 0 … width - 1, 0 … height - 1, but by no more than
         1 px: tolerated.
 
     Raises:

@@ -27,9 +27,9 @@ from .p2ilf import format_p2ilf_json, format_p2ilf_xml, parse_p2ilf_json, parse_
 
 
 def format_svg(annotation: FrameAnnotation, stroke_width_px: float, image_href: str | None = None) -> str:
-    """A frame's curves as one SVG of the frame's size, a `polyline` of its landmark's class and colour each.
+    """A frame's curves as one SVG of the frame's size, a `polyline` of its landmark's class and color each.
 
-    Integers name pixel centres in this project and pixel corners in SVG, so the curves stand in a group that
+    Integers name pixel centers in this project and pixel corners in SVG, so the curves stand in a group that
     is shifted by half a px; the coordinates themselves stay, with two decimals.
 
     Args:

@@ -24,7 +24,7 @@ from ...utils.frame_files import FrameError, FrameLimits, decode_picture, read_f
 # The parts of a JPEG or PNG file that its picture needs, without the metadata: names, places, thumbnails.
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# What decides the pixels and their colours; all other chunks are text, time, EXIF or private.
+# What decides the pixels and their colors; all other chunks are text, time, EXIF or private.
 _PNG_KEPT = frozenset(
     (
         b"IHDR",
@@ -142,7 +142,7 @@ def _kept_segment(segment: memoryview, marker: int) -> list[bytes | memoryview]:
         return [struct.pack(">HH", 0xFFE0, _JFIF_BYTES + 2) + bytes(payload[:12]) + b"\0\0"]
     if marker == _APP2 and payload[:12] == b"ICC_PROFILE\0":
         return [segment]
-    # Adobe's segment says how colours are to be decoded.
+    # Adobe's segment says how colors are to be decoded.
     return [segment] if marker == _APP14 and payload[:5] == b"Adobe" else []
 
 
@@ -276,7 +276,7 @@ def _turned(image: JpegImagePlugin.JpegImageFile, orientation: int) -> Picture:
 
 
 def _tables(image: JpegImagePlugin.JpegImageFile) -> list[list[int]]:
-    """The quantisation tables of luma and, where there is colour, of chroma, each row by row."""
+    """The quantisation tables of luma and, where there is color, of chroma, each row by row."""
     numbers = [component[3] for component in image.layer]
     return [image.quantization[number] for number in numbers[:2]]
 
@@ -331,7 +331,7 @@ def _content_digest(bare: BarePicture, whole: str) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Depth maps: grey PNGs of 8 or 16 bits whose numbers are kept.
+# Depth maps: gray PNGs of 8 or 16 bits whose numbers are kept.
 
 _WITHOUT = "repair it, or leave depth maps out with --no-depth"
 
@@ -340,15 +340,15 @@ def read_depth(path: Path, width: int, height: int) -> tuple[bytes, bool]:
     """Reads a depth map of a frame of that size in px.
 
     Returns:
-        A 16-bit grey PNG without metadata, and whether the file has 8 bits.
+        A 16-bit gray PNG without metadata, and whether the file has 8 bits.
 
     Raises:
-        FrameError: no grey PNG, truncated, or of another size than the frame.
+        FrameError: no gray PNG, truncated, or of another size than the frame.
     """
     data = read_file(path)
     image = decode_picture(data, path, LIMITS)
     if image.format != "PNG" or image.mode not in ("L", "I;16"):
-        raise FrameError(f"{path}: {image.format} of type {image.mode}, expected a grey PNG; {_WITHOUT}")
+        raise FrameError(f"{path}: {image.format} of type {image.mode}, expected a gray PNG; {_WITHOUT}")
     if image.size != (width, height):
         raise FrameError(
             f"{path}: {image.width}×{image.height} px, its frame has {width}×{height} px; {_WITHOUT}"
@@ -364,23 +364,23 @@ def read_depth(path: Path, width: int, height: int) -> tuple[bytes, bool]:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Colour masks: which colour means which landmark, and masks of class ids from pictures of strokes.
+# Color masks: which color means which landmark, and masks of class ids from pictures of strokes.
 
-# How far a hand-drawn colour may lie from the line between black and its palette colour, RGB distance: what
-# JPEG and painting programs make of a stroke lies within, the colours of other palettes 180 and more away.
+# How far a hand-drawn color may lie from the line between black and its palette color, RGB distance: what
+# JPEG and painting programs make of a stroke lies within, the colors of other palettes 180 and more away.
 _BAND = 110.0
-# Below this share of a palette colour a pixel is background: the middle of an anti-aliased edge.
+# Below this share of a palette color a pixel is background: the middle of an anti-aliased edge.
 _EDGE = 0.5
-# Dimmer pixels fit any colour and none.
+# Dimmer pixels fit any color and none.
 _DIM = 64
-# More drawn pixels than this share of no palette colour: another palette's mask.
+# More drawn pixels than this share of no palette color: another palette's mask.
 _MAX_STRANGE_SHARE = 0.05
 # More of a frame than this is not covered by strokes on black.
 _MAX_DRAWN_SHARE = 0.5
 # A person draws a handful of strokes; tracing takes milliseconds for each piece, minutes for noise.
 _MAX_PIECES = 300
 # Opening takes corners and specks off. It takes strokes if it takes most of a class, and more than this
-# share of all that is drawn: JPEG's specks of other colours along a stroke's edge are less.
+# share of all that is drawn: JPEG's specks of other colors along a stroke's edge are less.
 _MAX_OPENED_SHARE = 0.05
 _SIDE_PX = 3
 
@@ -391,13 +391,13 @@ class PaletteError(ValueError):
 
 @dataclass(frozen=True)
 class Palette:
-    """The colours of a kind of masks, strokes on black.
+    """The colors of a kind of masks, strokes on black.
 
     Attributes:
         name: For messages.
-        colors: (RGB, class id) of each colour.
-        exact: Any other colour than these and black is an error; else masks are drawn by hand: edges may
-            be anti-aliased and colours a little off.
+        colors: (RGB, class id) of each color.
+        exact: Any other color than these and black is an error; else masks are drawn by hand: edges may
+            be anti-aliased and colors a little off.
     """
 
     name: str
@@ -410,7 +410,7 @@ _RED, _GREEN, _BLUE, _YELLOW, _WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (2
 PALETTES: dict[str, Palette] = {
     palette.name: palette
     for palette in (
-        # LLSD's recoloured masks: this project's colours.
+        # LLSD's recolored masks: this project's colors.
         Palette("masks_gt", tuple((landmark.color, landmark.id) for landmark in LANDMARKS), exact=True),
         # LLSD as drawn by hand: red is the ligament here.
         Palette(
@@ -438,7 +438,7 @@ def parse_palette(text: str) -> Palette:
     """A palette by name, or `ridge=#ff0000,silhouette=#ffff00,ligament=#0000ff`, which is hand-drawn.
 
     Raises:
-        PaletteError: neither, or colours that cannot be told from each other or from black.
+        PaletteError: neither, or colors that cannot be told from each other or from black.
     """
     if text in PALETTES:
         return PALETTES[text]
@@ -469,12 +469,12 @@ def _check_apart(text: str, colors: Sequence[tuple[tuple[int, int, int], int]]) 
 
 
 def _off_line(colors: np.ndarray, reference: tuple[int, int, int]) -> np.ndarray:
-    """(…, 3) colours -> (…) their distance to the line from black to the reference."""
+    """(…, 3) colors -> (…) their distance to the line from black to the reference."""
     return _project(colors.astype(np.float32), reference)[1]
 
 
 def _project(colors: np.ndarray, reference: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """(…, 3) float32 colours -> (…) share of the reference in them, 0 to 1, and what is left, as distance."""
+    """(…, 3) float32 colors -> (…) share of the reference in them, 0 to 1, and what is left, as distance."""
     axis = np.array(reference, np.float32)
     share = np.clip(colors @ axis / float(axis @ axis), 0, 1)
     return share, np.linalg.norm(colors - share[..., None] * axis, axis=-1)
@@ -489,7 +489,7 @@ def read_palette_mask(rgb: np.ndarray, palette: Palette) -> np.ndarray:
 
     Args:
         rgb: (H, W, 3) uint8.
-        palette: What its colours mean.
+        palette: What its colors mean.
 
     Returns:
         (H, W) uint8.
@@ -520,7 +520,7 @@ def _exact(rgb: np.ndarray, palette: Palette) -> np.ndarray:
     if strange.size:
         y, x = np.argwhere(drawn)[strange[0]]
         raise PaletteError(
-            f"{strange.size} pixels are of no colour of the palette {palette.name!r}, the first "
+            f"{strange.size} pixels are of no color of the palette {palette.name!r}, the first "
             f"at ({x}, {y}) is {_hex(rgb[y, x])}: give --palette if the mask is of another or drawn by hand"
         )
     mask = np.zeros(rgb.shape[:2], np.uint8)
@@ -529,7 +529,7 @@ def _exact(rgb: np.ndarray, palette: Palette) -> np.ndarray:
 
 
 def _hand_drawn(rgb: np.ndarray, palette: Palette) -> np.ndarray:
-    # Most of a mask is black; what is left has few colours.
+    # Most of a mask is black; what is left has few colors.
     lit = rgb.any(axis=-1)
     codes = rgb[lit].astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     codes, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
@@ -539,7 +539,7 @@ def _hand_drawn(rgb: np.ndarray, palette: Palette) -> np.ndarray:
     if astray > _MAX_STRANGE_SHARE * drawn:
         most = colors[np.argmax(np.where(strange, counts, 0))]
         raise PaletteError(
-            f"{astray / drawn:.0%} of what is drawn is of no colour of the palette {palette.name!r}, "
+            f"{astray / drawn:.0%} of what is drawn is of no color of the palette {palette.name!r}, "
             f"{_hex(most)} most of all: give the right --palette"
         )
     mask = np.zeros(rgb.shape[:2], np.uint8)
@@ -564,7 +564,7 @@ def _opened(mask: np.ndarray, limit_px: float) -> np.ndarray:
 
 
 def _classify(colors: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndarray]:
-    """(K, 3) uint8 colours -> (K,) class ids and (K,) whether a colour is none of the palette's."""
+    """(K, 3) uint8 colors -> (K,) class ids and (K,) whether a color is none of the palette's."""
     values = colors.astype(np.float32)
     projections = [_project(values, color) for color, _ in palette.colors]
     distances = np.stack([distance for _, distance in projections])

@@ -30,7 +30,7 @@ from .frame_plan import FrameLabels, Problem, ProblemError, RawFrame, problem_of
 from .pictures import LIMITS, Palette, PaletteError, Picture, read_depth, read_palette_mask, read_picture
 
 # ----------------------------------------------------------------------------------------------------
-# Where frames' annotations stand: labelme and P2ILF files, frames of a CVAT export, colour masks.
+# Where frames' annotations stand: labelme and P2ILF files, frames of a CVAT export, color masks.
 
 # Two files of one frame agree where one rounds the other's coordinates, px.
 _ROUNDING_PX = 0.5
@@ -119,8 +119,8 @@ class CvatImage:
 
 
 @dataclass(frozen=True)
-class ColourMask:
-    """A picture of strokes in a palette's colours; their centrelines are traced."""
+class ColorMask:
+    """A picture of strokes in a palette's colors; their centerlines are traced."""
 
     decoded_pictures: ClassVar[int] = 1
     file: str
