@@ -14,7 +14,7 @@ from PIL import Image
 from liver_landmark import LiverLandmarkImageProcessor
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data.schema import landmark_features
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES, PALETTE
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LANDMARK_NAMES, PALETTE
 
 WIDTH, HEIGHT = 96, 54
 
@@ -72,7 +72,7 @@ class SeesColors(torch.nn.Module):
         self.gain = torch.nn.Parameter(torch.ones(()))
         self.part = torch.nn.Dropout()
         self.blind_to = [LANDMARK_NAMES.index(name) for name in blind_to]
-        self.config = SimpleNamespace(presence_calibration=None)
+        self.config = SimpleNamespace(presence_calibration=None, landmark_table=DEFAULT_LANDMARKS)
         self.seen_modes: list[tuple[bool, bool]] = []
 
     @property

@@ -224,7 +224,7 @@ def _extended_end(
     width_px: float,
 ) -> tuple[np.ndarray, bool]:
     if not np.isfinite(distance):
-        # Already beyond the edge: another class cuts the stroke at a slant, and it is centered up to that tip.
+        # Beyond the edge already: another class cuts the stroke at a slant; it is centered up to that tip.
         return last, bool(plane.hidden_at(last[None])[0])
     half = width_px / 2
     if seen:

@@ -37,7 +37,7 @@ def export_set(splits: Mapping[str, datasets.Dataset], output: Path, format: str
     Args:
         splits: Split -> rows, as `load_landmark_dataset` gives them.
         output: Folder to write; must not exist, or be empty.
-        format: One of `curves.exchange.WRITE_FORMATS`.
+        format: One of `curves.formats.WRITE_FORMATS`.
 
     Returns:
         How many frames were written.

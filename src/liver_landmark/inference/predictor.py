@@ -27,7 +27,7 @@ from transformers import AutoImageProcessor, AutoModel, PretrainedConfig
 
 from ..curves import TracedPolyline, trace_polylines
 from ..model import LiverLandmarkConfig, LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProcessor
-from ..model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES, LANDMARKS
+from ..model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES, LANDMARKS, LandmarkTable
 from ..model.post_processing_liver_landmark import class_map, landmark_scores, upsampled_probabilities
 from ..model.presence_liver_landmark import absent_suppressed
 from ..utils.background import in_background, ordered_map
@@ -258,6 +258,8 @@ class LandmarkPredictor:
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype}")
         self.model = model
+        # The one table of names, ids and colors of all that follows from this model's predictions.
+        self.landmarks: LandmarkTable = model.config.landmark_table
         self.processor = processor
         self.dtype = dtype
         self.views = views

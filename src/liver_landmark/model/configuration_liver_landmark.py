@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .landmarks_liver_landmark import ID2LABEL, LABEL2ID
+from .landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from .presence_liver_landmark import check_presence_calibration
 
 # SAM 2.1 Large. The smaller ones are in hub_configs/models/.
@@ -91,6 +91,8 @@ class LiverLandmarkConfig(PreTrainedConfig):
         presence_calibration (`dict`, *optional*):
             How logits become the probability that a landmark is in the frame, as
             `presence_liver_landmark` describes it; scripts/calibrate.py writes it into config.json.
+        label_colors (`dict[str, list[int]]`, *optional*):
+            RGB, 0 to 255, by landmark, for overlays; landmarks that are not named get a color of their own.
 
     Source: arXiv 2511.03163 for the architecture.
     """
@@ -125,6 +127,7 @@ class LiverLandmarkConfig(PreTrainedConfig):
     foreground_weight: float = 1.0
     initializer_range: float = 0.02
     presence_calibration: dict | None = None
+    label_colors: dict | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         # `pipeline` prefers the code that came with a model, and asks for trust_remote_code. Where this
@@ -134,8 +137,8 @@ class LiverLandmarkConfig(PreTrainedConfig):
         if self.decoder_channels is None:
             self.decoder_channels = [256, 128, 64]
         if self.id2label is None:
-            self.id2label = dict(ID2LABEL)
-            self.label2id = dict(LABEL2ID)
+            self.id2label = DEFAULT_LANDMARKS.id2label
+            self.label2id = DEFAULT_LANDMARKS.label2id
         super().__post_init__(**kwargs)
         # The CLS token is dropped and the tokens become a map inside the backbone; its mask token is
         # for pre-training only and would never get a gradient.
@@ -143,6 +146,7 @@ class LiverLandmarkConfig(PreTrainedConfig):
         self.depth_config.use_mask_token = False
         self.presence_calibration = check_presence_calibration(self.presence_calibration)
         self._check_fields()
+        _ = self.landmark_table  # checks names, ids and colors
 
     def _check_fields(self) -> None:
         """Raises a ValueError that names the first field that cannot be."""
@@ -205,6 +209,11 @@ class LiverLandmarkConfig(PreTrainedConfig):
                 f"fusion_num_heads ({self.fusion_num_heads}) must divide "
                 f"vision_config.fpn_hidden_size ({self.fusion_channels})"
             )
+
+    @property
+    def landmark_table(self) -> LandmarkTable:
+        """Ids, names and colors of the model's classes; a ValueError where `id2label` cannot be one."""
+        return LandmarkTable.from_id2label(self.id2label, self.label_colors)
 
     @property
     def fusion_channels(self) -> int:

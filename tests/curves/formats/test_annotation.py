@@ -6,10 +6,10 @@ import pickle
 
 import numpy as np
 import pytest
-from curves.exchange.annotations import refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curves.formats.annotations import refusal
 from liver_landmark.curves.formats import AnnotationError, FrameAnnotation, check_inside
 
 LINE = {"category": "ridge", "points": [(1.0, 2.0), (3.0, 4.0)]}

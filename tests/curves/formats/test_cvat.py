@@ -5,8 +5,8 @@ from __future__ import annotations
 from xml.dom import minidom
 
 import pytest
-from curves.exchange.annotations import refusal
 
+from curves.formats.annotations import refusal
 from liver_landmark.curves.formats import (
     L3D_LABELS,
     AnnotationError,

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from curves.exchange.annotations import refusal
 
+from curves.formats.annotations import refusal
 from liver_landmark.curves.formats import AnnotationError, read_annotation_bytes
 from liver_landmark.curves.formats import annotation as limits
 from liver_landmark.curves.formats.annotation import parse_json, parse_xml

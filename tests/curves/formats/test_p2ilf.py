@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from curves.exchange.annotations import refusal
 
+from curves.formats.annotations import refusal
 from liver_landmark.curves.formats import (
     FrameAnnotation,
     check_inside,

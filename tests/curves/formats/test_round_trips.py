@@ -6,10 +6,10 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 import numpy as np
 import pytest
-from curves.exchange.annotations import XML_FILE_NAMES, annotations, damaged
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from curves.formats.annotations import XML_FILE_NAMES, annotations, damaged
 from liver_landmark.curves.formats import (
     L3D_LABELS,
     AnnotationError,
