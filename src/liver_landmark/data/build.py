@@ -24,6 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..curves.rasterize import AS_DRAWN, get_protocol
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from ..synthetic.dataset import GENERATOR_VERSION, PROTOCOL, SyntheticRequest, iterate_rows, split_of_patient
 from ..utils.atomic_files import write_json
 from ..utils.background import ordered_map
@@ -114,6 +115,11 @@ class RawRequest:
         return self.protocol or DEFAULT_PROTOCOLS[self.set_name]
 
     @property
+    def table(self) -> LandmarkTable:
+        """The set's landmarks: of one's own frames those that were asked for, else the default ones."""
+        return self.options.table if isinstance(self.options, CustomOptions) else DEFAULT_LANDMARKS
+
+    @property
     def source(self) -> str:
         """The schema's `source` of all its frames."""
         if isinstance(self.options, L3dOptions):
@@ -162,9 +168,9 @@ _SHEET_FRAMES, _SHEET_COLUMNS, _SHEET_TILE_PX = 12, 4, 400
 _Shards = Sequence[tuple[Shard, ShardRecord]]
 
 
-def count_records(shards: _Shards) -> SetCounts:
-    """Counts what is in the shards."""
-    counts = SetCounts()
+def count_records(shards: _Shards, names: Sequence[str] = DEFAULT_LANDMARKS.names) -> SetCounts:
+    """Counts what is in the shards of a set with these landmarks."""
+    counts = SetCounts(names)
     for shard, record in shards:
         for frame in record.frames:
             counts.add(shard.split, frame["patient_id"], frame["landmarks"], frame["width"], frame["height"])
@@ -191,9 +197,9 @@ def fill_folder(
         work: Where their files are.
         card_template: Text of README.md with `$name` placeholders.
     """
-    counts = count_records(shards)
+    counts = count_records(shards, request.table.names)
     files = _place_shards(folder / "data", shards, work)
-    _write_sheet(folder / SHEET_FILE, list(files))
+    _write_sheet(folder / SHEET_FILE, list(files), request.table)
     report = _report(plan, shards, counts)
     write_json(folder / REPORT_FILE, report)
     write_card(folder, card_template, _card_values(request, report, counts, files))
@@ -213,12 +219,13 @@ def _place_shards(folder: Path, shards: _Shards, work: WorkFolder) -> dict[Path,
     return placed
 
 
-def _write_sheet(path: Path, files: Sequence[Path]) -> None:
+def _write_sheet(path: Path, files: Sequence[Path], table: LandmarkTable) -> None:
     tiles = []
     for row in _spread_rows(files, _SHEET_FRAMES):
         with Image.open(io.BytesIO(row["image"]["bytes"])) as image:
             rgb = np.asarray(image.convert("RGB"))
-        tiles.append(draw_tile(rgb, row["landmarks"], _SHEET_TILE_PX, caption=row["frame_id"]))
+        caption = row["frame_id"]
+        tiles.append(draw_tile(rgb, row["landmarks"], _SHEET_TILE_PX, caption=caption, table=table))
     write_sheet(path, tiles, _SHEET_COLUMNS)
 
 
@@ -278,6 +285,8 @@ def _card_values(
         "dataset_info": dataset_info(sizes, counts.frames),
         "data_files": data_files(counts.frames),
         "source": request.source,
+        "landmarks": ", ".join(f"`{name}`" for name in request.table.names),
+        "class_ids": ", ".join(f"{number} {name}" for number, name in request.table.id2label.items()),
         "protocol": request.label_protocol,
         "stroke": f"{low} px" if low == high else f"{low} to {high} px",
         "left_out": str(report["left_out"]),
@@ -372,8 +381,8 @@ def build_raw_set(
         with warnings.catch_warnings():
             # Once for all threads: what Pillow warns of is refused or harmless.
             warnings.simplefilter("ignore")
-            shards = _read_shards(plan, work, request.label_protocol, workers, report)
-        counts = count_records(shards)
+            shards = _read_shards(plan, work, request, workers, report)
+        counts = count_records(shards, request.table.names)
         try:
             check_trainable(counts.frames, {split: len(frames) for split, frames in plan.frames.items()})
         except ValueError as error:
@@ -396,7 +405,7 @@ def _shards(plan: Plan) -> Iterator[Shard]:
 
 
 def _read_shards(
-    plan: Plan, work: WorkFolder, protocol: str, workers: int, report: Callable[[Problem], None]
+    plan: Plan, work: WorkFolder, request: RawRequest, workers: int, report: Callable[[Problem], None]
 ) -> list[tuple[Shard, ShardRecord]]:
     """All shards in order, those that are not there yet written."""
     uses = Counter(file for frames in plan.frames.values() for frame in frames for file in frame.files)
@@ -405,7 +414,7 @@ def _read_shards(
 
     def read(frame: RawFrame) -> _Outcome:
         try:
-            outcome = read_row(plan.raw, frame, protocol)
+            outcome = read_row(plan.raw, frame, request.label_protocol)
         except ProblemError as error:
             outcome = error.problem
         return _changed(plan, frame, shared) or outcome
@@ -426,7 +435,9 @@ def _read_shards(
         tqdm(total=total, initial=total - ahead, unit="frame", disable=None) as progress,
     ):
         for shard in missing:
-            records[shard.name] = _write_shard(shard, outcomes, work, report, progress.update)
+            records[shard.name] = _write_shard(
+                shard, outcomes, work, request.table.names, report, progress.update
+            )
     return [(shard, records[shard.name]) for shard in shards]
 
 
@@ -450,11 +461,12 @@ def _write_shard(
     shard: Shard,
     outcomes: Iterator[_Outcome],
     work: WorkFolder,
+    names: Sequence[str],
     report: Callable[[Problem], None],
     advance: Callable[[], object],
 ) -> ShardRecord:
     record, path = ShardRecord(), work.parquet(shard)
-    with shard_writer(path) as writer:
+    with shard_writer(path, names) as writer:
         # The shard's frames first: at their end no outcome of the next shard is taken.
         for _, outcome in zip(shard.frames, outcomes, strict=False):
             if isinstance(outcome, Problem):

@@ -7,7 +7,7 @@ import json
 import shutil
 import string
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..curves import landmark_id
-from ..model.landmarks_liver_landmark import ID2LABEL, LANDMARK_NAMES
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from ..utils.atomic_files import LOCK_FILE, atomic_path, hold_folder, new_folder, remove_folder, write_text
 from .card import SetCounts, dataset_info
 from .readers import Problem, RawFrame
@@ -92,14 +92,20 @@ class DatasetWriter:
     Rows may give a landmark's category by name. Counts of what was written are kept for the card.
     """
 
-    def __init__(self, folder: Path, rows_per_shard: int = ROWS_PER_SHARD):
+    def __init__(
+        self,
+        folder: Path,
+        rows_per_shard: int = ROWS_PER_SHARD,
+        names: Sequence[str] = DEFAULT_LANDMARKS.names,
+    ):
         self.folder = Path(folder) / "data"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.rows_per_shard = rows_per_shard
-        self._features = landmark_features()
+        self._names = tuple(names)
+        self._features = landmark_features(self._names)
         self._rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
         self._shards: Counter[str] = Counter()
-        self.counts = SetCounts()
+        self.counts = SetCounts(self._names)
         self._frame_ids: set[str] = set()
 
     def add(self, split: str, row: Mapping[str, Any]) -> None:
@@ -117,7 +123,8 @@ class DatasetWriter:
                 )
         self._frame_ids.add(row["frame_id"])
         landmarks = row["landmarks"] or ()  # None where a set has masks only
-        names = {ID2LABEL[landmark_id(landmark["category"])] for landmark in landmarks}
+        ids = {landmark_id(landmark["category"], self._names) for landmark in landmarks}
+        names = {self._names[class_id - 1] for class_id in ids}
         self.counts.add(split, row["patient_id"], names, row["width"], row["height"])
         self._rows[split].append(self._features.encode_example(dict(row)))
         if len(self._rows[split]) >= self.rows_per_shard:
@@ -180,8 +187,9 @@ _PICTURES = ("image", "label", "depth", "regions")
 class ShardWriter:
     """Writes rows with encoded pictures and landmarks by name; the same rows give the same bytes."""
 
-    def __init__(self, parquet: pq.ParquetWriter) -> None:
+    def __init__(self, parquet: pq.ParquetWriter, names: Sequence[str]) -> None:
         self._parquet = parquet
+        self._names = names
         self._rows: list[dict[str, Any]] = []
         self._bytes = 0
 
@@ -189,7 +197,7 @@ class ShardWriter:
         """Adds one row."""
         # The schema's ClassLabel is stored as a number.
         landmarks = [
-            {"category": LANDMARK_NAMES.index(curve["category"]), "points": curve["points"]}
+            {"category": self._names.index(curve["category"]), "points": curve["points"]}
             for curve in row["landmarks"]
         ]
         self._rows.append({**row, "landmarks": landmarks})
@@ -205,11 +213,11 @@ class ShardWriter:
 
 
 @contextmanager
-def shard_writer(path: Path) -> Iterator[ShardWriter]:
-    """A writer whose file is complete at the end, or not there."""
-    schema = landmark_features().arrow_schema
+def shard_writer(path: Path, names: Sequence[str] = DEFAULT_LANDMARKS.names) -> Iterator[ShardWriter]:
+    """A writer of a set with these landmarks, whose file is complete at the end, or not there."""
+    schema = landmark_features(names).arrow_schema
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as parquet:
-        writer = ShardWriter(parquet)
+        writer = ShardWriter(parquet, names)
         yield writer
         writer.flush()
 
