@@ -234,7 +234,7 @@ def write_downloads(analysis: Analysis, view: View, folder: Path) -> list[Path]:
 
 
 def curve_files(landmarks: LandmarkTable) -> dict[str, str]:
-    """Those of `CURVE_FILES` whose format can hold all landmarks of the model: P2ILF has its own three only."""
+    """Those of `CURVE_FILES` whose format can hold all landmarks of the model: P2ILF's has three."""
     files = {}
     for format_name, ending in CURVE_FILES.items():
         try:

@@ -189,13 +189,6 @@ class Handlers:
             raise
 
 
-def _view(landmarks: Any, opacity: Any, shown: Any, heat_map: Any) -> View:
-    try:
-        return View.from_controls(landmarks, opacity, shown, heat_map)
-    except ValueError as error:
-        raise Refusal(f"{error}.") from None
-
-
 def _video_options(view: View, smoothing: Any, careful: Any) -> VideoOptions:
     try:
         return VideoOptions(view, smoothing, bool(careful))
