@@ -137,14 +137,14 @@ def test_a_calibration_says_of_logits_what_it_says_of_frames() -> None:
     logits += torch.linspace(-4, 4, 40)[:, None, None, None] * torch.tensor([0.0, 1, 1, 1])[:, None, None]
     frames = PresenceFrames(
         features=presence_features(logits).double().numpy(),
-        drawn=absent_suppressed(logits, None)[2].numpy(),
+        drawn=absent_suppressed(logits, None, DEFAULT_LANDMARKS.names)[2].numpy(),
         shown=np.ones((40, 3), dtype=bool),
         patients=np.array(["p"] * 40),
         protocol="synthetic",
     )
     for content in (None, calibration):
         probability, answers = apply_calibration(frames, content)
-        _, presence, present = absent_suppressed(logits, content)
+        _, presence, present = absent_suppressed(logits, content, DEFAULT_LANDMARKS.names)
         np.testing.assert_allclose(probability, presence.numpy(), atol=1e-5)
         np.testing.assert_array_equal(answers, present.numpy())
     assert 0 < answers[:, 0].mean() < 1

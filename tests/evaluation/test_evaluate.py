@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data.loading import load_landmark_dataset
 from liver_landmark.evaluation import evaluate_model, pooled_overlap, summarize_frames
+from liver_landmark.model.landmarks_liver_landmark import LandmarkTable
 from tiny_datasets import (
     HEIGHT,
     WIDTH,
@@ -213,13 +214,27 @@ def test_labels_that_a_protocol_drew_are_not_as_drawn(dataset):
         evaluate(dataset, protocol="as_drawn")
 
 
-def test_another_order_of_classes_is_refused(tmp_path, rows, monkeypatch):
+def test_another_order_of_classes_is_scored_by_name(tmp_path, rows, dataset, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     save_dataset(tmp_path / "set", rows)
-    order = ("silhouette", "ridge", "ligament")
+    order = ("silhouette", "ligament", "ridge")
     reordered = load_landmark_dataset(tmp_path / "set", "test", class_order=order)
-    with pytest.raises(ValueError, match=r"classes are ordered silhouette, ridge, .*without class_order"):
-        evaluate(reordered)
+    # By polylines, and by labels where there are no polylines.
+    labels_only = [row | {"landmarks": None} for row in reordered]
+    by_label = datasets.Dataset.from_list(labels_only, features=reordered.features)
+    for rows_of, same in ((reordered, dataset), (by_label, dataset)):
+        found, expected = (evaluate(rows_of).metrics["per_class"], evaluate(same).metrics["per_class"])
+        for name in order:
+            assert found[name]["dsc"] == pytest.approx(expected[name]["dsc"], abs=0.05)
+            assert found[name]["dsc"] > 0.6
+
+
+def test_a_landmark_that_the_dataset_lacks_is_refused(rows):
+    four = LandmarkTable.from_names(("ridge", "silhouette", "ligament", "gallbladder"))
+    model = SeesColors()
+    model.config.landmark_table = four
+    with pytest.raises(ValueError, match="those of the dataset ridge, silhouette, ligament: gallbladder"):
+        evaluate(make_dataset(rows), model)
 
 
 def test_a_frame_that_shows_nothing_is_scored_as_such():
