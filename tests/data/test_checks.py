@@ -134,7 +134,7 @@ def with_nonsense(table: pa.Table) -> pa.Table:
     ("change", "reason"),
     [
         (lambda table: table.drop_columns("depth"), "column 'depth' is missing"),
-        (as_slippa, "orders its classes as silhouette, ridge, ligament"),
+        (as_slippa, "its landmarks are silhouette, ridge, ligament, those of"),
         (
             without_types,
             "column 'image' is {'bytes': Value('binary'), 'path': Value('string')}, expected Image",

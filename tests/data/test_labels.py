@@ -79,12 +79,13 @@ def test_another_protocol_and_another_order_go_together(folder: Path) -> None:
         np.testing.assert_array_equal(row["label"], expected_ids(label, SLIPPA_ORDER))
 
 
-def test_ids_that_no_mask_should_hold_stay_to_be_seen(tmp_path: Path) -> None:
+def test_ids_that_no_mask_should_hold_are_refused(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     label = Image.new("L", (WIDTH, HEIGHT), 7)
     make_dataset([schema_row("a-0", [], label=label)]).to_parquet(tmp_path / "set" / "train.parquet")
-    row = load_landmark_dataset(tmp_path / "set", "train", class_order=SLIPPA_ORDER)[0]
-    assert row["label"].getextrema() == (7, 7)
+    rows = load_landmark_dataset(tmp_path / "set", "train", class_order=SLIPPA_ORDER)
+    with pytest.raises(ValueError, match="the mask holds 7, which is neither a class id"):
+        _ = rows[0]
 
 
 @pytest.mark.parametrize(

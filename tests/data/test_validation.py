@@ -65,9 +65,8 @@ def landmarks_of(category: Any = None, points: Any = None) -> List:
             r"'landmarks\[\]\.category' is Value\('int64'\), expected ClassLabel",
         ),
         (
-            changed_features(landmarks=landmarks_of(ClassLabel(names=["silhouette", "ridge", "ligament"]))),
-            r"orders its classes as silhouette, ridge, ligament, the schema as ridge, silhouette, ligament: "
-            "which ids its labels hold cannot be known",
+            changed_features(landmarks=landmarks_of(ClassLabel(names=["ridge", "Ridge"]))),
+            r"'landmarks\[\]\.category': labels: 'ridge' occurs twice",
         ),
         (
             changed_features(camera={"fx": Value("float32")}),

@@ -10,11 +10,17 @@ from PIL import Image
 from sklearn.metrics import brier_score_loss, confusion_matrix
 
 from liver_landmark.evaluation.calibration import (
+    PresenceFrames,
     expected_calibration_error,
     plot_reliability,
     reliability_bins,
     summarize_reliability,
 )
+
+
+def as_frames(shown: np.ndarray) -> PresenceFrames:
+    features = np.zeros((*shown.shape, 1))
+    return PresenceFrames(features, shown, shown, np.array(["p"] * len(shown)), "synthetic")
 
 
 def slow_error(probability: list[float], shown: list[bool], bins: int) -> float:
@@ -75,7 +81,7 @@ def test_the_summary_is_that_of_other_libraries() -> None:
     rng = np.random.default_rng(1)
     probability, shown = rng.random((200, 3)), rng.random((200, 3)) < 0.7
     present = probability > 0.4
-    summary = summarize_reliability(shown, {"calibrated": (probability, present)})
+    summary = summarize_reliability(as_frames(shown), {"calibrated": (probability, present)})
     for column, name in enumerate(("ridge", "silhouette", "ligament")):
         found = summary["per_class"][name]["calibrated"]
         matrix = confusion_matrix(shown[:, column], present[:, column])
@@ -98,7 +104,7 @@ def test_the_plot_is_the_same_each_time(tmp_path) -> None:
     probability, shown = rng.random((50, 3)), rng.random((50, 3)) < 0.7
     answers = {"uncalibrated": (probability, shown), "calibrated": (probability**2, shown)}
     for name in ("a.png", "b.png"):
-        plot_reliability(tmp_path / name, shown, answers, "a $\\title that is no formula")
+        plot_reliability(tmp_path / name, as_frames(shown), answers, "a $\\title that is no formula")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as image:
         assert len(image.convert("RGB").getcolors(1 << 24)) > 20
