@@ -219,14 +219,10 @@ def test_another_order_of_classes_is_scored_by_name(tmp_path, rows, dataset, mon
     save_dataset(tmp_path / "set", rows)
     order = ("silhouette", "ligament", "ridge")
     reordered = load_landmark_dataset(tmp_path / "set", "test", class_order=order)
-    # By polylines, and by labels where there are no polylines.
-    labels_only = [row | {"landmarks": None} for row in reordered]
-    by_label = datasets.Dataset.from_list(labels_only, features=reordered.features)
-    for rows_of, same in ((reordered, dataset), (by_label, dataset)):
-        found, expected = (evaluate(rows_of).metrics["per_class"], evaluate(same).metrics["per_class"])
-        for name in order:
-            assert found[name]["dsc"] == pytest.approx(expected[name]["dsc"], abs=0.05)
-            assert found[name]["dsc"] > 0.6
+    assert evaluate(reordered).metrics == evaluate(dataset).metrics
+    # By labels where there are no polylines.
+    labels = datasets.Dataset.from_list([row | {"landmarks": None} for row in reordered], reordered.features)
+    assert min(scores["dsc"] for scores in evaluate(labels).metrics["per_class"].values()) > 0.6
 
 
 def test_a_landmark_that_the_dataset_lacks_is_refused(rows):

@@ -39,9 +39,6 @@ from ..utils.atomic_files import atomic_path
 from .evaluate import DEFAULT_RESOLUTION
 from .truth import check_scorable, dataset_protocol, get_scoring, truth_mask
 
-# ----------------------------------------------------------------------------------------------------
-# What a model says about the presence of each landmark, frame by frame, beside what is in the frame.
-
 _COLUMNS = ["image", "label", "landmarks", "width", "height", "frame_id", "patient_id"]
 
 
@@ -150,7 +147,6 @@ def collect_presence(
     )
 
 
-# ----------------------------------------------------------------------------------------------------
 # Calibration of presence: from evidence to probabilities, and to an answer.
 
 # With fewer frames of either kind, the best threshold would be that of a few frames.
@@ -275,7 +271,6 @@ def cross_validate(frames: PresenceFrames) -> tuple[np.ndarray, np.ndarray] | No
     return probability, answers
 
 
-# ----------------------------------------------------------------------------------------------------
 # How far presence probabilities can be believed: calibration error, Brier score, answers, a plot.
 
 BINS = 10
