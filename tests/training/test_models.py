@@ -96,8 +96,12 @@ def test_encoders_come_from_their_checkpoints_and_the_rest_from_the_architecture
             init="encoders",
             vision=str(tmp_path / "vision"),
             depth=str(tmp_path / "depth"),
+            labels=["ridge", "gallbladder"],
+            overrides={"label_colors": {"gallbladder": [1, 2, 3]}},
         )
     )
+    assert model.config.landmark_table.colors == {"ridge": (255, 0, 0), "gallbladder": (1, 2, 3)}
+    assert model.decoder.classifier.out_channels == 3
     assert (model.config.fusion_query, model.config.decoder_type) == ("rgb", "released")
     assert model.config.image_size == 128
     for branch in ("vision_branch", "depth_branch"):

@@ -499,7 +499,7 @@ def load_landmark_dataset(
 
     Args:
         path_or_id: A folder that scripts/build_dataset.py wrote, or a dataset id on the Hub; or several
-            of them, to be mixed: see `mixing.mix_sets`.
+            of them, to be mixed: see `mix_sets`.
         split: `train`, `validation` or `test`: then no file of another split is read, except that mixed
             sets are always compared whole; None: all.
         protocol: Name of the rasterizing protocol that labels shall follow. Where it is not the one

@@ -44,10 +44,11 @@ def build_model(
         folder = architecture_folder(recipe.architecture)
         config = LiverLandmarkConfig.from_pretrained(folder)
         processor = LiverLandmarkImageProcessor.from_pretrained(folder)
-    config = _with_overrides(config, recipe.overrides)
     # Of the weights that training starts from, not of those that it ends with.
     config.presence_calibration = None
-    start, config = config, _with_labels(config, recipe.labels)
+    # With the landmarks of the weights: `label_colors` may name others.
+    start = _with_overrides(config, {k: v for k, v in recipe.overrides.items() if k != "label_colors"})
+    config = _with_overrides(_with_labels(config, recipe.labels), recipe.overrides)
     if dataset is not None:
         _check_landmarks(recipe.labels, config.landmark_table, dataset)
     if recipe.init == "random":

@@ -1,6 +1,6 @@
 """The recipe: everything that decides a training run, as dataclasses, read from YAML and command line.
 
-One recipe is one YAML file in hub_configs/training/; `parsing.py` reads it. A field is checked here,
+One recipe is one YAML file in hub_configs/training/; `parse_recipe` reads it. A field is checked here,
 at the border, and nowhere else.
 """
 
