@@ -68,6 +68,7 @@ def test_a_configs_names_ids_and_colors_are_one_table() -> None:
     assert config.landmark_table.colors["gallbladder"] == (1, 2, 3)
     assert config.label2id == {"background": 0, **{name: place for place, name in enumerate(FOUR, 1)}}
     assert LiverLandmarkConfig.from_dict(config.to_dict()).landmark_table == config.landmark_table
+    assert LandmarkTable.from_id2label({0: "none", 1: "ridge"}).background == "none"
     assert LiverLandmarkConfig().landmark_table == DEFAULT_LANDMARKS
     assert LiverLandmarkConfig(num_labels=6).landmark_table.num_classes == 6
     for fields, reason in (

@@ -101,15 +101,6 @@ def test_uploads_end_before_the_disk_does(server, monkeypatch):
     server.handlers.uploads.release(again)
 
 
-def test_what_comes_in_counts_until_it_is_there(server):
-    [path] = upload(server, content=bytes(1000)).json()
-    server.handlers.uploads.release(path)
-    end = time.monotonic() + 10
-    while server.handlers.stored._coming and time.monotonic() < end:
-        time.sleep(0.01)
-    assert server.handlers.stored._coming == 0
-
-
 def raw_upload(server, headers, *parts):
     """A connection that has sent these headers and parts of a body."""
     address = urlsplit(f"{server.url}gradio_api/upload")

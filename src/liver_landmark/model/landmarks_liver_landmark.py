@@ -78,7 +78,7 @@ class LandmarkTable:
                     f"labels: {name!r} cannot name a landmark: use up to 63 letters, digits, '_', '-', '.' "
                     "and spaces, beginning with a letter or digit"
                 )
-            if name.casefold() in _RESERVED_NAMES:
+            if name in self.names and name.casefold() in _RESERVED_NAMES:
                 raise ValueError(f"labels: {name!r} cannot name a landmark: it means that there is none")
         folded = [name.casefold() for name in self.class_names]
         for name in self.class_names:

@@ -68,18 +68,12 @@ function addLandmark(name, color) {
   landmarks.set(name, { box, output });
 }
 
-function tellLandmarks(found) {
-  if ([...landmarks.keys()].join() !== Object.keys(found).join()) {
-    // The first that is heard of them, or another session answers here.
-    element("landmarks").replaceChildren();
-    landmarks.clear();
-    for (const [name, { color }] of Object.entries(found)) addLandmark(name, color);
-  }
-  for (const [name, { present, probability }] of Object.entries(found)) {
-    const { output } = landmarks.get(name);
-    output.textContent = `${present ? "in the frame" : "not found"} (${Math.round(100 * probability)} %)`;
-    output.classList.toggle("present", present);
-  }
+// The first that is heard of them, or another session answers here.
+function nameLandmarks(found) {
+  if ([...landmarks.keys()].join() === Object.keys(found).join()) return;
+  element("landmarks").replaceChildren();
+  landmarks.clear();
+  for (const [name, { color }] of Object.entries(found)) addLandmark(name, color);
 }
 
 function tell(status) {
@@ -91,7 +85,11 @@ function tell(status) {
   element("source").textContent = status.source;
   element("pause").setAttribute("aria-pressed", String(paused));
   if (status.landmarks) {
-    tellLandmarks(status.landmarks);
+    for (const [name, { present, probability }] of Object.entries(status.landmarks)) {
+      const { output } = landmarks.get(name);
+      output.textContent = `${present ? "in the frame" : "not found"} (${Math.round(100 * probability)} %)`;
+      output.classList.toggle("present", present);
+    }
     element("calibration").hidden = status.calibrated;
   }
   const times = status.times;
@@ -125,6 +123,7 @@ async function ask(after, knownState) {
   const answer = await fetch(`frame?after=${after}&state=${knownState}&${wanted}`);
   if (!answer.ok) throw new Error(await answer.text());
   const status = JSON.parse(answer.headers.get("Live-Status"));
+  if (status.landmarks) nameLandmarks(status.landmarks);
   // A picture of former settings would flash up.
   if (answer.status === 200 && wanted === look()) await show(await answer.blob(), status);
   tell(status);
