@@ -5,7 +5,7 @@
 A camera path of the synthetic benchmark, rendered at 480x270 and enlarged to 1920x1080, is written as H.264.
 In one process: the forward pass alone over prepared frames, with nothing beside it; then whole predictions,
 from the file to the files, with masks and curves, and with the overlay MP4 as well; both kinds in turn, so
-that a slow spell of the machine meets all of them. What a whole prediction takes a frame less the forward's
+that a slow spell of the machine affects all of them. What a whole prediction takes a frame less the forward's
 median is what everything else costs. Then the MP4s' time stamps against the inputs', the memory of a run of
 its own over the same frames many times over, and what temporal smoothing buys.
 """
