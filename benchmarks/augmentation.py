@@ -154,11 +154,11 @@ def table(results: dict[str, dict[str, float]]) -> str:
     return markdown_table(rows)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--repeats", type=positive_int, default=30, help="default: %(default)s")
     add_output(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 

@@ -99,7 +99,7 @@ def build(raw: Path, output: Path, workers: int) -> tuple[float, float]:
     return seconds, peak_mib
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Writes a raw set, builds it, and prints what that took as JSON."""
     parser = new_parser(__doc__)
     parser.add_argument(
@@ -113,20 +113,20 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder to work in")
-    arguments = parser.parse_args()
-    if arguments.output.exists():
-        parser.error(f"{arguments.output} exists: give a new folder")
-    if not 61 <= arguments.frames <= 62 * FRAMES_PER_PATIENT:
+    options = parser.parse_args(arguments)
+    if options.output.exists():
+        parser.error(f"{options.output} exists: give a new folder")
+    if not 61 <= options.frames <= 62 * FRAMES_PER_PATIENT:
         parser.error("--frames: 61 to 1860, so that every split has some")
-    raw, built = arguments.output / "raw", arguments.output / "built"
-    write_raw_set(raw, arguments.frames, arguments.width, arguments.height, arguments.depth, arguments.seed)
-    floor_s = decode_all(raw, arguments.workers)
-    build_s, peak_mib = build(raw, built, arguments.workers)
+    raw, built = options.output / "raw", options.output / "built"
+    write_raw_set(raw, options.frames, options.width, options.height, options.depth, options.seed)
+    floor_s = decode_all(raw, options.workers)
+    build_s, peak_mib = build(raw, built, options.workers)
     size = sum(file.stat().st_size for file in built.rglob("*") if file.is_file())
     input_size = sum(file.stat().st_size for file in raw.rglob("*") if file.is_file())
     result = {
-        "frames": arguments.frames,
-        "workers": arguments.workers,
+        "frames": options.frames,
+        "workers": options.workers,
         "build_s": round(build_s, 2),
         "decoding_alone_s": round(floor_s, 3),
         "ratio": round(build_s / floor_s, 2),
