@@ -39,24 +39,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import datasets
 import torch
+from liver_landmark.data.augmentation import Augmentation
+from liver_landmark.training.training_frames import FrameOrder, TrainingFrames, build_loader
+from liver_landmark.utils.atomic_files import atomic_path, write_json, write_text
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from liver_landmark.atomic_files import atomic_path, write_json, write_text
 from liver_landmark.cli_options import CommandError, quiet_libraries
-from liver_landmark.data.augment import Augmentation
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset, spread_frames
 from liver_landmark.data.schema import SPLITS
 from liver_landmark.evaluation import DEFAULT_RESOLUTION, evaluate_model
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from liver_landmark.optim import SRFTGaLoreAdamW, galore_param_groups
-from liver_landmark.training.frames import FrameOrder, TrainingFrames, build_loader
 from liver_landmark.training.models import build_model
-from liver_landmark.training.optimizers import parameter_groups
-from liver_landmark.training.parsing import parse_recipe, recipe_to_dict
-from liver_landmark.training.recipe import Recipe
-from liver_landmark.training.schedule import build_schedule
-from liver_landmark.training.trainable import freeze_all_but
+from liver_landmark.training.optimizers import build_schedule, freeze_all_but, parameter_groups
+from liver_landmark.training.recipe import Recipe, parse_recipe, recipe_to_dict
 from shared import add_threads, environment, markdown_table, new_parser, positive_int, state_bytes
 
 RECIPE = Path(__file__).resolve().parents[1] / "hub_configs" / "training" / "synthetic_tiny.yaml"

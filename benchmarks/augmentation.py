@@ -23,25 +23,33 @@ import cv2
 import kornia
 import numpy as np
 import torch
-from PIL import Image
-
-from liver_landmark import LiverLandmarkImageProcessor
-from liver_landmark.atomic_files import write_json
-from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.data.augment import Augmentation, AugmentationConfig, LabelledFrame
-from liver_landmark.data.augment.geometry import (
+from liver_landmark.data.augmentation import (
+    Augmentation,
+    AugmentationConfig,
     Geometry,
+    LabeledFrame,
+    add_noise,
+    blur,
     comes_from_frame,
+    draw_blood,
+    draw_clouds,
+    draw_smoke,
     flip_picture,
+    lay_over,
+    relight,
     transform_landmarks,
+    veil_size,
     warp_image,
     warp_mask,
 )
-from liver_landmark.data.augment.light import add_noise, blur, relight
-from liver_landmark.data.augment.occlusion import draw_blood, draw_clouds, draw_smoke, lay_over, veil_size
-from liver_landmark.data.building.writer import encode_jpeg
+from liver_landmark.synthetic.dataset import encode_jpeg
+from liver_landmark.utils.atomic_files import write_json
+from PIL import Image
+
+from liver_landmark import LiverLandmarkImageProcessor
+from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
-from liver_landmark.training.parsing import parse_recipe
+from liver_landmark.training.recipe import parse_recipe
 from shared import add_output, call_ms, machine_name, markdown_table, new_parser, positive_int
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -69,7 +77,7 @@ ALL_ON = AugmentationConfig(
 )
 
 
-def build_frame(width: int, height: int) -> tuple[LabelledFrame, bytes]:
+def build_frame(width: int, height: int) -> tuple[LabeledFrame, bytes]:
     """The frame and its JPEG."""
     with Image.open(FRAME) as picture:
         image = np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
@@ -82,7 +90,7 @@ def build_frame(width: int, height: int) -> tuple[LabelledFrame, bytes]:
         for row, name in enumerate(LANDMARK_NAMES)
     ]
     mask = rasterize_landmarks(landmarks, width, height, get_protocol(PROTOCOL))
-    return LabelledFrame(image, mask, landmarks, PROTOCOL), encode_jpeg(image, "frame")["bytes"]
+    return LabeledFrame(image, mask, landmarks, PROTOCOL), encode_jpeg(image, "frame")["bytes"]
 
 
 def kornia_blur(image: np.ndarray, sigma_px: float) -> np.ndarray:
@@ -132,7 +140,7 @@ def build_calls(width: int, height: int) -> dict[str, Callable[[], object]]:
             dataclasses.replace(ALL_ON, horizontal_flip=0, vertical_flip=0, rotation=0, scale=0, crop=0)
         ),
         "finetune.yaml, on average": whole(recipe.augmentation),
-        "the image processor, afterwards": lambda: processor(
+        "the image processor, afterward": lambda: processor(
             images=[image], segmentation_maps=[mask], return_tensors="pt"
         ),
         "beside: OpenCV's warp of the image": lambda: cv2.warpAffine(image, matrix[:2], (width, height)),

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from liver_landmark.utils.frame_files import read_frame
 
 from liver_landmark.data.readers.l3d import published_split
-from liver_landmark.frame_files import read_frame
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from shared import HEIGHT, MIB, WIDTH, new_parser, positive_int, process_mib
 

@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from liver_landmark.utils.atomic_files import write_json
 from PIL import Image
 
-from liver_landmark.atomic_files import write_json
 from liver_landmark.inference import LandmarkPredictor
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from shared import new_parser, positive_int, process_mib

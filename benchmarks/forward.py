@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from liver_landmark.utils.atomic_files import write_json
 from transformers import AutoConfig, AutoModel
 
 import liver_landmark  # noqa: F401 - registers the model with the Auto classes
-from liver_landmark.atomic_files import write_json
 from shared import (
     add_output,
     add_threads,

@@ -28,14 +28,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from liver_landmark.synthetic.anatomy import build_patient
+from liver_landmark.synthetic.domains import get_domain
+from liver_landmark.synthetic.render import render_frame
+from liver_landmark.utils.atomic_files import atomic_path, write_json
 from transformers import AutoConfig, AutoModel
 
 from liver_landmark import LiverLandmarkImageProcessor
-from liver_landmark.atomic_files import atomic_path, write_json
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.data.synthetic.domains import get_domain
-from liver_landmark.data.synthetic.frame import render_frame
-from liver_landmark.data.synthetic.patient import build_patient
 from liver_landmark.optim import SRFTGaLoreAdamW, compute_basis, galore_param_groups
 from liver_landmark.optim.basis import find_basis
 from shared import (

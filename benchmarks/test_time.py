@@ -19,17 +19,16 @@ import datasets
 import numpy as np
 import torch
 import torch.nn.functional as F
+from liver_landmark.model.post_processing_liver_landmark import class_map, upsample
+from liver_landmark.utils.atomic_files import write_json
 from scipy.stats import rankdata
 
-from liver_landmark.atomic_files import write_json
 from liver_landmark.data.loading import load_landmark_dataset, read_row
 from liver_landmark.evaluation import DEFAULT_RESOLUTION, MaskPair, summarize_frames
-from liver_landmark.evaluation.registry import build_metrics
+from liver_landmark.evaluation.evaluate import build_metrics
 from liver_landmark.evaluation.truth import dataset_protocol, get_scoring, truth_mask
-from liver_landmark.inference.loading import load_model_and_processor
-from liver_landmark.inference.predictor import LandmarkPredictor
+from liver_landmark.inference.predictor import LandmarkPredictor, load_model_and_processor
 from liver_landmark.inference.views import AveragedViews
-from liver_landmark.model.class_map_liver_landmark import class_map, upsample
 from liver_landmark.model.landmarks_liver_landmark import IGNORE_INDEX, LANDMARK_NAMES
 from shared import add_output, environment, markdown_table, new_parser, positive_int
 

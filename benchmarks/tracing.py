@@ -22,13 +22,13 @@ from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
+from liver_landmark.synthetic import build_patient, frame_landmarks, get_domain
+from liver_landmark.utils.atomic_files import write_json
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from skimage.morphology import skeletonize
 
-from liver_landmark.atomic_files import write_json
 from liver_landmark.curves import Protocol, get_protocol, rasterize_landmarks, trace_polylines
-from liver_landmark.data.synthetic import build_patient, frame_landmarks, get_domain
 from liver_landmark.inference import draw_overlay
 from liver_landmark.model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES, NUM_CLASSES, PALETTE
 from shared import (

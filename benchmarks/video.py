@@ -31,12 +31,14 @@ import av
 import cv2
 import numpy as np
 import torch
+from liver_landmark.evaluation.metrics import class_overlap, pooled_overlap
+from liver_landmark.inference.result_files import write_mask
+from liver_landmark.inference.video_writer import VideoWriter
+from liver_landmark.synthetic import build_patient, get_domain
+from liver_landmark.synthetic.render import render_path
+from liver_landmark.utils.atomic_files import atomic_path, write_json
 
-from liver_landmark.atomic_files import atomic_path, write_json
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.data.synthetic import build_patient, get_domain
-from liver_landmark.data.synthetic.path import render_path
-from liver_landmark.evaluation.overlap import class_overlap, pooled_overlap
 from liver_landmark.inference import (
     CausalSmoother,
     LandmarkPredictor,
@@ -46,8 +48,6 @@ from liver_landmark.inference import (
     open_video,
     predict_files,
 )
-from liver_landmark.inference.files.outputs import write_mask
-from liver_landmark.inference.video.writer import VideoWriter
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS
 from shared import (
     ENLARGED,
@@ -379,7 +379,7 @@ def watch_prediction(arguments: list[str], masks: Path) -> list[tuple[int, float
     Raises:
         RuntimeError: the command failed.
     """
-    command = [sys.executable, "-m", "liver_landmark.cli", "predict", *arguments]
+    command = [sys.executable, "-m", "liver_landmark", "predict", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     samples: list[tuple[int, float]] = []
     while process.poll() is None:

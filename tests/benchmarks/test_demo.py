@@ -8,7 +8,7 @@ import numpy as np
 
 import demo
 from liver_landmark.inference import LandmarkPredictor
-from tiny_datasets import SeesColours, tiny_processor
+from tiny_datasets import SeesColors, tiny_processor
 
 
 def test_each_client_has_a_frame_of_its_own():
@@ -18,7 +18,7 @@ def test_each_client_has_a_frame_of_its_own():
 
 
 def test_another_clients_answer_is_wrong():
-    predictor = LandmarkPredictor(SeesColours().eval(), tiny_processor())
+    predictor = LandmarkPredictor(SeesColors().eval(), tiny_processor())
     one, other = (demo.expected_findings(predictor, demo.make_frame(number, 160, 90)) for number in (1, 2))
     assert demo.is_right(one, one)
     assert not demo.is_right(one, other)

@@ -9,13 +9,13 @@ import pytest
 
 import test_time
 from liver_landmark.evaluation import evaluate_model
-from tiny_datasets import SeesColours, make_dataset, polylines, save_dataset, schema_row, tiny_processor
+from tiny_datasets import SeesColors, make_dataset, polylines, save_dataset, schema_row, tiny_processor
 
 
 def test_figures_and_table(monkeypatch, tmp_path, capsys):
     rows = [schema_row(f"p/{index}", polylines(index)) for index in range(3)]
     save_dataset(tmp_path / "data", rows)
-    model, processor = SeesColours(blind_to=("ligament",)), tiny_processor()
+    model, processor = SeesColors(blind_to=("ligament",)), tiny_processor()
     monkeypatch.setattr(test_time, "load_model_and_processor", lambda name: (model, processor))
     output = tmp_path / "figures.json"
     options = ["--model", "m", "--dataset", str(tmp_path / "data"), "--resolution", "128"]
