@@ -1,8 +1,7 @@
-"""scripts/benchmark_adaptation.py on a tiny model: what it trains, chooses, scores, and takes up again."""
+"""benchmarks/adaptation.py on a tiny model: what it trains, chooses, scores, and takes up again."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import itertools
 import json
@@ -17,6 +16,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+import adaptation
 from liver_landmark.data.loading import load_landmark_dataset
 from liver_landmark.evaluation import evaluate_model
 from liver_landmark.training.models import build_model
@@ -27,20 +27,6 @@ from training_runs import run as train_by_library
 
 RESOLUTION = 64
 CLASSES = ("ridge", "silhouette", "ligament")
-
-
-@pytest.fixture(scope="module")
-def script(repository, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        # Where python finds a script's parts.
-        patch.syspath_prepend(str(repository / "scripts"))
-        module = importlib.import_module("benchmark_adaptation")
-        # The tiny model's gradients are small: they are to be clipped all the same.
-        recipe = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
-        fields = yaml.safe_load(module.RECIPE.read_text())
-        recipe.write_text(yaml.safe_dump(fields | {"max_grad_norm": 0.001}))
-        patch.setattr(module, "RECIPE", recipe)
-        yield module
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +41,19 @@ def sources(tmp_path_factory):
             for index in range(first, first + count)
         ]
         make_dataset(rows).to_parquet(root / "data" / f"{split}-00000-of-00001.parquet")
+    # The tiny model's gradients are small: they are to be clipped all the same.
+    fields = yaml.safe_load(adaptation.RECIPE.read_text()) | {"max_grad_norm": 0.001}
+    (root / "recipe.yaml").write_text(yaml.safe_dump(fields))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adaptation, "RECIPE", root / "recipe.yaml")
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", root / "cache")
         yield root
 
 
-def call(script, sources: Path, output: Path, *options: str) -> int:
+def call(sources: Path, output: Path, *options: str) -> int:
     arguments = ["--model", str(sources / "model"), "--dataset", str(sources / "data")]
     arguments += ["--output", str(output), "--steps", "3", "--eval-resolution", str(RESOLUTION)]
-    return script.main([*arguments, *options])
+    return adaptation.main([*arguments, *options])
 
 
 GRID = ("--methods", "srft,adamw,svd", "--seeds", "2", "--lrs", "adamw=0.03,1e30,0.003", "--lrs", "svd=0.02")
@@ -71,9 +61,9 @@ GRID += ("--lrs", "srft=0.01")
 
 
 @pytest.fixture(scope="module")
-def finished(script, sources, tmp_path_factory):
+def finished(sources, tmp_path_factory):
     output = tmp_path_factory.mktemp("finished")
-    assert call(script, sources, output, *GRID) == 0
+    assert call(sources, output, *GRID) == 0
     return output
 
 
@@ -133,7 +123,7 @@ def test_scores_are_those_of_the_weights_that_were_kept(sources, finished):
                 )
 
 
-def test_adamw_trains_as_the_training_loop_does(script, sources, finished, tmp_path):
+def test_adamw_trains_as_the_training_loop_does(sources, finished, tmp_path):
     """Order of frames, augmentation, schedule and clipping, against scripts/train.py's loop."""
     lr = next(line["lr"] for line in lines(finished) if line["method"] == "adamw" and line["seed"] == 1)
     fields = {"model.architecture": "null", "model.init": sources / "model", "data.path": sources / "data"}
@@ -141,7 +131,7 @@ def test_adamw_trains_as_the_training_loop_does(script, sources, finished, tmp_p
     fields |= {"trainable.decoder": "false", "schedule.min_lr": 0, "budget.steps": 3, "seed": 1}
     fields |= {"optimizer.name": "adamw", "optimizer.lr": lr, "trackers": "[]", "mixed_precision": "fp32"}
     fields |= {"output_dir": tmp_path / "run", "validation.resolution": RESOLUTION}
-    arguments = ["--config", str(script.RECIPE), *(f"--{name}={value}" for name, value in fields.items())]
+    arguments = ["--config", str(adaptation.RECIPE), *(f"--{name}={value}" for name, value in fields.items())]
     train_by_library(arguments)
     theirs = load_file(tmp_path / "run" / "last" / "pretrained_model" / "model.safetensors")
     _, path = weights_of(sources, finished, "adamw", lr, 1)
@@ -181,23 +171,23 @@ def test_the_table_follows_from_the_runs(finished):
     assert "--methods srft,adamw,svd" in table
 
 
-def test_a_second_call_trains_nothing(script, sources, finished, tmp_path, monkeypatch):
+def test_a_second_call_trains_nothing(sources, finished, tmp_path, monkeypatch):
     def never(*arguments):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(script, "train", never)
+    monkeypatch.setattr(adaptation, "train", never)
     before, table = lines(finished), (finished / "table.md").read_text()
-    assert call(script, sources, finished, *GRID) == 0
+    assert call(sources, finished, *GRID) == 0
     assert lines(finished) == before
     assert (finished / "table.md").read_text() == table
     # Other settings are other runs.
     shutil.copy(finished / "runs.jsonl", tmp_path)
     with pytest.raises(AssertionError, match="trained again"):
-        call(script, sources, tmp_path, *GRID, "--steps", "2")
+        call(sources, tmp_path, *GRID, "--steps", "2")
 
 
-def test_stopped_hard_and_shared_by_two_it_ends_the_same(script, sources, finished, tmp_path, monkeypatch):
-    real, calls = script.train, []
+def test_stopped_hard_and_shared_by_two_it_ends_the_same(sources, finished, tmp_path, monkeypatch):
+    real, calls = adaptation.train, []
 
     def stopped(*arguments):
         calls.append(arguments)
@@ -206,20 +196,20 @@ def test_stopped_hard_and_shared_by_two_it_ends_the_same(script, sources, finish
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(script, "train", stopped)
-        assert call(script, sources, tmp_path, *GRID, "--part", "1/2") == 130
+        patch.setattr(adaptation, "train", stopped)
+        assert call(sources, tmp_path, *GRID, "--part", "1/2") == 130
     with (tmp_path / "runs-1.jsonl").open("a") as file:
         file.write('{"settings": "cut o')
-    assert call(script, sources, tmp_path, *GRID, "--part", "2/2") == 0
-    assert call(script, sources, tmp_path, *GRID, "--part", "1/2") == 0
+    assert call(sources, tmp_path, *GRID, "--part", "2/2") == 0
+    assert call(sources, tmp_path, *GRID, "--part", "1/2") == 0
     assert {path.name for path in tmp_path.glob("*.jsonl")} == {"runs-1.jsonl", "runs-2.jsonl"}
     assert outcomes(tmp_path) == outcomes(finished)
     assert len(lines(tmp_path)) == len(lines(finished))
 
 
-def test_lora_trains_adapters_of_the_same_layers(script, sources, finished, tmp_path):
+def test_lora_trains_adapters_of_the_same_layers(sources, finished, tmp_path):
     pytest.importorskip("peft")
-    assert call(script, sources, tmp_path, "--methods", "lora", "--seeds", "1", "--lrs", "lora=0.01") == 0
+    assert call(sources, tmp_path, "--methods", "lora", "--seeds", "1", "--lrs", "lora=0.01") == 0
     (path,) = (tmp_path / "weights").iterdir()
     adapters = load_file(path)
     _, projected = weights_of(sources, finished, "srft", 0.01, 0)
@@ -239,18 +229,12 @@ def run_of(validation: float | None, test: float | None) -> dict:
     def scores(dsc):
         return None if dsc is None else {"dsc": dsc, "per_class": dict.fromkeys(CLASSES, dsc)}
 
-    return {
-        "validation": scores(validation),
-        "test": scores(test),
-        "state_bytes": 8,
-        "trained_parameters": 1,
-    } | {
-        "seconds_per_step": 1.0,
-        "optimizer_ms_per_step": 1.0,
-    }
+    times = {"seconds_per_step": 1.0, "optimizer_ms_per_step": 1.0}
+    sizes = {"state_bytes": 8, "trained_parameters": 1}
+    return {"validation": scores(validation), "test": scores(test)} | sizes | times
 
 
-def test_the_choice_looks_at_validation_on_seed_0_only(script):
+def test_the_choice_looks_at_validation_on_seed_0_only():
     runs = {
         (0.1, 0): run_of(0.5, 0.9),
         (0.3, 0): run_of(0.6, 0.2),
@@ -258,22 +242,22 @@ def test_the_choice_looks_at_validation_on_seed_0_only(script):
         (0.3, 1): run_of(0.1, 0.4),
         (0.1, 1): run_of(0.9, 0.9),
     }
-    assert script.best_lr(runs) == 0.3
-    summary = script.summarize(runs, 3, {})
+    assert adaptation.best_lr(runs) == 0.3
+    summary = adaptation.summarize(runs, 3, {})
     assert summary["seeds"] == [0, 1]
     assert summary["test_dsc"]["mean"] == pytest.approx(0.3)
     assert summary["test_dsc_minus_reference"] == {"mean": None, "sd": None}
     assert not summary["lr_at_an_edge"]
     del runs[1.0, 0]
-    assert script.summarize(runs, 3, {})["lr_at_an_edge"]
-    assert script.best_lr({(1.0, 0): run_of(None, None)}) is None
+    assert adaptation.summarize(runs, 3, {})["lr_at_an_edge"]
+    assert adaptation.best_lr({(1.0, 0): run_of(None, None)}) is None
 
 
-def test_parts_share_the_methods(script):
+def test_parts_share_the_methods():
     names = ["unadapted", "srft", "svd", "adamw", "lora"]
-    shares = [script.own_share(names, f"{index}/3")[0] for index in (1, 2, 3)]
+    shares = [adaptation.own_share(names, f"{index}/3")[0] for index in (1, 2, 3)]
     assert sorted(itertools.chain(*shares)) == sorted(names)
-    assert script.own_share(names, None) == (names, None)
+    assert adaptation.own_share(names, None) == (names, None)
 
 
 @pytest.mark.parametrize(
@@ -289,16 +273,16 @@ def test_parts_share_the_methods(script):
         (("--report-only",), "holds no runs of this model, these data and these settings"),
     ],
 )
-def test_errors_are_one_line(script, sources, tmp_path, capsys, options, message):
-    assert call(script, sources, tmp_path, "--methods", "srft,svd", *options) == 2
+def test_errors_are_one_line(sources, tmp_path, capsys, options, message):
+    assert call(sources, tmp_path, "--methods", "srft,svd", *options) == 2
     error = capsys.readouterr().err
-    assert error.startswith("benchmark_adaptation: error: ")
+    assert error.startswith("adaptation.py: error: ")
     assert error.count("\n") == 1
     assert message in error
 
 
-def test_missing_peft_is_said_before_anything_runs(script, sources, tmp_path, capsys, monkeypatch):
+def test_missing_peft_is_said_before_anything_runs(sources, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert call(script, sources, tmp_path) == 2
+    assert call(sources, tmp_path) == 2
     assert "method lora needs peft: pip install peft, or leave it out of --methods" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

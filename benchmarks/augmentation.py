@@ -1,20 +1,18 @@
 """Times the augmentation of a frame by its parts, beside the decoding of its JPEG, on one thread.
 
-    python scripts/benchmark_augmentation.py --repeats 30 --output FILE.json
+    python benchmarks/augmentation.py --repeats 30 --output FILE.json
 
 The frame is docs/images/frame.jpg at each size, with three curves of 60 points; its label is drawn by
 d2gpland. Milliseconds are of processor time: on an idle machine, the clock's. Parts are timed in rounds, so
-that a slow spell of the machine meets all of them. OpenCV's warp and kornia's blur stand beside what is used.
+that a slow spell of the machine affects all of them. OpenCV's warp and kornia's blur are timed beside what is
+used.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import io
 import itertools
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -51,6 +49,8 @@ from liver_landmark.data.augmentation import (
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from liver_landmark.synthetic.dataset import encode_jpeg
 from liver_landmark.training.recipe import parse_recipe
+from liver_landmark.utils.atomic_files import write_json
+from shared import add_output, call_ms, machine_name, markdown_table, new_parser, positive_int
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FRAME = REPOSITORY / "docs" / "images" / "frame.jpg"
@@ -148,18 +148,6 @@ def build_calls(width: int, height: int) -> dict[str, Callable[[], object]]:
     }
 
 
-def measure(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Milliseconds of processor time of each call, round after round, without the first."""
-    times_ms: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            if turn:  # the first round warms caches and allocators up
-                times_ms[name].append((time.process_time() - start) * 1000)
-    return times_ms
-
-
 def central_ms(name: str, times_ms: list[float]) -> float:
     """The median; the mean where frames differ in what is drawn for them."""
     return statistics.fmean(times_ms) if name.endswith("on average") else statistics.median(times_ms)
@@ -167,41 +155,36 @@ def central_ms(name: str, times_ms: list[float]) -> float:
 
 def table(results: dict[str, dict[str, float]]) -> str:
     """Milliseconds, and how many decodings that is, by size."""
-    lines = [
-        "| | " + " | ".join(f"{size}, ms | decodings" for size in results) + " |",
-        "|---|" + "---|---|" * len(results),
-    ]
+    rows = [["", *(title for size in results for title in (f"{size}, ms", "decodings"))]]
     for name in next(iter(results.values())):
-        cells = [f"{ms[name]:.1f} | {ms[name] / ms[DECODE]:.2f}" for ms in results.values()]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        cells = [(f"{ms[name]:.1f}", f"{ms[name] / ms[DECODE]:.2f}") for ms in results.values()]
+        rows.append([name, *itertools.chain(*cells)])
+    return markdown_table(rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--repeats", type=int, default=30, help="default: %(default)s")
-    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
-    options = parser.parse_args()
+def main(arguments: list[str] | None = None) -> None:
+    parser = new_parser(__doc__)
+    parser.add_argument("--repeats", type=positive_int, default=30, help="default: %(default)s")
+    add_output(parser)
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
     results = {}
     for width, height in SIZES:
-        times_ms = measure(build_calls(width, height), options.repeats)
+        times_ms = call_ms(build_calls(width, height), options.repeats, time.process_time)
         results[f"{width}×{height}"] = {name: central_ms(name, times) for name, times in times_ms.items()}
     print(table(results))
     if options.output:
         figures = {
             "repeats": options.repeats,
-            "machine": platform.processor() or platform.machine(),
+            "machine": machine_name(),
             "versions": {
                 name: version(name) for name in ("torch", "kornia", "opencv-python-headless", "numpy")
             },
             "ms": results,
         }
-        options.output.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(options.output, figures)
 
 
 if __name__ == "__main__":

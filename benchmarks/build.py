@@ -1,11 +1,10 @@
 """How long an L3D-shaped set takes to build, and in how much memory; against decoding its frames alone.
 
-python scripts/benchmark_build.py --frames 1152 --output outputs/build_benchmark
+python benchmarks/build.py --frames 1152 --output outputs/build_benchmark
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -17,16 +16,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from liver_landmark.data.readers.l3d import published_split
+from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.utils.frame_files import read_frame
+from shared import HEIGHT, MIB, WIDTH, new_parser, positive_int, process_mib
+
 FRAMES_PER_PATIENT = 30
 SPLIT_FOLDERS = {"test": "Test", "validation": "Val", "train": "Train"}
-_BUILD = Path(__file__).resolve().with_name("build_dataset.py")
-_MIB = 2**20
+BUILD_SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "build_dataset.py"
 
 
 def write_raw_set(raw: Path, frames: int, width: int, height: int, depth: bool, seed: int) -> None:
     """An L3D-shaped set: JPEG frames that compress as laparoscopic ones do, and labelme JSON beside them."""
-    from liver_landmark.data.readers.l3d import published_split
-
     rng = np.random.default_rng(seed)
     # Patients of every split among the first ones.
     patients = [18, 21, *(number for number in range(1, 63) if number not in (18, 21))]
@@ -64,7 +65,7 @@ def _texture(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 
 def _label(rng: np.random.Generator, stem: str, width: int, height: int) -> dict[str, object]:
     shapes = []
-    for place, name in enumerate(("ridge", "silhouette", "ligament")):
+    for place, name in enumerate(LANDMARK_NAMES):
         x = np.linspace(0.1, 0.9, 60) * width
         y = (0.25 + 0.25 * place) * height + np.cumsum(rng.normal(0, 4, 60))
         points = np.stack([x, y.clip(0, height - 1)], axis=-1).tolist()
@@ -74,8 +75,6 @@ def _label(rng: np.random.Generator, stem: str, width: int, height: int) -> dict
 
 def decode_all(raw: Path, workers: int) -> float:
     """Seconds that reading and decoding all frames alone take: what no build can go below."""
-    from liver_landmark.utils.frame_files import read_frame
-
     files = sorted(raw.glob("*/images/*.jpg"))
     read_frame(files[0])
     start = time.perf_counter()
@@ -87,60 +86,53 @@ def decode_all(raw: Path, workers: int) -> float:
 
 def build(raw: Path, output: Path, workers: int) -> tuple[float, float]:
     """Builds the set in a process of its own; its seconds, start included, and its peak memory in MiB."""
-    command = [sys.executable, str(_BUILD), "l3d", str(raw), "--output", str(output), "--overwrite"]
-    start, peak_kib = time.perf_counter(), 0
+    command = [sys.executable, str(BUILD_SCRIPT), "l3d", str(raw), "--output", str(output), "--overwrite"]
+    start, peak_mib = time.perf_counter(), 0.0
     process = subprocess.Popen([*command, "--workers", str(workers)])
     while process.poll() is None:
         # Not getrusage: to Linux, a child's peak includes the process that it was forked from.
-        peak_kib = max(peak_kib, _peak_kib(process.pid))
+        peak_mib = max(peak_mib, process_mib(process.pid, "VmHWM") or 0.0)
         time.sleep(0.02)
     seconds = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(process.returncode)
-    return seconds, peak_kib / 1024
+    return seconds, peak_mib
 
 
-def _peak_kib(pid: int) -> int:
-    """The highest memory of a process so far, KiB; 0 when it is about to end. Linux only."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    except ProcessLookupError:
-        return 0
-    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
-
-
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Writes a raw set, builds it, and prints what that took as JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = new_parser(__doc__)
+    parser.add_argument(
+        "--frames", type=positive_int, default=1152, help="at most 1860 (default: %(default)s)"
     )
-    parser.add_argument("--frames", type=int, default=1152, help="at most 1860 (default: %(default)s)")
-    parser.add_argument("--width", type=int, default=1920, help="px (default: %(default)s)")
-    parser.add_argument("--height", type=int, default=1080, help="px (default: %(default)s)")
+    parser.add_argument("--width", type=positive_int, default=WIDTH, help="px (default: %(default)s)")
+    parser.add_argument("--height", type=positive_int, default=HEIGHT, help="px (default: %(default)s)")
     parser.add_argument("--depth", action="store_true", help="with 16-bit depth maps")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: cores)")
+    parser.add_argument(
+        "--workers", type=positive_int, default=os.cpu_count() or 1, help="threads (default: cores)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder to work in")
-    arguments = parser.parse_args()
-    if arguments.output.exists():
-        parser.error(f"{arguments.output} exists: give a new folder")
-    if not 61 <= arguments.frames <= 62 * FRAMES_PER_PATIENT:
+    options = parser.parse_args(arguments)
+    if options.output.exists():
+        parser.error(f"{options.output} exists: give a new folder")
+    if not 61 <= options.frames <= 62 * FRAMES_PER_PATIENT:
         parser.error("--frames: 61 to 1860, so that every split has some")
-    raw, built = arguments.output / "raw", arguments.output / "built"
-    write_raw_set(raw, arguments.frames, arguments.width, arguments.height, arguments.depth, arguments.seed)
-    floor_s = decode_all(raw, arguments.workers)
-    build_s, peak_mib = build(raw, built, arguments.workers)
+    raw, built = options.output / "raw", options.output / "built"
+    write_raw_set(raw, options.frames, options.width, options.height, options.depth, options.seed)
+    floor_s = decode_all(raw, options.workers)
+    build_s, peak_mib = build(raw, built, options.workers)
     size = sum(file.stat().st_size for file in built.rglob("*") if file.is_file())
     input_size = sum(file.stat().st_size for file in raw.rglob("*") if file.is_file())
     result = {
-        "frames": arguments.frames,
-        "workers": arguments.workers,
+        "frames": options.frames,
+        "workers": options.workers,
         "build_s": round(build_s, 2),
         "decoding_alone_s": round(floor_s, 3),
         "ratio": round(build_s / floor_s, 2),
         "peak_mib": round(peak_mib),
-        "input_mib": round(input_size / _MIB),
-        "output_mib": round(size / _MIB),
+        "input_mib": round(input_size / MIB),
+        "output_mib": round(size / MIB),
     }
     print(json.dumps(result, indent=2))
     return 0

@@ -1,38 +1,32 @@
-"""scripts/benchmark_test_time.py with a model that sees each pixel alone: mirrored views change nothing."""
+"""benchmarks/test_time.py with a model that sees each pixel alone: mirrored views change nothing."""
 
 from __future__ import annotations
 
-import importlib
 import json
 
 import numpy as np
 import pytest
 
+import test_time
 from liver_landmark.evaluation import evaluate_model
 from tiny_datasets import SeesColors, make_dataset, polylines, save_dataset, schema_row, tiny_processor
 
 
-@pytest.fixture
-def script(repository, monkeypatch):
-    monkeypatch.syspath_prepend(str(repository / "scripts"))
-    return importlib.import_module("benchmark_test_time")
-
-
-def test_figures_and_table(script, monkeypatch, tmp_path, capsys):
+def test_figures_and_table(monkeypatch, tmp_path, capsys):
     rows = [schema_row(f"p/{index}", polylines(index)) for index in range(3)]
     save_dataset(tmp_path / "data", rows)
     model, processor = SeesColors(blind_to=("ligament",)), tiny_processor()
-    monkeypatch.setattr(script, "load_model_and_processor", lambda name: (model, processor))
+    monkeypatch.setattr(test_time, "load_model_and_processor", lambda name: (model, processor))
     output = tmp_path / "figures.json"
     options = ["--model", "m", "--dataset", str(tmp_path / "data"), "--resolution", "128"]
-    script.main([*options, "--output", str(output)])
+    test_time.main([*options, "--output", str(output)])
     [[name, figures]] = json.loads(output.read_text(encoding="utf-8"))["datasets"].items()
     assert name == str(tmp_path / "data")
     assert (figures["frames"], figures["patients"]) == (3, 3)
     lines = figures["settings"]
-    assert list(lines) == list(script.SETTINGS)
+    assert list(lines) == list(test_time.SETTINGS)
     expected = evaluate_model(model, processor, make_dataset(rows), resolution=128, distances=False).metrics
-    plain = lines[script.PLAIN]
+    plain = lines[test_time.PLAIN]
     assert plain["dsc"] == pytest.approx(expected["dsc"], abs=1e-6)
     assert plain["dsc_ridge"] == pytest.approx(expected["per_class"]["ridge"]["dsc"], abs=1e-6)
     assert lines["mirrored"]["dsc"] == pytest.approx(plain["dsc"], abs=1e-3)
@@ -44,8 +38,10 @@ def test_figures_and_table(script, monkeypatch, tmp_path, capsys):
     assert table[2].startswith(f"| plain | {plain['dsc']:.4f} |")
 
 
-def test_area_under_roc_counts_pairs(script):
+def test_area_under_roc_counts_pairs():
     random = np.random.default_rng(0)
     doubt, wrong = random.integers(0, 8, 60), random.random(60) < 0.3
     higher = doubt[wrong][:, None] - doubt[~wrong]
-    assert script.area_under_roc(doubt, wrong) == pytest.approx(np.mean((higher > 0) + 0.5 * (higher == 0)))
+    assert test_time.area_under_roc(doubt, wrong) == pytest.approx(
+        np.mean((higher > 0) + 0.5 * (higher == 0))
+    )

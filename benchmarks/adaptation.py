@@ -1,6 +1,6 @@
 """Adapts a trained model to another domain with several optimizers, each at its own best learning rate.
 
-    python scripts/benchmark_adaptation.py --model outputs/wide/best --dataset outputs/quickstart/data/b \\
+    python benchmarks/adaptation.py --model outputs/wide/best --dataset outputs/quickstart/data/b \\
         --output outputs/adaptation
 
 Only the weights of the vision attention train. For each method, seed 0 runs at every learning rate; the
@@ -18,13 +18,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import math
 import os
+import re
 import shlex
+import statistics
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -38,28 +42,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from adaptation_benchmark.methods import (
-    GAP,
-    METHODS,
-    RANK,
-    add_lora,
-    build_optimizer,
-    check_installed,
-    state_bytes,
-    train,
-)
-from adaptation_benchmark.report import Records, best_lr, format_table, machine, summarize
-from liver_landmark.cli_options import CommandError, positive_int, quiet_libraries
+from liver_landmark.cli_options import CommandError, quiet_libraries
 from liver_landmark.data.augmentation import Augmentation
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset, spread_frames
 from liver_landmark.data.schema import SPLITS
 from liver_landmark.evaluation import DEFAULT_RESOLUTION, evaluate_model
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.optim import SRFTGaLoreAdamW, galore_param_groups
 from liver_landmark.training.models import build_model
-from liver_landmark.training.optimizers import freeze_all_but
+from liver_landmark.training.optimizers import build_schedule, freeze_all_but, parameter_groups
 from liver_landmark.training.recipe import Recipe, parse_recipe, recipe_to_dict
 from liver_landmark.training.training_frames import FrameOrder, TrainingFrames, build_loader
 from liver_landmark.utils.atomic_files import atomic_path, write_json, write_text
+from shared import add_threads, environment, markdown_table, new_parser, positive_int, state_bytes
 
 RECIPE = Path(__file__).resolve().parents[1] / "hub_configs" / "training" / "synthetic_tiny.yaml"
 # The model as it came, and the method that the others are compared with.
@@ -67,6 +62,167 @@ UNADAPTED, REFERENCE = "unadapted", "svd"
 # What of the recipe acts on all runs here, beside AdamW's settings.
 _IDENTITY_FIELDS = ("trainable", "augmentation", "schedule", "batch_size", "max_grad_norm", "channels_last")
 _MODEL_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+
+
+# The methods that are compared: what trains, by which optimizer, at which rates.
+
+RANK, GAP = 12, 50
+
+
+@dataclass(frozen=True)
+class Method:
+    """How the attention weights are trained.
+
+    Attributes:
+        lrs: Peak learning rates to choose from.
+        kind: `galore`, `adamw`, or `lora`: AdamW on adapters beside the weights.
+        keys: Of the projected group: projector, moment transfer …
+    """
+
+    lrs: tuple[float, ...]
+    kind: str = "galore"
+    keys: dict[str, Any] = field(default_factory=dict)
+
+
+_GALORE_LRS = (1e-3, 3e-3, 1e-2)
+METHODS = {
+    "srft": Method(_GALORE_LRS),
+    "svd": Method(_GALORE_LRS, keys={"proj_type": "svd"}),
+    "adamw": Method((3e-4, 1e-3, 3e-3), kind="adamw"),
+    "lora": Method((2e-3, 6e-3, 2e-2), kind="lora"),
+    "srft_singular": Method(_GALORE_LRS, keys={"singular_basis": True}),
+    "srft_rotate": Method(_GALORE_LRS, keys={"moment_transfer": "rotate"}),
+    "srft_rotate_singular": Method(_GALORE_LRS, keys={"moment_transfer": "rotate", "singular_basis": True}),
+    "srft_power1": Method(_GALORE_LRS, keys={"power_iterations": 1}),
+    "srft_oblivious": Method(_GALORE_LRS, keys={"proj_type": "srft_oblivious"}),
+    "gaussian": Method(_GALORE_LRS, keys={"proj_type": "gaussian"}),
+    "svd_rotate": Method(_GALORE_LRS, keys={"proj_type": "svd", "moment_transfer": "rotate"}),
+    "svd_shorter": Method(_GALORE_LRS, keys={"proj_type": "svd", "side": "shorter"}),
+}
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Refuses methods whose package is missing before any run starts."""
+    for name in names:
+        if name in METHODS and METHODS[name].kind == "lora" and importlib.util.find_spec("peft") is None:
+            raise CommandError(f"method {name} needs peft: pip install peft, or leave it out of --methods")
+
+
+def trained_modules(model: nn.Module) -> str:
+    """A pattern of the full names of the layers whose weights train: the same for every method."""
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return "|".join(re.escape(name.removesuffix(".weight")) for name in names)
+
+
+def add_lora(model: nn.Module) -> None:
+    """Puts adapters of scale 1 beside the layers that train; from then on only the adapters do.
+
+    Their start is drawn from torch's global generator: seed it first.
+    """
+    import peft
+
+    config = peft.LoraConfig(r=RANK, lora_alpha=RANK, bias="none", target_modules=trained_modules(model))
+    peft.inject_adapter_in_model(config, model)
+
+
+def build_optimizer(method: Method, model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The method's optimizer over what trains, with the recipe's settings of AdamW."""
+    settings = recipe.optimizer
+    shared = {"lr": settings.lr, "betas": settings.betas, "eps": settings.eps}
+    if method.kind != "galore":
+        return torch.optim.AdamW(parameter_groups(model, settings.weight_decay), **shared)
+    groups = galore_param_groups(
+        model, trained_modules(model), RANK, update_proj_gap=GAP, scale=1.0, **method.keys
+    )
+    return SRFTGaLoreAdamW(groups, weight_decay=settings.weight_decay, seed=recipe.seed, **shared)
+
+
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[dict[str, torch.Tensor]],
+    recipe: Recipe,
+) -> dict[str, Any]:
+    """One optimizer step a batch; a loss or gradient that is not finite ends it.
+
+    Returns:
+        Mean seconds of a step (frames, forward, backward, optimizer) and milliseconds of the optimizer's
+        part, the loss of the last steps, and the step that diverged or None.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    schedule = build_schedule(optimizer, recipe.schedule, recipe.optimizer.lr, recipe.budget.steps)
+    losses, optimizer_seconds, diverged = [], 0.0, None
+    model.train()
+    start = time.perf_counter()
+    for batch in batches:
+        images = batch["pixel_values"].to(memory_format=torch.channels_last)
+        loss = model(pixel_values=images, labels=batch["labels"]).loss
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm or math.inf)
+        losses.append(loss.item())
+        if not (math.isfinite(losses[-1]) and math.isfinite(norm.item())):
+            diverged = len(losses)
+            break
+        before = time.perf_counter()
+        optimizer.step()
+        optimizer_seconds += time.perf_counter() - before
+        optimizer.zero_grad()
+        schedule.step()
+    return {
+        "steps": len(losses),
+        "seconds_per_step": (time.perf_counter() - start) / len(losses),
+        "optimizer_ms_per_step": 1000 * optimizer_seconds / len(losses),
+        "last_loss": statistics.mean(losses[-10:]) if diverged is None else None,
+        "diverged_at_step": diverged,
+    }
+
+
+# The runs and their records on disk.
+
+
+def where() -> dict[str, Any]:
+    """Where a run was computed: {"processor", "threads", "torch"}."""
+    found = environment()
+    return {"processor": found.pop("machine"), **found}
+
+
+# (peak learning rate, seed) -> what the run left.
+Runs = dict[tuple[float | None, int], dict[str, Any]]
+
+
+class Records:
+    """The lines of runs*.jsonl in a folder; this process appends to one of these files.
+
+    A record is known by (settings, method, lr, seed). Its test scores come in a second line.
+    """
+
+    def __init__(self, folder: Path, part: int | None) -> None:
+        self.folder = folder
+        self.path = folder / ("runs.jsonl" if part is None else f"runs-{part}.jsonl")
+
+    def repair(self) -> None:
+        """Drops a last line that was cut off when the run was killed."""
+        if self.path.exists():
+            text = self.path.read_text(encoding="utf-8")
+            write_text(self.path, text[: text.rfind("\n") + 1])
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Adds a record, at once and for whoever follows the file."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def read(self, settings: str, method: str) -> Runs:
+        """{(lr, seed): record} of a method under these settings, from all parts."""
+        found: Runs = {}
+        for path in sorted(self.folder.glob("runs*.jsonl")):
+            for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+                # Another part may be writing its last line.
+                record = json.loads(line) if line.endswith("\n") else {"settings": None}
+                if record["settings"] == settings and record["method"] == method:
+                    key = (record["lr"], record["seed"])
+                    if found.get(key, {"test": None})["test"] is None:
+                        found[key] = record
+        return found
 
 
 @dataclass
@@ -147,7 +303,7 @@ class Benchmark:
             **times,
             "state_bytes": state_bytes(optimizer),
             "trained_parameters": sum(value.numel() for value in trained.values()),
-            **machine(),
+            **where(),
         }
         self.records.append(record)
         return record
@@ -173,7 +329,7 @@ class Benchmark:
         if name == UNADAPTED:
             if not self.records.read(settings, name):
                 model, processor = self.build(name, 0)
-                start = {"settings": settings, "method": name, "lr": None, "seed": 0, **machine()}
+                start = {"settings": settings, "method": name, "lr": None, "seed": 0, **where()}
                 self.test(start | {"validation": self.score(model, processor, "validation")})
             return
         for lr in lrs:
@@ -200,11 +356,137 @@ def say(record: dict[str, Any]) -> None:
     )
 
 
+# The table that follows from the records.
+
+
+def best_lr(runs: Runs) -> float | None:
+    """Of all learning rates tried on seed 0, the one with the best validation DSC; None: all diverged."""
+    scored = {
+        lr: run["validation"]["dsc"] for (lr, seed), run in runs.items() if seed == 0 and run["validation"]
+    }
+    return max(scored, key=scored.__getitem__, default=None)
+
+
+def summarize(runs: Runs, seeds: int, reference: Runs) -> dict[str, Any]:
+    """What a method reached.
+
+    Args:
+        runs: The method's.
+        seeds: Seeds 0 to seeds - 1 count at the chosen rate.
+        reference: The runs of the method to compare with, seed by seed; may be the same or empty.
+    """
+    lr = best_lr(runs)
+    tried = {str(rate): _dsc(run, "validation") for (rate, seed), run in sorted(runs.items()) if seed == 0}
+    rates = sorted(rate for rate, seed in runs if seed == 0)
+    tested = tested_runs(runs, seeds)
+    others = tested_runs(reference, seeds)
+    pairs = [_dsc(tested[seed], "test") - _dsc(others[seed], "test") for seed in tested if seed in others]
+    return {
+        "lr": lr,
+        "validation_dsc_by_lr": tried,
+        "lr_at_an_edge": lr is not None and len(rates) > 1 and lr in (rates[0], rates[-1]),
+        "seeds": sorted(tested),
+        "test_dsc": spread([_dsc(run, "test") for run in tested.values()]),
+        "test_dsc_per_class": {
+            name: spread([run["test"]["per_class"][name] for run in tested.values()])
+            for name in LANDMARK_NAMES
+        },
+        "test_dsc_minus_reference": spread(pairs),
+        "state_bytes": max((run["state_bytes"] for run in tested.values()), default=None),
+        "trained_parameters": max((run["trained_parameters"] for run in tested.values()), default=None),
+        **{
+            key: statistics.median(run[key] for run in tested.values()) if tested else None
+            for key in ("seconds_per_step", "optimizer_ms_per_step")
+        },
+    }
+
+
+def tested_runs(runs: Runs, seeds: int) -> dict[int, dict[str, Any]]:
+    """{seed: run} of those runs at the chosen rate that the test split has scored."""
+    lr = best_lr(runs)
+    chosen = {seed: runs.get((lr, seed)) for seed in range(seeds)}
+    return {seed: run for seed, run in chosen.items() if run is not None and run["test"] is not None}
+
+
+def spread(values: Sequence[float | None]) -> dict[str, float | None]:
+    """{"mean", "sd"} with n - 1; the standard deviation of one value is None, and so is all of none."""
+    known = [value for value in values if value is not None]
+    return {
+        "mean": statistics.mean(known) if known else None,
+        "sd": statistics.stdev(known) if len(known) > 1 else None,
+    }
+
+
+def _dsc(run: Mapping[str, Any], split: str) -> float | None:
+    return run[split]["dsc"] if run[split] else None
+
+
+def format_table(results: Mapping[str, Any]) -> str:
+    """results.json as Markdown; DSC in points, that is times 100."""
+    reference = results["reference"]
+    titles = ["method", "learning rates: validation DSC", "edge", "test DSC", *LANDMARK_NAMES]
+    rows = [[*titles, f"minus {reference}, by seed", "state MiB", "s/step", "optimizer ms/step"]]
+    start = results["unadapted"]
+    if start is not None:
+        values = [start["test"]["dsc"], *(start["test"]["per_class"][name] for name in LANDMARK_NAMES)]
+        cells = ["not adapted", _points(start["validation"]["dsc"]), "", *map(_points, values)]
+        rows.append([*cells, *[""] * 4])
+    for name, row in results["methods"].items():
+        rows.append(_cells(name, row, is_reference=name == reference))
+        if len(row["seeds"]) < results["seeds"]:
+            rows[-1][0] += f" ({len(row['seeds'])} of {results['seeds']} seeds)"
+    lines = [
+        markdown_table(rows),
+        "",
+        f"Test DSC in points, mean ± standard deviation (n - 1) over {results['seeds']} "
+        f"seed{'s' * (results['seeds'] > 1)} at the learning rate in bold, which the validation split chose "
+        "on seed 0 (edge: it is the lowest or highest that was tried). Pooled over the landmarks, then "
+        "one by one.",
+        "",
+        "```",
+        results["command"],
+        "```",
+        "",
+        f"{results['steps']} steps of {results['batch_size']} frames; rank {results['rank']}, refresh every "
+        f"{results['gap']} steps; {'; '.join(results['machines'])}; {results['date']}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(name: str, row: Mapping[str, Any], *, is_reference: bool) -> list[str]:
+    rates = []
+    for rate, dsc in row["validation_dsc_by_lr"].items():
+        bold = "**" if float(rate) == row["lr"] else ""
+        rates.append(f"{bold}{rate}: {_points(dsc)}{bold}")
+    state = row["state_bytes"]
+    return [
+        f"`{name}`",
+        ", ".join(rates),
+        "yes" if row["lr_at_an_edge"] else "",
+        _with_spread(row["test_dsc"]),
+        *(_with_spread(row["test_dsc_per_class"][landmark]) for landmark in LANDMARK_NAMES),
+        "" if is_reference else _with_spread(row["test_dsc_minus_reference"], sign="+"),
+        "–" if state is None else f"{state / 2**20:.2f}",
+        "–" if row["seconds_per_step"] is None else f"{row['seconds_per_step']:.2f}",
+        "–" if row["optimizer_ms_per_step"] is None else f"{row['optimizer_ms_per_step']:.1f}",
+    ]
+
+
+def _points(dsc: float | None, sign: str = "") -> str:
+    return "–" if dsc is None else f"{100 * dsc:{sign}.1f}"
+
+
+def _with_spread(value: Mapping[str, float | None], sign: str = "") -> str:
+    text = _points(value["mean"], sign)
+    return text if value["sd"] is None else f"{text} ± {_points(value['sd'])}"
+
+
+# The command line.
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--model", required=True, type=Path, help="folder of the model to adapt")
     parser.add_argument("--dataset", required=True, help="folder or Hub id of the domain to adapt to")
     parser.add_argument("--output", required=True, type=Path, help="folder of runs and results")
@@ -231,7 +513,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-frames", type=positive_int, help="score only this many frames of a split, spread evenly"
     )
-    parser.add_argument("--threads", type=positive_int, default=1, help="default: %(default)s")
+    add_threads(parser, default=1)
     parser.add_argument(
         "--part", metavar="I/N", help="do the I-th of N shares of the methods; N processes share a folder"
     )
@@ -269,11 +551,6 @@ def own_share(names: Sequence[str], part: str | None) -> tuple[list[str], int | 
     return list(names[int(index) - 1 :: int(count)]), int(index)
 
 
-def file_sha256(path: Path) -> str:
-    """Digest of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def prepare(options: argparse.Namespace, part: int | None) -> Benchmark:
     """Reads recipe and data; whatever is wrong with them is a CommandError."""
     fields = {
@@ -295,7 +572,9 @@ def prepare(options: argparse.Namespace, part: int | None) -> Benchmark:
     try:
         recipe, _ = parse_recipe([str(argument) for argument in arguments])
         rows = {split: load_landmark_dataset(recipe.data.path, split) for split in SPLITS}
-        model_sha256 = {name: file_sha256(options.model / name) for name in _MODEL_FILES}
+        model_sha256 = {
+            name: hashlib.sha256((options.model / name).read_bytes()).hexdigest() for name in _MODEL_FILES
+        }
         frames = TrainingFrames(
             rows["train"], Augmentation(recipe.augmentation, 0), cache=not options.report_only
         )
@@ -368,16 +647,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name in share:
                 benchmark.run_method(name, methods.get(name, ()), options.seeds)
         shown = [text for text in arguments if text != "--report-only"]
-        command = shlex.join(["python", "scripts/benchmark_adaptation.py", *shown])
+        command = shlex.join(["python", "benchmarks/adaptation.py", *shown])
         table = write_results(benchmark, list(methods), options.seeds, command)
     except CommandError as error:
-        print(f"benchmark_adaptation: error: {error}", file=sys.stderr)
+        print(f"adaptation.py: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"benchmark_adaptation: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"adaptation.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("benchmark_adaptation: interrupted; the same command goes on", file=sys.stderr)
+        print("adaptation.py: interrupted; the same command goes on", file=sys.stderr)
         return 130
     print(f"{table}\n{table.read_text(encoding='utf-8')}", end="")
     return 0

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tiny_videos import moving_frames, read_video, write_video
-
-
-@pytest.fixture(scope="module", autouse=True)
-def parts_on_the_path(repository: Path):
-    sys.path.insert(0, str(repository / "scripts"))
-    yield
-    sys.path.remove(str(repository / "scripts"))
+from video import agreement, make_repeated_video, steadiness, summarize_memory, times_of, true_masks
 
 
 def test_steadiness_of_a_strip_that_moves_and_vanishes():
-    from video_benchmark.steadiness import steadiness
-
     masks = np.zeros((4, 10, 40), np.uint8)
     # 10 px wide, then 5 further, then still, then gone.
     for mask, left in zip(masks[:3], (0, 5, 5), strict=True):
@@ -34,8 +24,6 @@ def test_steadiness_of_a_strip_that_moves_and_vanishes():
 
 
 def test_agreement_with_the_truth():
-    from video_benchmark.steadiness import agreement
-
     truth = np.zeros((2, 10, 40), np.uint8)
     truth[:, :, :10] = 2
     half = truth.copy()
@@ -47,21 +35,17 @@ def test_agreement_with_the_truth():
 
 
 def test_truth_is_drawn_where_the_landmarks_are():
-    from video_benchmark.steadiness import true_masks
-
     marks = [[{"category": "ligament", "points": [[100.0, 200.0], [900.0, 200.0]]}], []]
-    shown, empty = true_masks(marks, 1920, 1080)
+    shown, empty = true_masks(marks)
     assert shown[200, 500] == 3
     assert shown[300, 500] == 0
     assert not empty.any()
 
 
 def test_memory_is_compared_with_the_early_frame():
-    from video_benchmark.memory import summary
-
     samples = [(0, 100.0), (290, 900.0), (310, 510.0), (320, 430.0), (1000, 495.0), (1050, 470.0)]
     samples += [(2990, 545.0), (3000, 525.0)]
-    found = summary(samples, 300)
+    found = summarize_memory(samples, 300)
     assert found == {
         "early": 510.0,
         "end": 525.0,
@@ -72,12 +56,10 @@ def test_memory_is_compared_with_the_early_frame():
     }
     for short in ([(0, 100.0), (900, 500.0)], [(300, 100.0)]):
         with pytest.raises(RuntimeError, match="too short"):
-            summary(short, 300)
+            summarize_memory(short, 300)
 
 
 def test_a_repeated_video_shows_the_same_over_and_over(tmp_path):
-    from video_benchmark.videos import make_repeated_video, times_of
-
     source = write_video(tmp_path / "once.mp4", moving_frames(7))
     frames, _ = read_video(source)
     repeated = make_repeated_video(source, 3)

@@ -1,7 +1,7 @@
 """How near traced curves come to those that the strokes were drawn along, on synthetic frames, and how fast.
 
-    python scripts/benchmark_tracing.py --frames 200 --output outputs/tracing.json
-    OMP_NUM_THREADS=1 python scripts/benchmark_tracing.py --speed --frames 30
+    python benchmarks/tracing.py --frames 200 --output outputs/tracing.json
+    OMP_NUM_THREADS=1 python benchmarks/tracing.py --speed --frames 30
 
 Landmarks of unshaded synthetic frames are enlarged to 1920x1080, drawn by a protocol and traced again. Frames
 whose strokes touch each other or themselves are counted apart: a mask does not say everything there. Beside
@@ -14,14 +14,11 @@ of the whole frame in floating point on the same machine.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
-import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -33,10 +30,19 @@ from liver_landmark.curves import Protocol, get_protocol, rasterize_landmarks, t
 from liver_landmark.inference import draw_overlay
 from liver_landmark.model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES, NUM_CLASSES, PALETTE
 from liver_landmark.synthetic import build_patient, frame_landmarks, get_domain
+from liver_landmark.utils.atomic_files import write_json
+from shared import (
+    ENLARGED,
+    HEIGHT,
+    WIDTH,
+    add_output,
+    enlarged,
+    machine_name,
+    new_parser,
+    positive_int,
+    seconds_of,
+)
 
-WIDTH, HEIGHT = 1920, 1080
-# What is rendered: the enlarged frame's size by a whole number.
-ENLARGED = 4
 FRAMES_PER_PATIENT = 14
 
 
@@ -48,10 +54,7 @@ def synthetic_frames(seed: int) -> Iterator[tuple[str, list[dict]]]:
             patient = build_patient(get_domain(name), seed, number)
             for frame in range(FRAMES_PER_PATIENT):
                 small = frame_landmarks(patient, frame, WIDTH // ENLARGED, HEIGHT // ENLARGED)
-                landmarks = [
-                    {**mark, "points": (np.asarray(mark["points"]) + 0.5) * ENLARGED - 0.5} for mark in small
-                ]
-                yield f"{patient.patient_id}-{frame:04d}", landmarks
+                yield f"{patient.patient_id}-{frame:04d}", enlarged(small)
         number += 1
 
 
@@ -181,7 +184,7 @@ def run(count: int, protocol: Protocol, seed: int) -> dict[str, object]:
         "protocol": protocol.name,
         "stroke_px": stroke_px,
         "seed": seed,
-        "machine": platform.processor() or platform.machine(),
+        "machine": machine_name(),
         "strokes_apart": measure(apart, protocol),
         "strokes_touching": measure(touching, protocol),
     }
@@ -205,12 +208,7 @@ def blended(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def cpu_ms(work: Callable[[], object], repeats: int = 5) -> float:
     """Least processor time of a few calls: other work on the machine can only add to it."""
-    spent = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        spent.append(time.process_time() - start)
-    return min(spent) * 1e3
+    return 1000 * min(seconds_of(work, clock=time.process_time) for _ in range(repeats))
 
 
 def run_speed(count: int, protocol: Protocol, seed: int) -> dict[str, object]:
@@ -248,23 +246,24 @@ def run_speed(count: int, protocol: Protocol, seed: int) -> dict[str, object]:
             ),
         }
         for kind, measured in spent.items()
-    } | {"frames": count, "size": f"{WIDTH}x{HEIGHT}", "machine": platform.processor() or platform.machine()}
+    } | {"frames": count, "size": f"{WIDTH}x{HEIGHT}", "machine": machine_name()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=200, help="of each kind (default: %(default)s)")
+    parser = new_parser(__doc__)
+    parser.add_argument(
+        "--frames", type=positive_int, default=200, help="of each kind (default: %(default)s)"
+    )
     parser.add_argument("--protocol", default="d2gpland", help="how strokes are drawn (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--speed", action="store_true", help="measure processor time, not distances")
-    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    add_output(parser)
     options = parser.parse_args()
     measured = run_speed if options.speed else run
     figures = measured(options.frames, get_protocol(options.protocol), options.seed)
-    text = json.dumps(figures, indent=2)
-    print(text)
+    print(json.dumps(figures, indent=2))
     if options.output:
-        options.output.write_text(text + "\n")
+        write_json(options.output, figures)
 
 
 if __name__ == "__main__":

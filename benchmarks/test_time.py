@@ -1,6 +1,6 @@
 """Does averaging mirrored and scaled views of a frame help? A model over test splits, with and without.
 
-    python scripts/benchmark_test_time.py --model outputs/quickstart/best \\
+    python benchmarks/test_time.py --model outputs/quickstart/best \\
         --dataset outputs/quickstart/data/a --dataset outputs/quickstart/data/b --output FILE.json
 
 Scores are those of scripts/evaluate_model.py, without distances. The difference to the plain forward is that
@@ -11,11 +11,8 @@ the variance of the views and for one minus the largest mean probability.
 
 from __future__ import annotations
 
-import argparse
-import platform
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -33,6 +30,7 @@ from liver_landmark.inference.views import AveragedViews
 from liver_landmark.model.landmarks_liver_landmark import IGNORE_INDEX, LANDMARK_NAMES
 from liver_landmark.model.post_processing_liver_landmark import class_map, upsample
 from liver_landmark.utils.atomic_files import write_json
+from shared import add_output, environment, markdown_table, new_parser, positive_int
 
 PLAIN = "plain"
 SCALES = (1.0, 0.75, 1.25)
@@ -50,7 +48,7 @@ _DOUBT_STEP = 8
 def score_dataset(model: Any, processor: Any, dataset: datasets.Dataset, resolution: int) -> dict[str, Any]:
     """Setting -> its metrics, ms of the forward passes, rows of frames and pairs of doubt and error.
 
-    The settings take turns at each frame, so that a slow spell of the machine meets all of them.
+    The settings take turns at each frame, so that a slow spell of the machine affects all of them.
     """
     scoring = get_scoring(dataset_protocol(dataset))
     predictors = {name: LandmarkPredictor(model, processor, views=views) for name, views in SETTINGS.items()}
@@ -133,8 +131,8 @@ def summarize(found: dict[str, Any]) -> dict[str, dict[str, float | None]]:
 
 def format_table(lines: dict[str, dict[str, float | None]]) -> str:
     """The figures as a Markdown table."""
-    head = "| | pooled DSC | difference | " + " | ".join(f"{name} DSC" for name in LANDMARK_NAMES)
-    text = [f"{head} | forward, ms | ROC: variance | ROC: 1 - probability |", "|---" * 9 + "|"]
+    titles = ["", "pooled DSC", "difference", *(f"{name} DSC" for name in LANDMARK_NAMES)]
+    rows = [[*titles, "forward, ms", "ROC: variance", "ROC: 1 - probability"]]
     for name, line in lines.items():
         difference = ""
         if name != PLAIN:
@@ -147,26 +145,21 @@ def format_table(lines: dict[str, dict[str, float | None]]) -> str:
             cells.append("" if value is None else f"{value:.3f}")
         cells.append(f"{line['forward_ms']:.0f}")
         cells += [f"{line[key]:.3f}" if key in line else "" for key in ("roc_variance", "roc_unlikeliness")]
-        text.append("| " + " | ".join(cells) + " |")
-    return "\n".join(text)
+        rows.append(cells)
+    return markdown_table(rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--model", required=True, help="folder of a trained model, or a Hub id")
     parser.add_argument("--dataset", required=True, action="append", help="may be given several times")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--max-frames", type=int, help="the first frames of the split only")
-    parser.add_argument("--resolution", type=int, default=DEFAULT_RESOLUTION)
-    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    parser.add_argument("--max-frames", type=positive_int, help="the first frames of the split only")
+    parser.add_argument("--resolution", type=positive_int, default=DEFAULT_RESOLUTION)
+    add_output(parser)
     options = parser.parse_args(arguments)
     model, processor = load_model_and_processor(options.model)
-    figures: dict[str, Any] = {
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "machine": platform.processor() or platform.machine(),
-        "datasets": {},
-    }
+    figures: dict[str, Any] = {**environment(), "datasets": {}}
     for name in options.dataset:
         dataset = load_landmark_dataset(name, split=options.split)
         if options.max_frames is not None:

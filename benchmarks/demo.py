@@ -1,6 +1,6 @@
 """The demo under many clients at once: right answers, refusals, memory, and what is left of the uploads.
 
-    python scripts/benchmark_demo.py --model outputs/quickstart/best --output outputs/benchmark_demo
+    python benchmarks/demo.py --model outputs/quickstart/best --output outputs/benchmark_demo
 
 Starts spaces/demo/app.py on this machine and lets each client, for a while, upload its own frame and ask for
 its landmarks, over plain HTTP as any program does, as one page each. What is right was computed beforehand
@@ -34,6 +34,7 @@ from PIL import Image
 from liver_landmark.inference import LandmarkPredictor
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from liver_landmark.utils.atomic_files import write_json
+from shared import new_parser, positive_int, process_mib
 
 APP = Path(__file__).resolve().parents[1] / "spaces" / "demo" / "app.py"
 VIEW: list[Any] = [list(LANDMARK_NAMES), 0.4, ["areas"], "none"]
@@ -102,8 +103,10 @@ class Demo:
 
     def resident_mib(self) -> float:
         """Its memory in MiB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+        mib = process_mib(self.process.pid, "VmRSS")
+        if mib is None:
+            raise RuntimeError(f"the demo ended: see {self.folder / 'demo.log'}")
+        return mib
 
     def files(self) -> list[Path]:
         """The files of its cache folder."""
@@ -117,7 +120,7 @@ class Demo:
 
 
 def make_frame(number: int, width: int, height: int) -> bytes:
-    """A client's PNG: smooth tissue colors and edges, other for each number."""
+    """A client's PNG: smooth tissue colors and edges, different for each number."""
     rng = np.random.default_rng(number)
     coarse = Image.fromarray(rng.integers(40, 220, (9, 16, 3), dtype=np.uint8))
     picture = coarse.resize((width, height), Image.Resampling.BICUBIC)
@@ -222,12 +225,12 @@ def run_clients(demo: Demo, pictures: list[bytes], expected: list[Any], seconds:
 
 
 @contextmanager
-def sampled_memory(demo: Demo, every_s: float = SAMPLE_S) -> Iterator[list[float]]:
+def sampled_memory(demo: Demo) -> Iterator[list[float]]:
     """The demo's memory in MiB from time to time, while the block runs."""
     samples, done = [demo.resident_mib()], threading.Event()
 
     def sample() -> None:
-        while not done.wait(every_s):
+        while not done.wait(SAMPLE_S):
             samples.append(demo.resident_mib())
 
     thread = threading.Thread(target=sample)
@@ -239,12 +242,12 @@ def sampled_memory(demo: Demo, every_s: float = SAMPLE_S) -> Iterator[list[float
         thread.join()
 
 
-def rise_per_minute(samples_mib: list[float], every_s: float = SAMPLE_S) -> float:
+def rise_per_minute(samples_mib: list[float]) -> float:
     """How fast memory rises in the second half of the samples: slope of their line in MiB a minute."""
     half = samples_mib[len(samples_mib) // 2 :]
     if len(half) < 2:
         return 0.0
-    return float(np.polyfit(np.arange(len(half)) * every_s / 60, half, 1)[0])
+    return float(np.polyfit(np.arange(len(half)) * SAMPLE_S / 60, half, 1)[0])
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -296,15 +299,15 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def main() -> int:
     """Measures, prints and writes; 1 where an answer was wrong, a request failed, or an upload was left."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--model", required=True, help="folder or Hub id")
     parser.add_argument(
         "--output", type=Path, required=True, help="folder of benchmark_demo.json and demo.log"
     )
-    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--clients", type=positive_int, default=50)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--warm-up", type=float, default=60, help="seconds before memory is compared")
-    parser.add_argument("--max-waiting", type=int, default=20, help="length of the demo's queue")
+    parser.add_argument("--max-waiting", type=positive_int, default=20, help="length of the demo's queue")
     parser.add_argument("--size", type=parse_size, default=(960, 540), help="of the frames, WIDTHxHEIGHT")
     options = parser.parse_args()
     result = measure(options)
