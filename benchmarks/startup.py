@@ -1,4 +1,6 @@
-"""Times what a user waits for before anything is done: imports, --help and wrong options, each in a new process.
+"""Times what a user waits for before anything is done: imports, --help, wrong options.
+
+Each is a new process.
 
     python benchmarks/startup.py --rounds 7 --output FILE.json
 
