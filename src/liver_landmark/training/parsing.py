@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser
 
+from ..utils.hub_configs import recipe_file
 from .recipe import Recipe
 
 
@@ -27,17 +28,26 @@ class RunOptions:
     overwrite: bool = False
 
 
+class _RecipeFile(ActionConfigFile):
+    """A recipe by its path or by the name of one that comes with the package."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        # A colon makes it YAML instead of a file's name, which jsonargparse takes as well.
+        path = values if ":" in values else str(recipe_file(values))
+        super().__call__(parser, cfg, path, option_string)
+
+
 def build_parser() -> ArgumentParser:
-    """The parser of scripts/train.py: every field of the recipe is an option."""
+    """The parser of `liver-landmark train`: every field of the recipe is an option."""
     parser = ArgumentParser(
-        prog="train.py",
+        prog="liver-landmark train",
         exit_on_error=False,
         # An abbreviated field name in a saved command would change its meaning with a new field.
         allow_abbrev=False,
         description="Trains a liver landmark model by a recipe; every field of it can be set here too.",
     )
     parser.add_argument(
-        "--config", action="config", help="a recipe, a file like hub_configs/training/paper_l3d.yaml"
+        "--config", action=_RecipeFile, help="a recipe: a YAML file, or a name such as synthetic_tiny"
     )
     parser.add_class_arguments(Recipe)
     parser.add_argument(
