@@ -33,7 +33,10 @@ class _RecipeFile(ActionConfigFile):
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         # A colon makes it YAML instead of a file's name, which jsonargparse takes as well.
-        path = values if ":" in values else str(recipe_file(values))
+        try:
+            path = values if ":" in values else str(recipe_file(values))
+        except ValueError as error:
+            raise ValueError(f"--config: {error}") from error
         super().__call__(parser, cfg, path, option_string)
 
 
