@@ -5,7 +5,7 @@
 #
 # Sets up .venv, renders the two domains of the synthetic benchmark, trains on domain a, evaluates on
 # the test splits of a and b, and predicts on a test frame and on every FRAME (a picture file) given.
-# All of it lies in outputs/quickstart afterwards; what is there already is used, an interrupted
+# All of it lies in outputs/quickstart afterward; what is there already is used, an interrupted
 # training goes on.
 #
 #   --smoke  the same in two minutes, into outputs/smoke, always from the start; the model is no good

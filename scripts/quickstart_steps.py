@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from liver_landmark.atomic_files import atomic_path, write_json
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.utils.atomic_files import atomic_path, write_json
 
 DOMAINS = ("a", "b")
 

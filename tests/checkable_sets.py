@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.data.inspection.checks import SetCheck
+from liver_landmark.data.check import SetCheck
 from liver_landmark.data.schema import landmark_features
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# The same examples in each run: whether a change goes in is no matter of luck. `search` draws others.
-settings.register_profile("repeatable", derandomize=True)
-settings.register_profile("search", print_blob=True)
+# The same examples in each run, so that no change is accepted or refused by luck; `search` draws others.
+# No deadlines: a busy machine is not a defect.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("search", print_blob=True, deadline=None)
 settings.load_profile("repeatable")
 
 # Set before torch and the Hub client are imported: OpenMP threads that wait actively collapse when

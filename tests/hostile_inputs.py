@@ -1,4 +1,4 @@
-"""Files that strangers may hand over: broken, mislabelled, enormous or odd, and what is right for each."""
+"""Files that strangers may hand over: broken, mislabeled, enormous or odd, and what is right for each."""
 
 from __future__ import annotations
 

@@ -23,6 +23,6 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def to_8_bit(pixel_values: torch.Tensor) -> np.ndarray:
-    """(B, 3, H, W) normalised -> (B, H, W, 3) of 0..255."""
+    """(B, 3, H, W) normalized -> (B, H, W, 3) of 0..255."""
     array = pixel_values.double().numpy().transpose(0, 2, 3, 1)
     return (array * IMAGENET_STD + IMAGENET_MEAN) * 255

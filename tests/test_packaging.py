@@ -20,6 +20,7 @@ from liver_landmark.utils.hub_configs import all_config_names
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "liver_landmark"
+BENCHMARKS = ROOT / "benchmarks"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REQUIREMENTS = {
     "": [Requirement(line) for line in PROJECT["dependencies"]],
@@ -112,23 +113,20 @@ def modules_of(*extras: str) -> set[str]:
 
 
 def test_all_that_is_imported_is_declared():
-    scripts = ROOT / "scripts"
-    # A script's parts may lie in a folder beside it.
-    parts = {path.parent.name for path in scripts.glob("*/__init__.py")}
     allowed = modules_of("", "train") | {"liver_landmark"}
-    for path in [*PACKAGE.rglob("*.py"), *scripts.rglob("*.py")]:
-        ours = parts if scripts in path.parents else set()
-        for name in imports_of(path):
-            assert name.split(".")[0] in ours or name.startswith(".") or name.split(".")[0] in allowed, (
-                f"{path.relative_to(ROOT)} imports {name}, which pyproject.toml does not name"
-            )
+    in_benchmarks = allowed | modules_of("bench") | {"shared"}  # benchmarks/shared.py lies beside them
+    for folder, names in ((PACKAGE, allowed), (ROOT / "scripts", allowed), (BENCHMARKS, in_benchmarks)):
+        for path in folder.rglob("*.py"):
+            for name in imports_of(path):
+                assert name.startswith(".") or name.split(".")[0] in names, (
+                    f"{path.relative_to(ROOT)} imports {name}, which pyproject.toml does not name"
+                )
 
 
 def test_prediction_needs_no_extra():
-    folders = ("model", "curves", "inference", "utils")
-    modules = ("__init__", "atomic_files", "background", "folder_lock", "frame_files", "steady_memory")
+    folders = ("model", "curves", "inference", "streaming", "utils")
     files = [path for folder in folders for path in (PACKAGE / folder).rglob("*.py")]
-    for path in [*files, *(PACKAGE / f"{module}.py" for module in modules)]:
+    for path in [*files, PACKAGE / "__init__.py"]:
         depth = len(path.relative_to(PACKAGE).parts)
         for name in imports_of(path):
             module = name.lstrip(".")
@@ -136,9 +134,7 @@ def test_prediction_needs_no_extra():
                 assert name.split(".")[0] in modules_of(""), f"{path.name} imports {name}"
             elif len(name) - len(module) == depth and module:
                 # As many dots as folders: a path from the package's root.
-                assert module.split(".")[0] in (*folders, *modules), (
-                    f"{path.name} imports {name}, which needs an extra"
-                )
+                assert module.split(".")[0] in folders, f"{path.name} imports {name}, which needs an extra"
 
 
 def test_the_commands_import_what_they_need_when_they_run():
@@ -151,13 +147,14 @@ def test_the_commands_import_what_they_need_when_they_run():
                 assert {name.split(".")[0] for name in names} <= STANDARD_LIBRARY | {"typer"}, path.name
 
 
-def test_nothing_imports_the_scripts():
-    scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")}
+@pytest.mark.parametrize("folder", ["scripts", "benchmarks"])
+def test_nothing_imports_the_scripts(folder: str):
+    scripts = {path.stem for path in (ROOT / folder).glob("*.py")}
     for path in PACKAGE.rglob("*.py"):
         for name in imports_of(path):
-            assert name.split(".")[0] not in scripts | {"scripts"}, f"{path.name} imports {name}"
+            assert name.split(".")[0] not in scripts | {folder}, f"{path.name} imports {name}"
     # A script that is called as an installed package is would shadow it for `python scripts/x.py`.
-    assert not scripts & {"evaluate", "datasets", "accelerate", "transformers", "tokenizers"}
+    assert not scripts & (modules_of(*REQUIREMENTS) | {"tokenizers"})
 
 
 def test_the_shell_scripts_parse():

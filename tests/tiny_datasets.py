@@ -14,7 +14,7 @@ from PIL import Image
 from liver_landmark import LiverLandmarkImageProcessor
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data.schema import landmark_features
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES, PALETTE
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LANDMARK_NAMES, PALETTE
 
 WIDTH, HEIGHT = 96, 54
 
@@ -33,7 +33,7 @@ def polylines(seed: int, without: tuple[str, ...] = ()) -> list[dict[str, Any]]:
 
 
 def schema_row(frame_id: str, landmarks: list[dict[str, Any]] | None, **fields: Any) -> dict[str, Any]:
-    """A row whose frame shows its landmarks in their colours on grey."""
+    """A row whose frame shows its landmarks in their colors on gray."""
     mask = rasterize_landmarks(landmarks or [], WIDTH, HEIGHT, get_protocol("synthetic"))
     frame = np.where(mask[..., None] > 0, PALETTE[mask], np.uint8(90))
     return {
@@ -64,15 +64,15 @@ def save_dataset(folder: Path, rows: list[dict[str, Any]]) -> None:
     make_dataset(rows).to_parquet(folder / "test-00000-of-00001.parquet")
 
 
-class SeesColours(torch.nn.Module):
-    """Knows a landmark by its colour in the frame; blind to those named."""
+class SeesColors(torch.nn.Module):
+    """Knows a landmark by its color in the frame; blind to those named."""
 
     def __init__(self, blind_to: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.gain = torch.nn.Parameter(torch.ones(()))
         self.part = torch.nn.Dropout()
         self.blind_to = [LANDMARK_NAMES.index(name) for name in blind_to]
-        self.config = SimpleNamespace(presence_calibration=None)
+        self.config = SimpleNamespace(presence_calibration=None, landmark_table=DEFAULT_LANDMARKS)
         self.seen_modes: list[tuple[bool, bool]] = []
 
     @property
@@ -86,7 +86,7 @@ class SeesColours(torch.nn.Module):
             torch.tensor(values).view(1, 3, 1, 1) for values in (processor.image_mean, processor.image_std)
         )
         red_green_blue = pixel_values * std + mean
-        # A colour stands out by how far it is above the other two.
+        # A color stands out by how far it is above the other two.
         strength = 1.5 * red_green_blue - 0.5 * red_green_blue.sum(1, keepdim=True)
         strength[:, self.blind_to] = -1.0
         background = torch.full_like(strength[:, :1], 0.3)

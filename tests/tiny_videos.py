@@ -34,7 +34,7 @@ PIXEL_FORMATS = {
 
 
 def moving_frames(count: int, width: int = 64, height: int = 48, seed: int = 0) -> list[np.ndarray]:
-    """(H, W, 3) uint8 RGB: smooth colours that drift, and a square that moves and changes its grey."""
+    """(H, W, 3) uint8 RGB: smooth colors that drift, and a square that moves and changes its gray."""
     rng = np.random.default_rng(seed)
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     waves, phases = rng.uniform(2, 7, (3, 2)), rng.uniform(0, 6, 3)

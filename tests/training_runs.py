@@ -11,8 +11,8 @@ from accelerate.state import AcceleratorState, GradientState
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.training.loop import train
-from liver_landmark.training.parsing import parse_recipe
-from liver_landmark.training.setup import Run, prepare_run
+from liver_landmark.training.recipe import parse_recipe
+from liver_landmark.training.training_run import Run, prepare_run
 from tiny_datasets import make_dataset, polylines, schema_row, tiny_processor
 from tiny_models import TINY_DEPTH, tiny_config
 

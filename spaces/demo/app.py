@@ -36,8 +36,8 @@ def main() -> int:
         from demo_engine import Engine
         from demo_limits import DemoLimits
 
-        from liver_landmark.inference.loading import ModelLoadError
-        from liver_landmark.steady_memory import keep_memory_steady
+        from liver_landmark.inference.predictor import ModelLoadError
+        from liver_landmark.utils.memory import keep_memory_steady
 
         try:
             limits, engine = DemoLimits.from_environment(), Engine.from_pretrained(MODEL)

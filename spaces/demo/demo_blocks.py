@@ -25,8 +25,8 @@ from demo_storage import Sweeper
 from demo_tabs import frame_tab, video_tab
 from starlette.middleware import Middleware
 
-# The page keeps a video that was refused, for "Analyse video" to be pressed again; a frame has no button.
-RETRIED = frozenset({"analyse_video"})
+# The page keeps a video that was refused, for "Analyze video" to be pressed again; a frame has no button.
+RETRIED = frozenset({"analyze_video"})
 # Gradio's own memory of each page; the analyses are in `AnalysisStore`.
 _SESSIONS = 100
 # A frame, a video, drawings and downloads at once; each thread keeps memory of its own.

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from liver_landmark.inference.prediction import FramePrediction
-from liver_landmark.inference.predictor import LandmarkPredictor, ModelOutput, PreparedFrame
+from liver_landmark.inference.predictor import FramePrediction, LandmarkPredictor, ModelOutput, PreparedFrame
 from liver_landmark.inference.views import AveragedViews
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -1,4 +1,4 @@
-"""One frame: analysed once, drawn as often as somebody moves a switch, written as files on demand."""
+"""One frame: analyzed once, drawn as often as somebody moves a switch, written as files on demand."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from liver_landmark.atomic_files import write_png
 from liver_landmark.curves import NoisyMaskError, TracedPolyline
-from liver_landmark.curves.exchange import FrameAnnotation, write_landmarks
-from liver_landmark.frame_files import FrameError, FrameLimits, read_frame
+from liver_landmark.curves.formats import FrameAnnotation, write_landmarks
 from liver_landmark.inference.overlay import draw_heat_map, draw_overlay
-from liver_landmark.inference.prediction import FramePrediction
+from liver_landmark.inference.predictor import FramePrediction
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.utils.atomic_files import write_png
+from liver_landmark.utils.frame_files import FrameError, FrameLimits, read_frame
 
 # WebP, which pages are sent, ends at 16383 px; 4K screens hardly show more than this beside the controls.
 _LONGEST_SHOWN_PX = 2048
@@ -94,7 +94,7 @@ class Analysis:
         return self.frame.nbytes + self.prediction.mask.nbytes + self.prediction.logits.nbytes
 
 
-def analyse_frame(
+def analyze_frame(
     path: str, predict: Callable[[np.ndarray], FramePrediction], limits: FrameLimits
 ) -> Analysis:
     """Reads an upload and asks the model; a FrameError's message is the reason without the file's name."""

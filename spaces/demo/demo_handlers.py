@@ -16,7 +16,7 @@ from demo_engine import Engine
 from demo_frame import (
     Analysis,
     View,
-    analyse_frame,
+    analyze_frame,
     draw_view,
     findings,
     for_display,
@@ -29,12 +29,12 @@ from demo_limits import FULL, NOTHING_LOADED, DemoLimits
 from demo_page import progress_html
 from demo_storage import AnalysisStore, StoredBytes
 from demo_uploads import CountedUploads
-from demo_video import VideoOptions, VideoProgress, VideoResult, analyse_video
+from demo_video import VideoOptions, VideoProgress, VideoResult, analyze_video
 from PIL import Image
 
-from liver_landmark.frame_files import FrameError
-from liver_landmark.inference.video.limits import VideoError
+from liver_landmark.inference.video_reader import VideoError
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.utils.frame_files import FrameError
 
 # How often a video's page hears how far it is, s.
 _PROGRESS_EVERY_S = 0.5
@@ -81,14 +81,14 @@ class Handlers:
 
     def _find(self, path: str, view: View, careful: Any, request: gr.Request) -> FrameResult:
         try:
-            analysis = analyse_frame(
+            analysis = analyze_frame(
                 path, lambda frame: self._engine.predict(frame, bool(careful)), self._limits.frame
             )
         except FrameError as error:
             raise Refusal(self._limits.frame_message(str(error))) from None
         except ValueError:
             raise Refusal(
-                "The model cannot analyse this frame: its size or its pixels are unusual."
+                "The model cannot analyze this frame: its size or its pixels are unusual."
             ) from None
         self.store.put(_session(request), analysis)
         found = findings(analysis)
@@ -129,7 +129,7 @@ class Handlers:
 
     def _video(self, path: str, folder: Path, options: VideoOptions) -> Iterator[tuple[Any, ...]]:
         told_s = -_PROGRESS_EVERY_S
-        for step in analyse_video(path, folder, self._engine, options, self._limits.video):
+        for step in analyze_video(path, folder, self._engine, options, self._limits.video):
             if isinstance(step, VideoResult):
                 files = [str(file) for file in (step.overlay, step.archive, step.timeline)]
                 yield progress_html(self._video_summary(step)), files[0], _timeline(step), files
@@ -146,7 +146,7 @@ class Handlers:
             for name in LANDMARK_NAMES
         }
         parts = [
-            f"{len(result.rows)} frames analysed.",
+            f"{len(result.rows)} frames analyzed.",
             "In the frames: " + ", ".join(f"{name} {share:.0%}" for name, share in found.items()) + ".",
         ]
         if result.stopped_by is not None:
@@ -203,9 +203,9 @@ def _session(request: gr.Request) -> str:
 
 def _tell(step: VideoProgress) -> str:
     if step.frames is None:
-        return progress_html(f"{step.done} frames analysed so far.")
+        return progress_html(f"{step.done} frames analyzed so far.")
     frames = max(step.frames, step.done)
-    return progress_html(f"{step.done} of {frames} frames analysed.", step.done, frames)
+    return progress_html(f"{step.done} of {frames} frames analyzed.", step.done, frames)
 
 
 def _timeline(result: VideoResult) -> pd.DataFrame:

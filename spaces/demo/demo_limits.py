@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from liver_landmark.frame_files import FrameLimits
-from liver_landmark.inference.video.limits import VideoLimits
+from liver_landmark.inference.video_reader import VideoLimits
+from liver_landmark.utils.frame_files import FrameLimits
 
 # Of what may lie on disk; the rest is for results of those who are there already.
 UPLOADS_SHARE = 0.75
@@ -127,7 +127,7 @@ _FRAME_MESSAGES = (
         "videos go to the tab “Video”.",
     ),
     ("expected one frame", "This file holds several pictures. Please choose a file of a single frame."),
-    ("pixels of type", "This kind of colour is not supported. Please save the frame in ordinary colour."),
+    ("pixels of type", "This kind of color is not supported. Please save the frame in ordinary color."),
     ("", "The picture is damaged or incomplete. Please export it again."),
 )
 _VIDEO_MESSAGES = (

@@ -19,20 +19,20 @@ NOTICE = '<p role="note">Research only, not a medical device</p>'
 FRAME_FILES = "JPEG, PNG, BMP, TIFF or WebP"
 VIDEO_FILES = "MP4, MOV, MKV, AVI or WebM"
 
-_COLOUR_NAMES = {(255, 0, 0): "red", (0, 255, 0): "green", (0, 0, 255): "blue"}
-# Label and value of each landmark's switch; the colour is said in words for those who cannot tell it.
+_COLOR_NAMES = {(255, 0, 0): "red", (0, 255, 0): "green", (0, 0, 255): "blue"}
+# Label and value of each landmark's switch; the color is said in words for those who cannot tell it.
 LANDMARK_CHOICES = [
-    (f"{landmark.name} ({_COLOUR_NAMES[landmark.color]})", landmark.name) for landmark in LANDMARKS
+    (f"{landmark.name} ({_COLOR_NAMES[landmark.color]})", landmark.name) for landmark in LANDMARKS
 ]
-# Darker than the landmarks' own colours: lines on white paper, and on black.
-PLOT_COLOURS = {"ridge": "#e03131", "silhouette": "#2b8a3e", "ligament": "#4c6ef5"}
+# Darker than the landmarks' own colors: lines on white paper, and on black.
+PLOT_COLORS = {"ridge": "#e03131", "silhouette": "#2b8a3e", "ligament": "#4c6ef5"}
 
 
 def notes(limits: DemoLimits, files: str, more: str = "") -> str:
     """What is taken, and what becomes of it."""
     return (
         f"{files}, up to {limits.max_upload_mb:g} MB{more}. An upload is deleted from the server as soon as "
-        f"it has been analysed, results after {limits.keep_minutes:g} minutes; nothing is logged. What you "
+        f"it has been analyzed, results after {limits.keep_minutes:g} minutes; nothing is logged. What you "
         "download carries no metadata of the upload."
     )
 
@@ -42,7 +42,7 @@ def progress_html(text: str, done: int = 0, frames: int | None = None) -> str:
     bar = (
         ""
         if frames is None
-        else f'<progress value="{done}" max="{frames}" aria-label="Frames analysed"></progress>'
+        else f'<progress value="{done}" max="{frames}" aria-label="Frames analyzed"></progress>'
     )
     return f'<p role="status">{text}</p>{bar}'
 
@@ -71,7 +71,7 @@ CSS = """
 .notice { position: fixed !important; left: 0; right: 0; bottom: 0; z-index: 1000; padding: 0 !important; }
 .notice p { margin: 0 !important; padding: 0.4rem 0.8rem; text-align: center; font-weight: 600;
   color: #ffffff !important; background: #7a2e00; }
-/* The accent colour is too pale for text on white. */
+/* The accent color is too pale for text on white. */
 button[role="tab"][aria-selected="true"] { color: inherit !important; font-weight: 600; }
 .found table { width: 100%; border-collapse: collapse; margin: 0; }
 .found table, .found thead, .found tr { border: none !important; }

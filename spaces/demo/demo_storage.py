@@ -13,7 +13,7 @@ from demo_frame import Analysis
 from demo_limits import UPLOADS_SHARE
 from demo_uploads import CountedUploads
 
-from liver_landmark.steady_memory import trim_memory
+from liver_landmark.utils.memory import trim_memory
 
 
 class AnalysisStore:

@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 from demo_frame import AREAS, CURVES, NO_HEAT_MAP
 from demo_handlers import Handlers
-from demo_page import LANDMARK_CHOICES, PLOT_COLOURS, progress_html
+from demo_page import LANDMARK_CHOICES, PLOT_COLORS, progress_html
 
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 
@@ -20,7 +20,7 @@ def frame_tab(handlers: Handlers, examples: list[Path]) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             upload = gr.File(
-                label="Frame to analyse", file_types=["image"], height=160, elem_id="frame-upload"
+                label="Frame to analyze", file_types=["image"], height=160, elem_id="frame-upload"
             )
             careful = gr.Checkbox(
                 label="More careful: look at the mirrored frame too (twice as slow)", elem_id="frame-careful"
@@ -108,7 +108,7 @@ def video_tab(handlers: Handlers) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             upload = gr.File(
-                label="Video to analyse", file_types=["video"], height=160, elem_id="video-upload"
+                label="Video to analyze", file_types=["video"], height=160, elem_id="video-upload"
             )
             view = _view_controls("video")
             smoothing = gr.Slider(
@@ -119,7 +119,7 @@ def video_tab(handlers: Handlers) -> None:
                 label="More careful: look at the mirrored frames too (twice as slow)", elem_id="video-careful"
             )
             with gr.Row():
-                start = gr.Button("Analyse video", variant="primary", elem_id="video-start")
+                start = gr.Button("Analyze video", variant="primary", elem_id="video-start")
                 stop = gr.Button("Stop", elem_id="video-stop")
         with gr.Column(scale=2, min_width=320):
             status = gr.HTML(
@@ -139,7 +139,7 @@ def video_tab(handlers: Handlers) -> None:
                 x="time (s)",
                 y="probability",
                 color="landmark",
-                color_map=PLOT_COLOURS,
+                color_map=PLOT_COLORS,
                 y_lim=[0, 1],
                 label="Probability that a landmark is in the frame",
                 buttons=[],
@@ -150,7 +150,7 @@ def video_tab(handlers: Handlers) -> None:
         handlers.video,
         [upload, careful, smoothing, *view],
         [status, result, timeline, files],
-        api_name="analyse_video",
+        api_name="analyze_video",
         preprocess=False,
         show_progress_on=result,
     )

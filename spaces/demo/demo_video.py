@@ -1,4 +1,4 @@
-"""One video in the demo: every frame analysed, the overlay encoded while that goes on."""
+"""One video in the demo: every frame analyzed, the overlay encoded while that goes on."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from av.error import FFmpegError
 from demo_engine import Engine
 from demo_frame import AREAS, CURVES, View, annotate, curves_of, mask_png, safe_name
 
-from liver_landmark.curves.exchange import FrameAnnotation, write_landmarks
+from liver_landmark.curves.formats import FrameAnnotation, write_landmarks
 from liver_landmark.inference.overlay import draw_overlay
-from liver_landmark.inference.prediction import FramePrediction
-from liver_landmark.inference.predictor import ModelOutput
+from liver_landmark.inference.predictor import FramePrediction, ModelOutput
 from liver_landmark.inference.smoothing import CausalSmoother
-from liver_landmark.inference.video.limits import VideoError, VideoLimits
-from liver_landmark.inference.video.reader import VideoFrame, VideoReader, open_video
-from liver_landmark.inference.video.writer import VideoWriter, shift_to_zero
+from liver_landmark.inference.video_reader import VideoError, VideoFrame, VideoLimits, VideoReader, open_video
+from liver_landmark.inference.video_writer import VideoWriter, shift_to_zero
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 
 
@@ -83,7 +81,7 @@ class VideoProgress:
     frames: int | None
 
 
-def analyse_video(
+def analyze_video(
     path: str, folder: Path, engine: Engine, options: VideoOptions, limits: VideoLimits
 ) -> Iterator[VideoProgress | VideoResult]:
     """Analyses a video, saying after each batch how far it is, and at last what came out.
@@ -100,7 +98,7 @@ def analyse_video(
     """
     try:
         with open_video(path, limits) as reader:
-            yield from _analyse(reader, Path(safe_name(path)).stem, folder, engine, options)
+            yield from _analyze(reader, Path(safe_name(path)).stem, folder, engine, options)
     except VideoError as error:
         raise VideoError(str(error).removeprefix(f"{path}: ")) from None
     except FFmpegError as error:
@@ -108,7 +106,7 @@ def analyse_video(
         raise VideoError("the overlay cannot be encoded") from error
 
 
-def _analyse(
+def _analyze(
     reader: VideoReader, name: str, folder: Path, engine: Engine, options: VideoOptions
 ) -> Iterator[VideoProgress | VideoResult]:
     overlay, archive = folder / f"{name}_overlay.mp4", folder / f"{name}_masks_and_curves.zip"

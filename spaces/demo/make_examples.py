@@ -11,8 +11,8 @@ import numpy as np
 from demo_examples import FOLDER
 from PIL import Image
 
-from liver_landmark.atomic_files import new_folder
-from liver_landmark.data.synthetic import build_patient, get_domain, render_frame
+from liver_landmark.synthetic import build_patient, get_domain, render_frame
+from liver_landmark.utils.atomic_files import new_folder
 
 WIDTH, HEIGHT = 960, 540
 # Domain, patient, frame; the seed is the benchmark's no more than its patients are.

@@ -18,28 +18,28 @@ MODEL = ("--model", "m")
 SCORED = (*MODEL, "--dataset", "d", "--output", "out")
 # A command line that is right as far as can be told without a look at any file -> what it does first then.
 COMMANDS = {
-    ("predict", "x.png", *MODEL, "--output", "out"): "liver_landmark.inference.files.inputs.collect_inputs",
-    ("stream", "0", *MODEL): "liver_landmark.inference.live.parse_source",
+    ("predict", "x.png", *MODEL, "--output", "out"): "liver_landmark.inference.frame_sources.collect_inputs",
+    ("stream", "0", *MODEL): "liver_landmark.streaming.parse_source",
     (
         *("train", "--config", "finetune", "--model.init", "m", "--data.path", "d", "--output_dir", "out"),
-    ): "liver_landmark.training.setup.prepare_run",
+    ): "liver_landmark.training.training_run.prepare_run",
     ("evaluate", *SCORED): "liver_landmark.data.loading.load_landmark_dataset",
     ("calibrate", *SCORED, "--report-only"): "liver_landmark.data.loading.load_landmark_dataset",
     ("data show", "d"): "liver_landmark.data.loading.load_landmark_dataset",
-    ("data check", "d"): "liver_landmark.data.inspection.checks.SetCheck.problems",
+    ("data check", "d"): "liver_landmark.data.check.SetCheck.problems",
     ("data stats", "d"): "liver_landmark.data.loading.load_landmark_dataset",
     (
         *("data export", "d", "--format", "svg", "--output", "out"),
     ): "liver_landmark.data.loading.load_landmark_dataset",
     (
         *("data build synthetic", "--domain", "a", "--output", "out"),
-    ): "liver_landmark.data.synthetic.build_synthetic",
-    ("data build l3d", "raw", "--output", "out"): "liver_landmark.data.building.build.build_raw_set",
-    ("data build p2ilf", "raw", "--output", "out"): "liver_landmark.data.building.build.build_raw_set",
-    ("data build llsd", "raw", "--output", "out"): "liver_landmark.data.building.build.build_raw_set",
+    ): "liver_landmark.data.build.build_synthetic",
+    ("data build l3d", "raw", "--output", "out"): "liver_landmark.data.build.build_raw_set",
+    ("data build p2ilf", "raw", "--output", "out"): "liver_landmark.data.build.build_raw_set",
+    ("data build llsd", "raw", "--output", "out"): "liver_landmark.data.build.build_raw_set",
     (
         *("data build custom", "raw", "--format", "cvat", "--output", "out"),
-    ): "liver_landmark.data.building.build.build_raw_set",
+    ): "liver_landmark.data.build.build_raw_set",
     ("config path", "accelerate/cpu"): "liver_landmark.utils.hub_configs.config_path",
 }
 NAMES = [command[0] for command in COMMANDS]

@@ -13,8 +13,7 @@ from PIL import Image
 from liver_landmark import inference
 from liver_landmark.cli import main
 from liver_landmark.cli.calibrate import write_calibration
-from liver_landmark.evaluation.calibration import fit_calibration
-from liver_landmark.evaluation.presence_frames import PresenceFrames
+from liver_landmark.evaluation.calibration import PresenceFrames, fit_calibration
 from liver_landmark.inference import LandmarkPredictor
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from liver_landmark.model.presence_liver_landmark import absent_suppressed, presence_features

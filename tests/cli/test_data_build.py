@@ -141,7 +141,7 @@ def test_an_interrupted_build_says_that_it_goes_on(capsys, tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("liver_landmark.data.building.build.read_row", interrupt)
+        patch.setattr("liver_landmark.data.build.read_row", interrupt)
         code, out, err = run(capsys, "l3d", raw.root, "--output", output)
     assert (code, out) == (130, "")
     assert "the same command goes on" in err
@@ -162,7 +162,7 @@ def test_a_set_is_pushed_when_it_is_built(capsys, tmp_path, monkeypatch):
         def upload_folder(self, **options):
             calls.append((options["repo_id"], options["folder_path"]))
 
-    monkeypatch.setattr("liver_landmark.data.building.publish.HfApi", HubStandIn)
+    monkeypatch.setattr("liver_landmark.data.build.HfApi", HubStandIn)
     arguments = ("l3d", raw.root, "--output", output, "--push-to-hub", "user/set")
     code, out, err = run(capsys, *arguments)
     assert (code, err) == (0, "")

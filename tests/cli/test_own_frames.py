@@ -20,7 +20,7 @@ from tiny_datasets import make_dataset, polylines, schema_row
 
 
 def write_labelme_folder(folder: Path) -> None:
-    """Frames of six patients whose landmarks show in colours that the starting model has never seen."""
+    """Frames of six patients whose landmarks show in colors that the starting model has never seen."""
     splits = {}
     for split, patients in {"train": (1, 2, 3, 4), "validation": (5,), "test": (6, 7)}.items():
         rows = []

@@ -17,7 +17,7 @@ from PIL import Image
 
 from liver_landmark.cli import main
 from liver_landmark.cli.predict import CURVE_FORMATS
-from liver_landmark.inference.files import options
+from liver_landmark.inference import frame_sources
 from tiny_datasets import tiny_processor
 from tiny_models import tiny_model
 
@@ -229,7 +229,7 @@ def test_a_frame_whose_result_cannot_be_written_is_named(model, frames, tmp_path
 
 
 def test_an_interruption_is_one_line_and_what_is_there_is_whole(model, frames, tmp_path, capsys, monkeypatch):
-    from liver_landmark.inference.files import outputs
+    from liver_landmark.inference import result_files as outputs
 
     def interrupted(path, mask, write=outputs.write_mask):
         if path.name.startswith("b_"):
@@ -288,7 +288,7 @@ def test_without_a_compiler_nothing_is_written_but_a_line(model, frames, tmp_pat
 
 
 def test_the_curve_formats_are_those_that_are_written():
-    assert CURVE_FORMATS == options.CURVE_FORMATS
+    assert CURVE_FORMATS == frame_sources.CURVE_FORMATS
 
 
 def test_the_real_frame_comes_back_at_its_size(model, p2ilf_sample, tmp_path):

@@ -89,7 +89,8 @@ def test_recipes_and_presets_have_names(
     recipes = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "liver_landmark.training.setup.prepare_run", lambda recipe, options: recipes.append(recipe) or stop()
+        "liver_landmark.training.training_run.prepare_run",
+        lambda recipe, options: recipes.append(recipe) or stop(),
     )
 
     def stop() -> None:

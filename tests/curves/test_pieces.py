@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liver_landmark.curves import pieces, pixel_graph, trace_polylines
-from liver_landmark.curves.pieces import find_pieces, thinned_paths
-from liver_landmark.curves.pixel_graph import NoisyMaskError
-from liver_landmark.curves.stroke_plane import StrokePlane
+from liver_landmark.curves import skeleton as pixel_graph
+from liver_landmark.curves import trace_polylines
+from liver_landmark.curves import tracing as pieces
+from liver_landmark.curves.centerline import StrokePlane
+from liver_landmark.curves.skeleton import NoisyMaskError
+from liver_landmark.curves.tracing import find_pieces, thinned_paths
 
 
 def plane_of(inside: np.ndarray, corner: tuple[int, int] = (0, 0)) -> StrokePlane:

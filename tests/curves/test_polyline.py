@@ -69,7 +69,7 @@ def test_normals_of_a_circle_point_to_its_middle() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from([0.2, 0.5, 2.0]))
-@example(1104, 0.2)  # OpenCV's cleaning up afterwards left 0.229
+@example(1104, 0.2)  # OpenCV's cleaning up afterward left 0.229
 def test_what_simplifying_leaves_out_lies_within_the_tolerance(seed: int, tolerance_px: float) -> None:
     points = wavy(seed)
     kept = simplify(points, tolerance_px)

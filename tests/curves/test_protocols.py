@@ -3,7 +3,7 @@
 import pytest
 
 from liver_landmark.curves import PROTOCOLS, get_protocol
-from liver_landmark.curves.protocols import AS_DRAWN, check_label_protocol
+from liver_landmark.curves.rasterize import AS_DRAWN, check_label_protocol
 
 # name: stroke px at 1920x1080, stroke px at 3840x2160, label's resize, prediction's resize
 PUBLISHED = {

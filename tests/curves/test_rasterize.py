@@ -1,4 +1,4 @@
-"""The rasteriser against plain OpenCV calls, protocol by protocol."""
+"""The rasterizer against plain OpenCV calls, protocol by protocol."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -72,7 +72,7 @@ def test_synthetic_strokes_are_drawn_on_a_1920_px_canvas():
 
 
 def exact_nearest(mask, size):
-    """The id of the pixel that each new pixel's centre falls in, by fractions and pixel by pixel."""
+    """The id of the pixel that each new pixel's center falls in, by fractions and pixel by pixel."""
     half = Fraction(1, 2)
     rows, columns = (
         [int((new + half) * Fraction(old_side, new_side)) for new in range(new_side)]
@@ -100,7 +100,7 @@ def test_synthetic_labels_lie_where_the_polyline_lies(axis, size):
 
 @given(*[st.integers(1, 60)] * 4)
 @settings(max_examples=50, deadline=None)
-def test_the_default_resize_takes_the_pixel_under_the_centre(height, width, new_height, new_width):
+def test_the_default_resize_takes_the_pixel_under_the_center(height, width, new_height, new_width):
     mask = np.random.default_rng(0).integers(0, 4, (height, width)).astype(np.uint8)
     size = (new_width, new_height)
     np.testing.assert_array_equal(resize_mask(mask, size), exact_nearest(mask, size))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liver_landmark.curves.chains import order_chains
+from liver_landmark.curves.polyline import order_chains
 from liver_landmark.curves.skeleton import skeleton_paths
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from liver_landmark.curves import stroke_plane
-from liver_landmark.curves.stroke_plane import StrokePlane, find_edges, sample_linear
+from liver_landmark.curves import centerline as stroke_plane
+from liver_landmark.curves.centerline import StrokePlane, find_edges, sample_linear
 
 
 def plane_of(mask: np.ndarray, class_id: int) -> StrokePlane:

@@ -316,9 +316,9 @@ def test_what_is_no_mask_is_refused() -> None:
 def test_the_real_frames_mask(p2ilf_sample) -> None:
     """The challenge's own mask picture: two silhouette, two ridge curves and one ligament, as one sees."""
     with Image.open(p2ilf_sample / "images" / "patient1_12_GT.jpg") as picture:
-        colours = np.asarray(picture.convert("RGB")).astype(int)
+        colors = np.asarray(picture.convert("RGB")).astype(int)
     palette = np.array([[0, 0, 0], [255, 0, 0], [255, 255, 0], [0, 0, 255]])
-    mask = ((colours[:, :, None] - palette) ** 2).sum(-1).argmin(-1).astype(np.uint8)
+    mask = ((colors[:, :, None] - palette) ** 2).sum(-1).argmin(-1).astype(np.uint8)
     curves = trace_polylines(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
     names = [curve.category for curve in curves]
     assert names == ["ridge", "ridge", "silhouette", "silhouette", "ligament"]

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from liver_landmark.data.contact_sheet import draw_tile, write_sheet
+from liver_landmark.data.show import draw_tile, write_sheet
 
 GREY = np.full((90, 160, 3), 90, np.uint8)
 RED = (255, 0, 0)
 
 
 def test_a_tile_shows_the_frame_and_below_it_the_landmarks() -> None:
-    # Eightfold enlarged, centres map to 8 (x + 1/2) - 1/2: y 10 -> 83.5.
+    # Eightfold enlarged, centers map to 8 (x + 1/2) - 1/2: y 10 -> 83.5.
     frame = np.zeros((20, 40, 3), np.uint8)
     frame[5, 7] = 255
     tile = draw_tile(frame, [{"category": "ridge", "points": [(2.0, 10.0), (30.0, 10.0)]}], 320)

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from liver_landmark.curves.exchange import read_landmarks
-from liver_landmark.data.building.build import build_raw_set
-from liver_landmark.data.building.raw_request import RawRequest
+from liver_landmark.curves.formats import read_landmarks
+from liver_landmark.data.build import RawRequest, build_raw_set
 from liver_landmark.data.export import export_set
 from liver_landmark.data.loading import load_landmark_dataset
 from liver_landmark.data.readers import CustomOptions

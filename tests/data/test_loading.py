@@ -27,7 +27,7 @@ def drawn(landmarks: list, protocol: str) -> np.ndarray:
     return rasterize_landmarks(landmarks, WIDTH, HEIGHT, get_protocol(protocol))
 
 
-def labelled_row(index: int, split: str) -> dict:
+def labeled_row(index: int, split: str) -> dict:
     landmarks = polylines(index)
     mask = drawn(landmarks, "synthetic")
     mask[:3] = 255
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sets") / "whole"
     folder.mkdir()
     for split, count in (("train", 3), ("validation", 2), ("test", 2)):
-        rows = [labelled_row(index, split) for index in range(count)]
+        rows = [labeled_row(index, split) for index in range(count)]
         make_dataset(rows).to_parquet(folder / f"{split}-00000-of-00001.parquet")
     return folder
 
@@ -61,7 +61,7 @@ def test_all_splits_are_those_of_plain_load_dataset(folder: Path) -> None:
 
 
 def test_one_split_reads_no_file_of_another(tmp_path: Path) -> None:
-    folder = write_split(tmp_path / "set", [labelled_row(0, "train")])
+    folder = write_split(tmp_path / "set", [labeled_row(0, "train")])
     (folder / "test-00000-of-00001.parquet").write_bytes(b"not Parquet")
     assert len(load_landmark_dataset(folder, "train")) == 1
     with pytest.raises(ValueError, match="cannot be read") as error:
@@ -70,7 +70,7 @@ def test_one_split_reads_no_file_of_another(tmp_path: Path) -> None:
 
 
 def test_missing_split_is_named_with_those_there_are(tmp_path: Path) -> None:
-    folder = write_split(tmp_path / "set", [labelled_row(0, "train")])
+    folder = write_split(tmp_path / "set", [labeled_row(0, "train")])
     with pytest.raises(ValueError, match=r"no split 'validation' \(there are: train\)"):
         load_landmark_dataset(folder, "validation")
 
@@ -83,7 +83,7 @@ def test_unknown_split_is_refused(folder: Path) -> None:
 def test_missing_column_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
-    rows = make_dataset([labelled_row(0, "train")]).remove_columns("patient_id")
+    rows = make_dataset([labeled_row(0, "train")]).remove_columns("patient_id")
     rows.to_parquet(folder / "train-00000-of-00001.parquet")
     with pytest.raises(ValueError, match="column 'patient_id' is missing"):
         load_landmark_dataset(folder, "train")
@@ -91,7 +91,7 @@ def test_missing_column_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("front_matter", ["configs: 3", "configs: [", "- a", "dataset_info: [{features: 3}]"])
 def test_a_card_that_cannot_be_understood_is_named(tmp_path: Path, front_matter: str) -> None:
-    folder = write_split(tmp_path / "set", [labelled_row(0, "train")])
+    folder = write_split(tmp_path / "set", [labeled_row(0, "train")])
     (folder / "README.md").write_text(f"---\n{front_matter}\n---\n")
     with pytest.raises(ValueError, match="set: its card cannot be understood") as error:
         load_landmark_dataset(folder, "train")
@@ -145,14 +145,14 @@ def test_missing_labels_are_drawn_by_the_sets_own_protocol(tmp_path: Path) -> No
 
 
 def test_a_mask_without_polylines_cannot_be_redrawn(tmp_path: Path) -> None:
-    row = labelled_row(0, "train") | {"landmarks": []}
+    row = labeled_row(0, "train") | {"landmarks": []}
     rows = load_landmark_dataset(write_split(tmp_path / "set", [row]), "train", protocol="slippa")
     with pytest.raises(ValueError, match="frame train-0: its mask shows landmarks but it has no polylines"):
         rows[0]
 
 
 def test_a_frame_without_landmarks_is_redrawn_empty(tmp_path: Path) -> None:
-    row = labelled_row(0, "train") | {"landmarks": [], "label": Image.new("L", (WIDTH, HEIGHT))}
+    row = labeled_row(0, "train") | {"landmarks": [], "label": Image.new("L", (WIDTH, HEIGHT))}
     rows = load_landmark_dataset(write_split(tmp_path / "set", [row]), "train", protocol="slippa")
     assert not np.asarray(rows[0]["label"]).any()
 
@@ -184,7 +184,7 @@ def test_fingerprint_follows_content_and_not_storage(folder: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("change", ["order", "polyline", "label", "image", "patient_id"])
 def test_fingerprint_sees_every_change(folder: Path, change: str) -> None:
-    plain = [labelled_row(index, "train") for index in range(3)]
+    plain = [labeled_row(index, "train") for index in range(3)]
     changed = [dict(row) for row in plain]
     if change == "order":
         changed.reverse()

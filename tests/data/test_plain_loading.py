@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.data.building.writer import DatasetWriter, encode_jpeg, encode_png, write_card
+from liver_landmark.data.dataset_folder import DatasetWriter, write_card
+from liver_landmark.synthetic.dataset import encode_jpeg, encode_png
 from tiny_datasets import HEIGHT, WIDTH, polylines, schema_row
 
 CARD = """---

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from liver_landmark.data.polylines import flatten_polylines, impossible_polylines
+from liver_landmark.data.loading import flatten_polylines, impossible_polylines
 from liver_landmark.data.schema import landmark_features
 
 TYPE = landmark_features().arrow_schema.field("landmarks").type

@@ -11,9 +11,8 @@ import pytest
 from datasets import ClassLabel, Features, Image, List, Value
 from PIL import Image as Picture
 
-from liver_landmark.data.loading import load_landmark_dataset
+from liver_landmark.data.loading import first_difference, load_landmark_dataset
 from liver_landmark.data.schema import landmark_features
-from liver_landmark.data.validation import first_difference
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
 
 

@@ -11,13 +11,13 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from liver_landmark.evaluation.calibration import (
+    PresenceFrames,
     apply_calibration,
     choose_threshold,
     cross_validate,
     fit_calibration,
     fit_platt,
 )
-from liver_landmark.evaluation.presence_frames import PresenceFrames
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from liver_landmark.model.presence_liver_landmark import absent_suppressed, presence_features
 

@@ -16,7 +16,7 @@ from liver_landmark.evaluation.distances import (
     surface_distances,
     surface_points,
 )
-from liver_landmark.evaluation.masks import MaskPair
+from liver_landmark.evaluation.metrics import MaskPair
 
 MASKS = hnp.arrays(np.bool_, (11, 14), elements=st.booleans())
 

@@ -17,7 +17,7 @@ from liver_landmark.evaluation import evaluate_model, pooled_overlap, summarize_
 from tiny_datasets import (
     HEIGHT,
     WIDTH,
-    SeesColours,
+    SeesColors,
     make_dataset,
     polylines,
     save_dataset,
@@ -41,7 +41,7 @@ def dataset(rows):
 
 
 def evaluate(dataset, model=None, **options):
-    return evaluate_model(model or SeesColours(), tiny_processor(), dataset, resolution=256, **options)
+    return evaluate_model(model or SeesColors(), tiny_processor(), dataset, resolution=256, **options)
 
 
 def test_metrics_have_what_the_public_surface_names(dataset):
@@ -73,7 +73,7 @@ def test_masks_are_those_of_the_protocol(rows, dataset, protocol):
         expected = rasterize_landmarks(row["landmarks"], WIDTH, HEIGHT, get_protocol(protocol), (256, 256))
         np.testing.assert_array_equal(pairs[index].truth, expected)
         pixel_values = tiny_processor()(images=[row["image"]])["pixel_values"]
-        logits = SeesColours()(pixel_values).logits
+        logits = SeesColors()(pixel_values).logits
         if protocol == "srft_galore":
             up = logits.repeat_interleave(2, 2).repeat_interleave(2, 3)
         else:
@@ -101,7 +101,7 @@ def test_numbers_follow_from_the_masks(dataset):
 
 
 def test_a_landmark_that_is_never_found_shows_in_every_number(dataset):
-    seen, blind = evaluate(dataset), evaluate(dataset, SeesColours(blind_to=("ligament",)))
+    seen, blind = evaluate(dataset), evaluate(dataset, SeesColors(blind_to=("ligament",)))
     ligament = blind.metrics["per_class"]["ligament"]
     assert ligament["dsc"] < 1e-6
     assert ligament["frames_missed"] == ligament["frames_one_empty"] == 2
@@ -124,7 +124,7 @@ def test_without_distances_the_rest_is_the_same(dataset):
 
 
 def test_every_module_gets_its_mode_back(dataset):
-    model = SeesColours().train()
+    model = SeesColors().train()
     model.part.eval()
     evaluate(dataset, model)
     assert (model.training, model.part.training) == (True, False)
@@ -139,7 +139,7 @@ def test_every_module_gets_its_mode_back(dataset):
 
 
 def test_no_graph_is_kept_and_no_gradient_made(dataset):
-    model = SeesColours()
+    model = SeesColors()
     evaluate(dataset, model)
     assert model.gain.grad is None
     assert torch.is_grad_enabled()
@@ -164,7 +164,7 @@ def test_a_set_of_masks_is_scored_by_its_labels():
     row = schema_row("m0", landmarks) | {"landmarks": [], "label": Image.fromarray(mask)}
     pairs = []
     evaluation = evaluate(make_dataset([row]), on_frame=lambda i, frame, pair: pairs.append(pair))
-    # Pillow takes the pixel that a centre falls in.
+    # Pillow takes the pixel that a center falls in.
     expected = Image.fromarray(mask).resize((256, 256), Image.Resampling.NEAREST)
     np.testing.assert_array_equal(pairs[0].truth, expected)
     assert evaluation.metrics["frames_without_polylines"] == 1
@@ -188,7 +188,7 @@ def test_labels_as_drawn_are_scored_as_they_are(protocol):
     )
     expected = Image.fromarray(mask).resize((256, 256), Image.Resampling.NEAREST)
     np.testing.assert_array_equal(pairs[0].truth, expected)
-    logits = SeesColours()(tiny_processor()(images=[row["image"]])["pixel_values"]).logits
+    logits = SeesColors()(tiny_processor()(images=[row["image"]])["pixel_values"]).logits
     nearest = logits.argmax(1).repeat_interleave(2, 1).repeat_interleave(2, 2)[0]
     np.testing.assert_array_equal(pairs[0].prediction, nearest.numpy())
     assert evaluation.metrics["protocol"] == evaluation.frames[0]["truth"] == "as_drawn"

@@ -8,8 +8,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import confusion_matrix, f1_score
 
 from liver_landmark.evaluation import class_overlap, pooled_overlap
-from liver_landmark.evaluation.masks import MaskPair
-from liver_landmark.evaluation.overlap import OverlapMetric
+from liver_landmark.evaluation.metrics import MaskPair, OverlapMetric
 
 TRUTHS = hnp.arrays(np.uint8, (9, 7), elements=st.sampled_from([0, 1, 2, 3, 255]))
 PREDICTIONS = hnp.arrays(np.uint8, (9, 7), elements=st.sampled_from([0, 1, 2, 3]))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from liver_landmark.evaluation.presence import PresenceMetric
+from liver_landmark.evaluation.metrics import PresenceMetric
 
 
 def frame(shown, found):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import brier_score_loss, confusion_matrix
 
-from liver_landmark.evaluation.reliability import (
+from liver_landmark.evaluation.calibration import (
     expected_calibration_error,
     plot_reliability,
     reliability_bins,

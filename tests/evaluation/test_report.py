@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 
 from liver_landmark.evaluation import MaskPair
-from liver_landmark.evaluation.report import (
-    MaskStore,
-    comparison_picture,
-    format_table,
-    select_examples,
-)
-from tiny_datasets import SeesColours, make_dataset, polylines, schema_row, tiny_processor
+from liver_landmark.evaluation.report import MaskStore, comparison_picture, format_table, select_examples
+from tiny_datasets import SeesColors, make_dataset, polylines, schema_row, tiny_processor
 
 
 def frames(*scores):
@@ -69,7 +64,7 @@ def test_table_shows_every_number_and_dashes_for_none():
     from liver_landmark.evaluation import evaluate_model
 
     rows = [schema_row("f0", polylines(0, without=("ligament",)))]
-    metrics = evaluate_model(SeesColours(), tiny_processor(), make_dataset(rows), resolution=128).metrics
+    metrics = evaluate_model(SeesColors(), tiny_processor(), make_dataset(rows), resolution=128).metrics
     lines = format_table(metrics).splitlines()
     assert lines[1].split()[:3] == ["pooled", f"{metrics['dsc']:.3f}", f"{metrics['iou']:.3f}"]
     assert lines[4].split() == ["ligament", "-", "-", "-", "-", "1.000"]

@@ -59,7 +59,7 @@ def tiff_header(width: int, height: int) -> bytes:
 
 
 def jpeg_header(width: int, height: int) -> bytes:
-    """A grey JPEG whose frame header says that size, its pixels a small picture's."""
+    """A gray JPEG whose frame header says that size, its pixels a small picture's."""
     data = bytearray(encoded(np.full((8, 8), 99, np.uint8), "JPEG"))
     struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, height, width)
     return bytes(data)

@@ -110,7 +110,7 @@ def _write_sizes(out: Collection, rng: np.random.Generator) -> None:
     out.add("enormous picture", ".png", png_header(2**31 - 1, 2**31 - 1), Outcome.BAD)
     out.add("enormous picture", ".png", png_header(2**31 - 1, 1), Outcome.BAD)
     out.add("no width", ".png", png_header(0, 30), Outcome.BAD)
-    # Really this large, and small on disk: 9,000 x 9,000 grey pixels in 80 kB.
+    # Really this large, and small on disk: 9,000 x 9,000 gray pixels in 80 kB.
     rows = zlib.compress(bytes(9_001 * 9_000), 1)
     header = struct.pack(">IIBBBBB", 9_000, 9_000, 8, 0, 0, 0, 0)
     bomb = PNG_MAGIC + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
@@ -129,31 +129,31 @@ def _write_several_pictures(out: Collection, rng: np.random.Generator) -> None:
 
 def _write_pixel_types(out: Collection, rng: np.random.Generator) -> None:
     pixels = tissue(rng)
-    grey = pixels[..., 0]
-    deep = rng.integers(0, 65536, grey.shape, dtype=np.uint16)
+    gray = pixels[..., 0]
+    deep = rng.integers(0, 65536, gray.shape, dtype=np.uint16)
     # 65535 is white: the nearest of 256 steps.
     shallow = np.repeat(np.rint(deep / 257).astype(np.uint8)[..., None], 3, axis=2)
-    three = np.repeat(grey[..., None], 3, axis=2)
+    three = np.repeat(gray[..., None], 3, axis=2)
     image = Image.fromarray(pixels)
     plain = [("PNG", ".png"), ("BMP", ".bmp"), ("TIFF", ".tif")]
-    palette, binary = image.quantize(40), Image.fromarray(grey > 120)
-    opaque, faint = Image.fromarray(np.dstack([pixels, grey])), Image.fromarray(np.dstack([grey, grey // 2]))
+    palette, binary = image.quantize(40), Image.fromarray(gray > 120)
+    opaque, faint = Image.fromarray(np.dstack([pixels, gray])), Image.fromarray(np.dstack([gray, gray // 2]))
     for family, formats, picture, right in (
         ("cmyk", [("JPEG", ".jpg"), ("TIFF", ".tif")], image.convert("CMYK"), None),
-        ("grey jpeg", [("JPEG", ".jpg")], Image.fromarray(grey), None),
+        ("gray jpeg", [("JPEG", ".jpg")], Image.fromarray(gray), None),
         ("16 bit", [("PNG", ".png"), ("TIFF", ".tif")], Image.fromarray(deep), shallow),
         ("palette", plain, palette, np.array(palette.convert("RGB"))),
-        ("grey", plain, Image.fromarray(grey), three),
+        ("gray", plain, Image.fromarray(gray), three),
         ("black and white", plain, binary, np.uint8(255) * (three > 120)),
         ("alpha", [("PNG", ".png"), ("TIFF", ".tif")], opaque, pixels),
-        ("grey and alpha", [("PNG", ".png")], faint, three),
+        ("gray and alpha", [("PNG", ".png")], faint, three),
     ):
         for file_format, suffix in formats:
             data = encoded(picture, file_format)
             out.add(family, suffix, data, Outcome.GOOD, [decoded(data) if right is None else right])
     for mode in ("F", "LAB"):
-        converted = Image.fromarray(grey).convert("F") if mode == "F" else image.convert("RGB").convert("LAB")
-        out.add("pixels that are no colours", ".tif", encoded(converted, "TIFF"), Outcome.BAD)
+        converted = Image.fromarray(gray).convert("F") if mode == "F" else image.convert("RGB").convert("LAB")
+        out.add("pixels that are no colors", ".tif", encoded(converted, "TIFF"), Outcome.BAD)
     out.add("top-down bitmap", ".bmp", top_down_bitmap(pixels), Outcome.GOOD, [pixels])
 
 
@@ -211,7 +211,7 @@ def _write_metadata(out: Collection, rng: np.random.Generator) -> None:
             data = encoded(pixels, file_format, exif=value, **options)
             out.add(family, suffix, data, Outcome.DAMAGED, [plain])
         data = encoded(pixels, file_format, icc_profile=rng.bytes(5000), **options)
-        out.add("colour profile of noise", suffix, data, Outcome.DAMAGED, [plain])
+        out.add("color profile of noise", suffix, data, Outcome.DAMAGED, [plain])
     notes = PngImagePlugin.PngInfo()
     notes.add_text("Comment", "x" * 20_000_000, zip=True)
     out.add("text bomb", ".png", encoded(pixels, "PNG", pnginfo=notes), Outcome.DAMAGED, [pixels])

@@ -18,7 +18,7 @@ NAMES = (
     " space at start.png",
     "new\nline.png",
     "carriage\rreturn.png",
-    "tab\tand \x1b[31mcolour.png",
+    "tab\tand \x1b[31mcolor.png",
     "Gallenblase_äöü_胆囊_المرارة.png",
     "right\u202eto left.png",
     "quo'te\"s`and$(date).png",

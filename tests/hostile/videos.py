@@ -92,7 +92,7 @@ def _write_makes(out: Collection, work: Path) -> None:
     _add_good(out, "frames out of order", write_video(work / "ordered.mp4", frames * 3, options=ordered))
     _add_good(out, "ten bits", write_video(work / "ten.mp4", frames, "libx265", pixel_format="yuv420p10le"))
     _add_good(out, "4:2:2", write_video(work / "wide.mkv", frames, pixel_format="yuv422p"))
-    _add_good(out, "grey", write_video(work / "grey.mkv", frames, "ffv1", pixel_format="gray"))
+    _add_good(out, "gray", write_video(work / "gray.mkv", frames, "ffv1", pixel_format="gray"))
     for rate in (Fraction(1, 5), 240, Fraction(30000, 1001), 1000):
         _add_good(out, "odd rate", write_video(work / "rate.mp4", frames, rate=rate))
     whole = write_video(work / "whole.mp4", frames)

@@ -20,7 +20,7 @@ def block_mask(class_id):
 
 
 @pytest.mark.parametrize("landmark", LANDMARKS, ids=lambda landmark: landmark.name)
-def test_blend_inside_colour_on_the_edge_frame_outside(landmark):
+def test_blend_inside_color_on_the_edge_frame_outside(landmark):
     drawn = draw_overlay(FRAME, block_mask(landmark.id), alpha=0.4, legend=False)
     inside = (slice(61, 99), slice(121, 179))
     expected = np.rint(0.6 * FRAME[inside].astype(float) + 0.4 * np.array(landmark.color))
@@ -107,7 +107,7 @@ def line(name: str) -> TracedPolyline:
     return TracedPolyline(name, np.array([(200, 300.0), (1700, 300), (1700, 800)], np.float32), 30.0)
 
 
-def test_curves_are_drawn_in_their_colour_with_a_dark_edge_and_without_a_mask():
+def test_curves_are_drawn_in_their_color_with_a_dark_edge_and_without_a_mask():
     frame = np.full((1080, 1920, 3), 150, np.uint8)
     drawn = draw_overlay(frame, None, legend=False, curves=[line("silhouette")])
     column = drawn[:, 1000].astype(int)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from liver_landmark.curves.exchange import FrameAnnotation, format_p2ilf_json, parse_p2ilf_json
+from liver_landmark.curves.formats import FrameAnnotation, format_p2ilf_json, parse_p2ilf_json
 from liver_landmark.inference import FramePrediction
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 

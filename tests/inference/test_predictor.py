@@ -16,7 +16,7 @@ from transformers import Dinov2Config
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from liver_landmark.inference import LandmarkPredictor, ModelLoadError, load_model_and_processor
-from tiny_datasets import SeesColours, polylines, schema_row, tiny_processor
+from tiny_datasets import SeesColors, polylines, schema_row, tiny_processor
 from tiny_models import tiny_model
 
 
@@ -78,7 +78,7 @@ def test_a_frame_that_lies_on_its_side_comes_back_upright(predictor):
 
 def test_landmarks_are_found_where_they_are():
     row = schema_row("f0", polylines(0, without=("silhouette",)))
-    prediction = LandmarkPredictor(SeesColours(), tiny_processor(256)).predict(row["image"])[0]
+    prediction = LandmarkPredictor(SeesColors(), tiny_processor(256)).predict(row["image"])[0]
     assert prediction.present == ("ridge", "ligament")
     assert prediction.scores["silhouette"] == 0.0
     assert set(prediction.milliseconds) == {"preprocess", "forward", "postprocess"}
@@ -103,7 +103,7 @@ def compile_with(monkeypatch, backend):
     monkeypatch.setattr("torch.compile", partial(torch.compile, backend=backend))
 
 
-class OneGraph(SeesColours):
+class OneGraph(SeesColors):
     """A model that is traced in no time and keeps no state between frames."""
 
     def forward(self, pixel_values):

@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture
 def frames() -> torch.Tensor:
-    """(2, 3, 96, 128) normalised pixels: not square, so that swapped sides show."""
+    """(2, 3, 96, 128) normalized pixels: not square, so that swapped sides show."""
     return torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(1))
 
 

@@ -9,10 +9,15 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liver_landmark.model import class_map_liver_landmark, frame_columns_liver_landmark
-from liver_landmark.model.class_map_liver_landmark import class_map, landmark_scores, upsampled_probabilities
-from liver_landmark.model.frame_columns_liver_landmark import FrameColumns
+from liver_landmark.model import post_processing_liver_landmark as class_map_liver_landmark
+from liver_landmark.model import post_processing_liver_landmark as frame_columns_liver_landmark
 from liver_landmark.model.landmarks_liver_landmark import ID2LABEL, LANDMARK_NAMES
+from liver_landmark.model.post_processing_liver_landmark import (
+    FrameColumns,
+    class_map,
+    landmark_scores,
+    upsampled_probabilities,
+)
 
 SIDES = st.integers(1, 9)
 PIXELS = st.integers(1, 70)
@@ -29,7 +34,7 @@ def random_logits(classes: int, height: int, width: int, seed: int, kind: str) -
 
 
 def upsampled_slowly(logits: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """(C, H, W) float64, from the definition: half-pixel centres, the border repeated."""
+    """(C, H, W) float64, from the definition: half-pixel centers, the border repeated."""
     planes = logits.double().numpy()
     for axis, pixels in enumerate(size, start=1):
         count = planes.shape[axis]

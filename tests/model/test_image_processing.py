@@ -274,7 +274,7 @@ def test_map_types():
     image = np.zeros((2, 3), np.uint8)
     processor = make_processor(do_resize=False)
     palette = Image.fromarray(ids.astype(np.uint8), "L").convert("P")
-    palette.putpalette([9] * 768)  # the colours say nothing, the indices are the ids
+    palette.putpalette([9] * 768)  # the colors say nothing, the indices are the ids
     for mask in (
         *(ids.astype(kind) for kind in (np.uint8, np.int16, np.int32, np.int64, np.uint16, ">u2")),
         Image.fromarray(ids.astype(np.uint8)),

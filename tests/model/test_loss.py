@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liver_landmark.model.loss_liver_landmark import landmark_loss
+from liver_landmark.model.losses_liver_landmark import landmark_loss
 
 
 def slow_loss(

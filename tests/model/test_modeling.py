@@ -54,7 +54,7 @@ def test_the_gate_can_open_by_training(frames: torch.Tensor, labels: torch.Tenso
     assert model.fusion.gate.grad.abs().min() > 0
 
 
-def test_new_weights_are_all_initialised() -> None:
+def test_new_weights_are_all_initialized() -> None:
     model = tiny_model()
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         assert torch.isfinite(tensor).all(), name
@@ -86,7 +86,7 @@ def test_auto_classes_give_the_segmentation_class(auto: type, tmp_path: Path) ->
     )
 
 
-def test_a_missing_weight_is_reported_and_initialised(tmp_path: Path, frames: torch.Tensor) -> None:
+def test_a_missing_weight_is_reported_and_initialized(tmp_path: Path, frames: torch.Tensor) -> None:
     model = tiny_model()
     state = model.state_dict()
     lost = ["decoder.classifier.weight", "fusion.gate", "fusion.layers.0.attention.q_proj.weight"]

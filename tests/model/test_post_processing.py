@@ -22,7 +22,7 @@ def as_outputs(logits: torch.Tensor) -> SimpleNamespace:
 
 
 def upsampled_by_opencv(logits: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(C, h, w) -> (C, height, width) float64, half-pixel centres."""
+    """(C, h, w) -> (C, height, width) float64, half-pixel centers."""
     return np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in logits])
 
 

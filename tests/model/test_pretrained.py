@@ -36,7 +36,7 @@ SAM_CLASSES = {
 }
 
 
-def randomise(model: torch.nn.Module) -> torch.nn.Module:
+def randomize(model: torch.nn.Module) -> torch.nn.Module:
     """Fills everything: new models have zero position embeddings, which would hide a lost one."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def write_sam(folder: Path, kind: str) -> torch.nn.Module:
         if kind == "sam2_vision_model"
         else config_class(vision_config=TINY_VISION)
     )
-    model = randomise(model_class(config)).eval()
+    model = randomize(model_class(config)).eval()
     model.save_pretrained(folder)
     return model if kind == "sam2_vision_model" else model.vision_encoder
 
@@ -64,7 +64,7 @@ def write_depth_anything(folder: Path) -> torch.nn.Module:
         fusion_hidden_size=8,
         reassemble_hidden_size=32,
     )
-    model = randomise(DepthAnythingForDepthEstimation(config)).eval()
+    model = randomize(DepthAnythingForDepthEstimation(config)).eval()
     model.save_pretrained(folder)
     return model.backbone
 
@@ -135,7 +135,7 @@ def test_depth_none_is_the_rgb_only_model(tmp_path: Path, frames: torch.Tensor) 
 
 def test_a_plain_dinov2_is_accepted(tmp_path: Path) -> None:
     write_sam(tmp_path / "sam", "sam2")
-    backbone = randomise(Dinov2Backbone(Dinov2Config(**TINY_DEPTH)))
+    backbone = randomize(Dinov2Backbone(Dinov2Config(**TINY_DEPTH)))
     backbone.save_pretrained(tmp_path / "dino")
     model = LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained(
         tmp_path / "sam", tmp_path / "dino", **SIZES
@@ -170,7 +170,7 @@ def test_an_incomplete_checkpoint_is_an_error(branch: str, tmp_path: Path, depth
 
 
 def test_a_sharded_half_precision_checkpoint_loads_as_float32(tmp_path: Path, depth_folder: Path) -> None:
-    model = randomise(Sam2VideoModel(Sam2VideoConfig(vision_config=TINY_VISION))).half()
+    model = randomize(Sam2VideoModel(Sam2VideoConfig(vision_config=TINY_VISION))).half()
     model.save_pretrained(tmp_path / "sam", max_shard_size="300KB")
     assert len(list((tmp_path / "sam").glob("*.safetensors"))) > 1
     loaded = LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained(
@@ -207,7 +207,7 @@ def test_the_encoder_equals_metas_own(frames: torch.Tensor) -> None:
     theirs = build_sam.build_sam2(
         "configs/sam2.1/sam2.1_hiera_t.yaml", None, device="cpu"
     ).image_encoder.eval()
-    randomise(theirs)
+    randomize(theirs)
     renames = {
         "trunk.": "backbone.",
         "patch_embed.proj": "patch_embed.projection",

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from liver_landmark.optim import PROJ_TYPES, LayerwiseStepper, SRFTGaLoreAdamW, compute_basis
-from liver_landmark.optim.stagger import Stagger
+from liver_landmark.optim.projection import Stagger
 from optim.gradients import run, set_gradients, weights
 
 SHARPER: list[dict[str, Any]] = [{}, {"power_iterations": 2}, {"oversampling": 3}, {"singular": True}]

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from liver_landmark.optim.finite import squares_are_finite
+from liver_landmark.optim.update_rules import squares_are_finite
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from liver_landmark.optim import SRFTGaLoreAdamW
-from liver_landmark.optim.basis import find_basis
-from liver_landmark.optim.sketch import draw_seed
+from liver_landmark.optim.basis import draw_seed, find_basis
 from optim.gradients import quadratic, run, set_gradients, weights
 
 SHAPES = [(12, 7), (7, 12), (9, 9), (12, 7)]

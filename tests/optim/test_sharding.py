@@ -7,7 +7,7 @@ import torch
 
 from liver_landmark.optim import SRFTGaLoreAdamW
 from liver_landmark.optim.projection import plan_projections
-from liver_landmark.optim.updates import Update, batches
+from liver_landmark.optim.update_rules import Update, batches
 from optim.small_network import equal, frames, loss_of, network, optimizer_of, states_of, train, weights_of
 from optim.two_processes import found, tensors
 
@@ -66,7 +66,7 @@ def test_moments_of_plain_weights_are_sharded_too() -> None:
 def test_processes_batch_alike_whatever_rows_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else one would find two bases in one batched decomposition, the other in two: not bit for bit alike."""
     # Room for one matrix of 13 × 12, for one part of 7 rows, for two of 6.
-    monkeypatch.setattr("liver_landmark.optim.updates._BATCH_ENTRIES", 160)
+    monkeypatch.setattr("liver_landmark.optim.update_rules._BATCH_ENTRIES", 160)
     weights = [torch.nn.Parameter(torch.zeros(13, 12)) for _ in range(3)]
     optimizer = SRFTGaLoreAdamW(weights, rank=2, foreach=True)
     projections = plan_projections(optimizer.param_groups)
@@ -77,7 +77,7 @@ def test_processes_batch_alike_whatever_rows_they_hold(monkeypatch: pytest.Monke
         return [len(batch) for batch in batches(updates)]
 
     assert sizes(7) == sizes(6) == [1, 1, 1]
-    monkeypatch.setattr("liver_landmark.optim.updates._BATCH_ENTRIES", 320)
+    monkeypatch.setattr("liver_landmark.optim.update_rules._BATCH_ENTRIES", 320)
     assert sizes(7) == sizes(6) == [2, 1]
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liver_landmark.optim.sketch import (
+from liver_landmark.optim.basis import (
     draw_seed,
     gaussian_sketch,
     hartley_transform,

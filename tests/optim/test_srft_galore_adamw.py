@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from liver_landmark.optim import SRFTGaLoreAdamW
-from liver_landmark.optim.adam import rotate_moments
-from liver_landmark.optim.basis import find_basis
-from liver_landmark.optim.sketch import draw_seed
+from liver_landmark.optim.basis import draw_seed, find_basis
+from liver_landmark.optim.update_rules import rotate_moments
 from optim.gradients import quadratic, run, set_gradients, weights
 
 
@@ -104,7 +103,7 @@ def test_batching_of_equal_shapes_changes_nothing(variant: str, dtype: torch.dty
             groups, lr=0.01, rank=3, update_proj_gap=4, foreach=foreach, **VARIANTS[variant]
         )
         results.append(run(parameters, optimizer, 14))
-    # Half precision rounds the same step to neighbouring numbers now and then.
+    # Half precision rounds the same step to neighboring numbers now and then.
     tolerance = 2e-2 if dtype == torch.bfloat16 else 2e-5
     assert_all_close(*results, atol=tolerance, rtol=tolerance)
 

@@ -359,7 +359,7 @@ def test_checkpoint_of_a_cpu_goes_on_on_a_gpu_and_comes_back(
     assert_equal_runs((network, optimizer), back)
 
     for run in ((network, optimizer), back, (on_gpu, optimizer_on_gpu)):
-        # No refresh: the signs of a factorisation's columns are each library's own.
+        # No refresh: the signs of a factorization's columns are each library's own.
         for group in run[1].param_groups:
             group["update_proj_gap"] = 1000
         take_steps(*run, range(10, 20))

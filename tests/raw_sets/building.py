@@ -1,4 +1,4 @@
-"""Builds raw sets as `scripts/build_dataset.py` does, and reads the result without the project's loader."""
+"""Builds raw sets as `liver-landmark data build` does, and reads the result without the project's loader."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from liver_landmark.data.building import finished_set
-from liver_landmark.data.building.build import build_raw_set
-from liver_landmark.data.building.raw_request import RawRequest
+from liver_landmark.data import build as finished_set
+from liver_landmark.data.build import RawRequest, build_raw_set
 from liver_landmark.data.readers import L3dOptions, ProblemError, SplitOptions
 
 from .fuzzing import PROTOCOL, plain

@@ -90,7 +90,7 @@ def fuzz(
     """`PER_SEED` mutations of one seed, as many at a time as the set has frames.
 
     Args:
-        raw: The set; its files are as they were afterwards.
+        raw: The set; its files are as they were afterward.
         seed: Decides the order of the operators and what each of them does.
         operators_of: A frame's operators and the source that they work on; all frames have the same ones.
         find: What looks for the set's frames.

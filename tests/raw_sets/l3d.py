@@ -74,7 +74,7 @@ def write_frame(
 
 
 def depth_values(seed: int, width: int, height: int, bits: int) -> np.ndarray:
-    """(height, width) grey values of a depth map of 8 or 16 bits, using the whole range."""
+    """(height, width) gray values of a depth map of 8 or 16 bits, using the whole range."""
     ramp = np.linspace(0, 1, width * height).reshape(height, width)
     values = np.roll(ramp, seed, axis=1) * (2**bits - 1)
     return np.round(values).astype(np.uint8 if bits == 8 else np.uint16)

@@ -1,4 +1,4 @@
-"""LLSD: colour masks, drawn by hand (`masks_original`) or recoloured exactly (`masks_gt`)."""
+"""LLSD: color masks, drawn by hand (`masks_original`) or recolored exactly (`masks_gt`)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def hand_drawn_mask(
     seed: int,
     stroke_px: int = STROKE_PX,
 ) -> np.ndarray:
-    """As a painting program saves it: anti-aliased edges, and ink that is not quite the pure colour."""
+    """As a painting program saves it: anti-aliased edges, and ink that is not quite the pure color."""
     rng = np.random.default_rng([seed, 5])
     mask = np.zeros((height, width, 3), np.uint8)
     for landmark in landmarks:
@@ -87,7 +87,7 @@ def write_frame(
     if "masks_original" in masks:
         pixels = hand_drawn_mask(landmarks, width, height, ORIGINAL, seed)
         files["masks_original"].parent.mkdir(parents=True, exist_ok=True)
-        # JPEG's default: strokes get halos and mixed colours, as in the masks that are met.
+        # JPEG's default: strokes get halos and mixed colors, as in the masks that are met.
         Image.fromarray(pixels).save(files["masks_original"])
     written = {kind: files[kind] for kind in masks}
     return TrueFrame(

@@ -1,4 +1,4 @@
-"""Mutations of exact colour masks (LLSD's `masks_gt`): of the PNG file, and of what it shows."""
+"""Mutations of exact color masks (LLSD's `masks_gt`): of the PNG file, and of what it shows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class MaskSource:
     """An exact mask.
 
     Attributes:
-        pixels: (H, W, 3) uint8 RGB: black, and one colour a class.
+        pixels: (H, W, 3) uint8 RGB: black, and one color a class.
         colors: What each class is drawn in.
         landmarks: What is traced from it.
     """
@@ -154,11 +154,11 @@ def _another_size(rng: Rng, source: MaskSource) -> bytes:
     return saved(image.resize(choose(rng, sizes), Image.Resampling.NEAREST))
 
 
-def _without_colour(rng: Rng, source: MaskSource) -> bytes:
+def _without_color(rng: Rng, source: MaskSource) -> bytes:
     image = Image.fromarray(source.pixels)
     if rng.integers(2):
-        grey = np.asarray(image.convert("L")).astype(np.uint16) * 257
-        return saved(Image.fromarray(grey))
+        gray = np.asarray(image.convert("L")).astype(np.uint16) * 257
+        return saved(Image.fromarray(gray))
     # As class ids, as shades, as black and white.
     ids = (source.pixels != 0).any(-1)
     return saved(
@@ -175,7 +175,7 @@ def _without_colour(rng: Rng, source: MaskSource) -> bytes:
 
 
 def _off_palette(rng: Rng, source: MaskSource) -> bytes:
-    """A stroke, a part of it or a single pixel in a colour that is none of the palette's."""
+    """A stroke, a part of it or a single pixel in a color that is none of the palette's."""
     pixels = source.pixels.copy()
     drawn = np.argwhere(pixels.any(-1))
     y, x = choose(rng, drawn.tolist())
@@ -217,7 +217,7 @@ def _impossible_header(rng: Rng, source: MaskSource) -> bytes:
     parts = chunks(_plain(rng, source))
     height, width = source.pixels.shape[:2]
     fields = [width, height, 8, 2, 0, 0, 0]
-    # Size 0; bits and colour types that do not exist; unknown compression, filters and interlacing.
+    # Size 0; bits and color types that do not exist; unknown compression, filters and interlacing.
     place, value = choose(rng, [(0, 0), (1, 0), (2, 3), (2, 7), (3, 1), (3, 5), (3, 9), (2, 64)])
     fields[place] = value
     return joined([(b"IHDR", struct.pack(">IIBBBBB", *fields)), *parts[1:]])
@@ -250,7 +250,7 @@ MASK_OPERATORS = Operators[MaskSource](
         "written again": _plain,
         "palette": _palette,
         "alpha": _with_alpha,
-        "16 bits a colour": _sixteen_bits,
+        "16 bits a color": _sixteen_bits,
         "several data chunks": _split_data,
         "more chunks": _more_chunks,
         "another lossless format": _another_format,
@@ -261,7 +261,7 @@ MASK_OPERATORS = Operators[MaskSource](
         "bit flipped": _bit_flipped,
         "rows changed": _row_changed,
         "another size": _another_size,
-        "no colour": _without_colour,
+        "no color": _without_color,
         "off palette": _off_palette,
         "smoothed": _smoothed,
         "compressed lossily": _compressed_lossily,

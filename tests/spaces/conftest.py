@@ -1,4 +1,4 @@
-"""The demo's modules, a model that knows landmarks by their colours, and a running server."""
+"""The demo's modules, a model that knows landmarks by their colors, and a running server."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def demo_modules() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def engine(demo_modules: None) -> Any:
-    """The demo's engine with `SeesColours`, whose answers are known beforehand."""
+    """The demo's engine with `SeesColors`, whose answers are known beforehand."""
     from demo_engine import Engine
 
     from liver_landmark.inference.predictor import LandmarkPredictor
-    from tiny_datasets import SeesColours, tiny_processor
+    from tiny_datasets import SeesColors, tiny_processor
 
-    return Engine(LandmarkPredictor(SeesColours().eval(), tiny_processor()))
+    return Engine(LandmarkPredictor(SeesColors().eval(), tiny_processor()))
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coloured_frames import coloured_frame
-from liver_landmark.curves.exchange import read_landmarks
+from colored_frames import colored_frame
+from liver_landmark.curves.formats import read_landmarks
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from served_demo import Server, serving
 from tiny_videos import read_video, write_video
@@ -108,7 +108,7 @@ def download(page: Any, ending: str, folder: Path) -> Path:
 
 def test_a_frame_from_upload_to_curves(watched, tmp_path):
     page = watched.page
-    path, frame = tmp_path / "frame.png", coloured_frame(("ridge", "ligament"))
+    path, frame = tmp_path / "frame.png", colored_frame(("ridge", "ligament"))
     Image.fromarray(frame).save(path)
     ridge_row, ligament_row = (180 * row // 7 + 7 for row in (1, 5))
 
@@ -144,16 +144,16 @@ def test_a_frame_from_upload_to_curves(watched, tmp_path):
 
 def test_a_video_from_upload_to_curves(watched, tmp_path):
     page = watched.page
-    frames = [coloured_frame(names, 96, 160) for names in (("ridge",), ("ridge", "silhouette"))]
+    frames = [colored_frame(names, 96, 160) for names in (("ridge",), ("ridge", "silhouette"))]
     path = write_video(tmp_path / "clip.mp4", [frame for frame in frames for _ in range(6)])
     page.get_by_role("tab", name="Video").click()
     page.set_input_files("#video-upload input[type=file]", path)
     page.wait_for_selector("#video-upload a")
     page.locator("#video-landmarks").get_by_label("ligament (blue)").uncheck()
-    page.get_by_role("button", name="Analyse video").click()
+    page.get_by_role("button", name="Analyze video").click()
     page.wait_for_function("() => document.querySelector('#video-result video')?.videoWidth === 160")
     said = page.inner_text("#video-summary")
-    assert "12 frames analysed. In the frames: ridge 100%, silhouette 50%, ligament 0%." in said
+    assert "12 frames analyzed. In the frames: ridge 100%, silhouette 50%, ligament 0%." in said
     assert len(read_video(download(page, "_overlay.mp4", tmp_path))[0]) == 12
     archive = download(page, "_masks_and_curves.zip", tmp_path)
     shutil.unpack_archive(archive, tmp_path / "unpacked")
@@ -175,8 +175,8 @@ def ask_for(server: Server, path: Path) -> None:
 def test_who_is_refused_can_ask_again(engine, cache, desktop, tmp_path, monkeypatch):
     frame, clip, other = (tmp_path / name for name in ("frame.png", "clip.mp4", "other.png"))
     for path in (frame, other):
-        Image.fromarray(coloured_frame(("ridge",))).save(path)
-    write_video(clip, [coloured_frame(("ridge",), 96, 160)] * 2)
+        Image.fromarray(colored_frame(("ridge",))).save(path)
+    write_video(clip, [colored_frame(("ridge",), 96, 160)] * 2)
     free, started = threading.Event(), threading.Event()
     plain = engine.predict
     monkeypatch.setattr(engine, "predict", lambda *frame: started.set() or (free.wait(30) and plain(*frame)))
@@ -197,12 +197,12 @@ def test_who_is_refused_can_ask_again(engine, cache, desktop, tmp_path, monkeypa
         page.get_by_role("tab", name="Video").click()
         page.set_input_files("#video-upload input[type=file]", clip)
         page.wait_for_selector("#video-upload a")
-        page.get_by_role("button", name="Analyse video").click()
+        page.get_by_role("button", name="Analyze video").click()
         assert "busy" in page.locator(".toast-body").inner_text()
         free.set()
         while server.handlers.uploads != {str(path) for path in server.files() if path.name == clip.name}:
             page.wait_for_timeout(10)
-        page.get_by_role("button", name="Analyse video").click()
+        page.get_by_role("button", name="Analyze video").click()
         page.wait_for_function("() => document.querySelector('#video-result video')?.videoWidth === 160")
         assert server.handlers.uploads == set()
 
@@ -251,7 +251,7 @@ def test_a_telephone_shows_all_of_it(server, browser, tmp_path, scheme):
     page = context.new_page()
     page.goto(server.url)
     path = tmp_path / "frame.png"
-    Image.fromarray(coloured_frame(("ridge",))).save(path)
+    Image.fromarray(colored_frame(("ridge",))).save(path)
     after(page, lambda: page.set_input_files("#frame-upload input[type=file]", path))
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     table = page.locator("#frame-table table").bounding_box()

@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coloured_frames import coloured_frame
-from liver_landmark.curves.exchange import read_landmarks
-from liver_landmark.frame_files import FrameError, FrameLimits
+from colored_frames import colored_frame
+from liver_landmark.curves.formats import read_landmarks
 from liver_landmark.model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES
+from liver_landmark.utils.frame_files import FrameError, FrameLimits
 
 SECRET = "Patient-4711"
 
 
 @pytest.fixture(scope="module")
 def analysis(engine, tmp_path_factory):
-    from demo_frame import analyse_frame
+    from demo_frame import analyze_frame
 
     path = tmp_path_factory.mktemp("upload") / "frame 1.jpg"
     exif = Image.Exif()
     exif[0x010E] = SECRET
-    Image.fromarray(coloured_frame(("ridge", "ligament"))).save(path, exif=exif, quality=95)
+    Image.fromarray(colored_frame(("ridge", "ligament"))).save(path, exif=exif, quality=95)
     assert SECRET.encode() in path.read_bytes()
-    return analyse_frame(str(path), lambda frame: engine.predict(frame, False), FrameLimits())
+    return analyze_frame(str(path), lambda frame: engine.predict(frame, False), FrameLimits())
 
 
 def changed(one, other):
@@ -77,7 +77,7 @@ def test_only_what_is_switched_on_is_drawn(analysis):
 def test_pages_get_no_more_pixels_than_they_show():
     from demo_frame import for_display
 
-    small = coloured_frame(("ridge",))
+    small = colored_frame(("ridge",))
     assert for_display(small) is small
     wide = np.zeros((300, 20_000, 3), np.uint8)
     wide[:, 10_000:] = 200
@@ -149,17 +149,17 @@ def test_the_downloads_can_be_read_and_carry_no_metadata(analysis, tmp_path):
 
 
 def test_the_reason_for_a_refusal_does_not_name_the_file(engine, tmp_path):
-    from demo_frame import analyse_frame
+    from demo_frame import analyze_frame
 
     path = tmp_path / f"{SECRET}.png"
     path.write_bytes(b"no picture")
     with pytest.raises(FrameError, match="not a readable picture") as error:
-        analyse_frame(str(path), lambda frame: engine.predict(frame, False), FrameLimits())
+        analyze_frame(str(path), lambda frame: engine.predict(frame, False), FrameLimits())
     assert SECRET not in str(error.value)
 
 
 def test_the_careful_way_averages_two_views(engine):
-    frame = coloured_frame(("silhouette",))
+    frame = colored_frame(("silhouette",))
     plain, careful = engine.predict(frame, False), engine.predict(frame, True)
     assert plain.variance is None
     assert careful.variance is not None
@@ -168,11 +168,11 @@ def test_the_careful_way_averages_two_views(engine):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (2, 2)])
 def test_frames_of_unusual_shape_are_drawn_and_written(engine, tmp_path, size):
-    from demo_frame import View, analyse_frame, draw_view, for_display, write_downloads
+    from demo_frame import View, analyze_frame, draw_view, for_display, write_downloads
 
     path = tmp_path / "frame.png"
     Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(path)
-    analysis = analyse_frame(str(path), lambda frame: engine.predict(frame, False), FrameLimits())
+    analysis = analyze_frame(str(path), lambda frame: engine.predict(frame, False), FrameLimits())
     view = View(shown=("areas", "curves"), heat_map="ridge")
     assert max(for_display(draw_view(analysis, view)).shape) <= 2048
     assert len(write_downloads(analysis, view, tmp_path)) == 8

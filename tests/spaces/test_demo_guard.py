@@ -14,7 +14,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from coloured_frames import coloured_frame
+from colored_frames import colored_frame
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from served_demo import serving
 
@@ -35,7 +35,7 @@ def ask(server, name, *values):
 def test_no_file_is_read_or_deleted_that_was_not_uploaded(engine, cache, tmp_path, monkeypatch, capfd):
     example, other = tmp_path / f"{SECRET}.jpg", tmp_path / "other.png"
     for path in (example, other):
-        Image.fromarray(coloured_frame(("ridge",))).save(path)
+        Image.fromarray(colored_frame(("ridge",))).save(path)
     (cache / SECRET).mkdir()
     kept = cache / SECRET / "frame.png"
     kept.write_bytes(other.read_bytes())
@@ -51,7 +51,7 @@ def test_no_file_is_read_or_deleted_that_was_not_uploaded(engine, cache, tmp_pat
             for file in files
             for call in (
                 ("find_landmarks", file, False, *VIEW),
-                ("analyse_video", file, False, 0, *VIEW[:3]),
+                ("analyze_video", file, False, 0, *VIEW[:3]),
                 ("draw", [file], *VIEW[1:]),
             )
         ]
@@ -202,7 +202,7 @@ def test_a_fault_is_logged_by_kind_and_place_without_its_words(engine, server, m
 
     monkeypatch.setattr(engine, "predict", broken)
     path = tmp_path / "frame.png"
-    Image.fromarray(coloured_frame(("ridge",))).save(path)
+    Image.fromarray(colored_frame(("ridge",))).save(path)
     [upload] = httpx.post(
         f"{server.url}gradio_api/upload", files={"files": (f"{SECRET}.png", path.read_bytes())}, timeout=20
     ).json()

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from liver_landmark.frame_files import FrameError, read_frame
-from liver_landmark.inference.video.limits import VideoError
-from liver_landmark.inference.video.reader import open_video
+from liver_landmark.inference.video_reader import VideoError, open_video
+from liver_landmark.utils.frame_files import FrameError, read_frame
 from tiny_videos import moving_frames, write_video
 
 
@@ -77,7 +76,7 @@ BAD_FRAMES = {
         picture("WEBP", save_all=True, append_images=[Image.new("RGB", (64, 48), "red")]),
         "several pictures",
     ),
-    "floating point": (picture("TIFF", mode="F"), "kind of colour"),
+    "floating point": (picture("TIFF", mode="F"), "kind of color"),
 }
 
 

@@ -17,8 +17,8 @@ from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError, Status
 from PIL import Image
 
-from coloured_frames import coloured_frame
-from liver_landmark.curves.exchange import read_landmarks
+from colored_frames import colored_frame
+from liver_landmark.curves.formats import read_landmarks
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from served_demo import serving
 from tiny_videos import read_video, write_video
@@ -37,7 +37,7 @@ def client(server, tmp_path):
 
 
 def save(path, names, **options):
-    Image.fromarray(coloured_frame(names)).save(path, **options)
+    Image.fromarray(colored_frame(names)).save(path, **options)
     return handle_file(str(path))
 
 
@@ -99,8 +99,8 @@ def test_refusals_are_plain_and_leave_nothing(client, server, tmp_path, capfd):
         find(client, None)
     with pytest.raises(AppError, match="opacity must lie between 0 and 1"):
         find(client, save(tmp_path / "frame.png", ("ridge",)), opacity=7)
-    clip = write_video(tmp_path / "clip.mp4", [coloured_frame(("ridge",), 48, 64)] * 2)
-    arguments = (*list(VIEW.values())[:3], "/analyse_video")
+    clip = write_video(tmp_path / "clip.mp4", [colored_frame(("ridge",), 48, 64)] * 2)
+    arguments = (*list(VIEW.values())[:3], "/analyze_video")
     with pytest.raises(AppError, match="smoothing must lie between 0 and 5 s"):
         client.predict(handle_file(str(clip)), False, 9, *arguments[:3], api_name=arguments[3])
     assert set(server.files()) == before
@@ -134,7 +134,7 @@ def test_the_downloads_are_those_of_the_frame(client, tmp_path):
     assert json.loads(labelme.read_text())["imagePath"] == "frame.png"
 
 
-def test_an_example_is_analysed(client, server):
+def test_an_example_is_analyzed(client, server):
     # What lay in the cache would be swept.
     assert not [file for file in server.files() if file.suffix == ".jpg"]
     picture, _, _, found = client.predict(0, False, *VIEW.values(), api_name="/find_landmarks_in_example")
@@ -145,7 +145,7 @@ def test_an_example_is_analysed(client, server):
 def test_a_name_that_no_file_format_takes_is_changed_for_the_downloads(server):
     address, name = f"{server.url}gradio_api", "livér\ufffe\u202e 1.png"
     buffer = io.BytesIO()
-    Image.fromarray(coloured_frame(("ridge",))).save(buffer, format="PNG")
+    Image.fromarray(colored_frame(("ridge",))).save(buffer, format="PNG")
     files = {"files": (name, buffer.getvalue())}
     [path] = httpx.post(f"{address}/upload", files=files, timeout=20).json()
     assert Path(path).name == name
@@ -162,12 +162,12 @@ def test_a_name_that_no_file_format_takes_is_changed_for_the_downloads(server):
     assert annotation.file_name == "livér__ 1.png"
 
 
-def test_a_video_is_analysed(client, server, tmp_path):
-    path = write_video(tmp_path / "clip.mp4", [coloured_frame(("ridge",), 96, 160)] * 5)
+def test_a_video_is_analyzed(client, server, tmp_path):
+    path = write_video(tmp_path / "clip.mp4", [colored_frame(("ridge",), 96, 160)] * 5)
     text, overlay, _, files = client.predict(
-        handle_file(str(path)), False, 0, *list(VIEW.values())[:3], api_name="/analyse_video"
+        handle_file(str(path)), False, 0, *list(VIEW.values())[:3], api_name="/analyze_video"
     )
-    assert "5 frames analysed. In the frames: ridge 100%, silhouette 0%, ligament 0%." in text
+    assert "5 frames analyzed. In the frames: ridge 100%, silhouette 0%, ligament 0%." in text
     assert len(read_video(overlay["video"] if isinstance(overlay, dict) else overlay)[0]) == 5
     assert [Path(file).suffix for file in files] == [".mp4", ".zip", ".csv"]
     assert not [file for file in server.files() if file.name == "clip.mp4"]
@@ -207,10 +207,10 @@ def test_those_who_would_wait_too_long_are_refused_and_leave_no_frame(engine, ca
         refused = save(tmp_path / "refused.png", ("silhouette",))
         with pytest.raises(QueueError, match="full"):
             clients[2].predict(refused, False, *VIEW.values(), api_name="/find_landmarks")
-        clip = write_video(tmp_path / "clip.mp4", [coloured_frame(("ridge",), 48, 64)] * 2)
+        clip = write_video(tmp_path / "clip.mp4", [colored_frame(("ridge",), 48, 64)] * 2)
         video = (False, 0, *list(VIEW.values())[:3])
         with pytest.raises(QueueError, match="full"):
-            clients[2].predict(handle_file(str(clip)), *video, api_name="/analyse_video")
+            clients[2].predict(handle_file(str(clip)), *video, api_name="/analyze_video")
         # The page still shows the video, and its button can be pressed again.
         assert {"frame.png", "clip.mp4"} == names(server) & {"frame.png", "refused.png", "clip.mp4"}
         release.set()

@@ -18,7 +18,7 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from coloured_frames import coloured_frame
+from colored_frames import colored_frame
 from tiny_datasets import tiny_processor
 from tiny_models import tiny_model
 
@@ -88,7 +88,7 @@ def test_the_model_runs_in_one_thread_whoever_asks(engine, monkeypatch):
 
     def ask(number):
         user.set(number)
-        return engine.predict(coloured_frame(("ridge",)), False)
+        return engine.predict(colored_frame(("ridge",)), False)
 
     askers = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
     for asker in askers:
@@ -130,7 +130,7 @@ def test_the_app_answers_and_leaves_nothing_behind_when_it_is_ended(repository, 
             time.sleep(0.2)
         client = Client(address, download_files=str(tmp_path / "downloads"), verbose=False)
         frame = tmp_path / "frame.png"
-        Image.fromarray(coloured_frame(("ridge",))).save(frame)
+        Image.fromarray(colored_frame(("ridge",))).save(frame)
         view = [["ridge"], 0.4, ["areas"], "none"]
         found = client.predict(handle_file(str(frame)), False, *view, api_name="/find_landmarks")[3]
         assert len(found) == 3

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coloured_frames import coloured_frame
-from liver_landmark.curves.exchange import read_landmarks
-from liver_landmark.inference.video.limits import VideoError, VideoLimits
+from colored_frames import colored_frame
+from liver_landmark.curves.formats import read_landmarks
+from liver_landmark.inference.video_reader import VideoError, VideoLimits
 from tiny_videos import read_video, write_video
 
 SHOWN = [
@@ -26,12 +26,12 @@ SHOWN = [
 ]
 
 
-def analyse(path, folder, engine, limits=None, **options):
+def analyze(path, folder, engine, limits=None, **options):
     """All that it said on the way, and the result."""
-    from demo_video import VideoOptions, analyse_video
+    from demo_video import VideoOptions, analyze_video
 
     folder.mkdir(exist_ok=True)
-    *steps, result = analyse_video(
+    *steps, result = analyze_video(
         str(path), folder, engine, VideoOptions(**options), limits or VideoLimits()
     )
     return steps, result
@@ -40,13 +40,13 @@ def analyse(path, folder, engine, limits=None, **options):
 @pytest.fixture
 def video(tmp_path):
     # Irregular in time, of odd size.
-    frames = [coloured_frame(names, 91, 161) for names in SHOWN]
+    frames = [colored_frame(names, 91, 161) for names in SHOWN]
     path = tmp_path / "clip.mkv"
     return write_video(path, frames, "ffv1", pts=[0, 40, 90, 120, 200, 210], time_base=Fraction(1, 1000))
 
 
 def test_every_frame_is_analysed_and_shown_at_its_time(video, engine, tmp_path):
-    steps, result = analyse(video, tmp_path / "out", engine)
+    steps, result = analyze(video, tmp_path / "out", engine)
     frames, times = read_video(video)
     assert [step.done for step in steps] == [1, 2, 3, 4, 5, 6]
     assert [row.present for row in result.rows] == SHOWN
@@ -70,7 +70,7 @@ def test_every_frame_is_analysed_and_shown_at_its_time(video, engine, tmp_path):
 
 
 def test_the_timeline_says_what_was_found_when(video, engine, tmp_path):
-    _, result = analyse(video, tmp_path / "out", engine)
+    _, result = analyze(video, tmp_path / "out", engine)
     with result.timeline.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["time_s"]) for row in rows] == [0, 0.04, 0.09, 0.12, 0.2, 0.21]
@@ -81,18 +81,18 @@ def test_the_timeline_says_what_was_found_when(video, engine, tmp_path):
 
 
 def test_smoothing_keeps_what_was_there_a_moment_ago(video, engine, tmp_path):
-    _, result = analyse(video, tmp_path / "out", engine, smoothing_s=1.0)
+    _, result = analyze(video, tmp_path / "out", engine, smoothing_s=1.0)
     assert "ridge" in result.rows[2].present
     assert "ridge" not in SHOWN[2]
 
 
 def test_what_came_before_the_damage_is_kept(engine, tmp_path):
     path = tmp_path / "clip.ts"
-    write_video(path, [coloured_frame(("ridge",))] * 40, "mpeg2video")
+    write_video(path, [colored_frame(("ridge",))] * 40, "mpeg2video")
     content = bytearray(path.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 3000] = bytes(3000)
     path.write_bytes(content)
-    steps, result = analyse(path, tmp_path / "out", engine)
+    steps, result = analyze(path, tmp_path / "out", engine)
     assert 0 < len(result.rows) < 40
     assert result.stopped_by
     assert str(path) not in result.stopped_by
@@ -103,7 +103,7 @@ def test_a_video_that_cannot_be_read_is_refused_without_its_name(engine, tmp_pat
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"no video" * 50)
     with pytest.raises(VideoError, match=r"^not a readable video"):
-        analyse(path, tmp_path / "out", engine)
+        analyze(path, tmp_path / "out", engine)
 
 
 def test_frames_that_no_encoder_takes_are_refused(engine, tmp_path):
@@ -111,14 +111,14 @@ def test_frames_that_no_encoder_takes_are_refused(engine, tmp_path):
 
     path = write_video(tmp_path / "clip.mkv", [np.zeros((16, 16500, 3), np.uint8)], "ffv1")
     with pytest.raises(VideoError, match=r"^the overlay cannot be encoded$") as error:
-        analyse(path, tmp_path / "out", engine)
+        analyze(path, tmp_path / "out", engine)
     assert "cannot be shown" in DemoLimits().video_message(str(error.value))
 
 
 def test_a_video_that_turns_out_longer_is_stopped_there(engine, tmp_path):
     # A bare stream does not say how long it is.
-    path = write_video(tmp_path / "clip.h264", [coloured_frame(("ridge",))] * 12, container="h264")
-    _, result = analyse(path, tmp_path / "out", engine, VideoLimits(max_frames=5))
+    path = write_video(tmp_path / "clip.h264", [colored_frame(("ridge",))] * 12, container="h264")
+    _, result = analyze(path, tmp_path / "out", engine, VideoLimits(max_frames=5))
     assert len(result.rows) == 5
     assert "more than the limit" in result.stopped_by
 

@@ -24,8 +24,8 @@ import datasets
 import torch
 
 from liver_landmark.training import loop
-from liver_landmark.training.parsing import parse_recipe
-from liver_landmark.training.setup import prepare_run
+from liver_landmark.training.recipe import parse_recipe
+from liver_landmark.training.training_run import prepare_run
 
 
 class Killer:

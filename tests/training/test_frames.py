@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from liver_landmark.curves.protocols import AS_DRAWN
-from liver_landmark.data.augment import Augmentation, AugmentationConfig
+from liver_landmark.curves.rasterize import AS_DRAWN
+from liver_landmark.data.augmentation import Augmentation, AugmentationConfig
 from liver_landmark.data.loading import DrawLabels, RowError, load_landmark_dataset
-from liver_landmark.training.frames import FrameOrder, TrainingFrames, build_loader
+from liver_landmark.training.training_frames import FrameOrder, TrainingFrames, build_loader
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row, tiny_processor
 
 VARIED = AugmentationConfig(horizontal_flip=0.5, rotation=0.7, rotation_degrees=30, brightness=0.3)
@@ -155,7 +155,7 @@ def test_classes_in_another_order_are_refused(dataset_folder: Path) -> None:
         TrainingFrames(rows, Augmentation(AugmentationConfig(), seed=0))
 
 
-def test_a_colour_label_is_refused_by_the_frames_name() -> None:
+def test_a_color_label_is_refused_by_the_frames_name() -> None:
     row = schema_row("frame-1", polylines(0))
     rows = make_dataset([row | {"label": row["image"]}])
     with pytest.raises(ValueError, match="frame-1"):

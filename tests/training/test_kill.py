@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import training_runs
-from liver_landmark.training.checkpoints import read_run_state
+from liver_landmark.training.run_folder import read_run_state
 from training_runs import read_metrics, run
 
 DRIVER = Path(__file__).with_name("killed_runs.py")

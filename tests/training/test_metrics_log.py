@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liver_landmark.training.metrics_log import MetricsLog, plain_numbers
+from liver_landmark.training.run_folder import MetricsLog, plain_numbers
 
 
 def test_records_are_lines_of_json(tmp_path: Path) -> None:

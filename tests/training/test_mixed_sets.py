@@ -14,7 +14,7 @@ import training_runs
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset
 from liver_landmark.training.loop import train
-from liver_landmark.training.parsing import parse_recipe, recipe_to_yaml
+from liver_landmark.training.recipe import parse_recipe, recipe_to_yaml
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
 from training_runs import prepare, read_metrics, run
 

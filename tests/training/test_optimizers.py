@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from liver_landmark.optim import SRFTGaLoreAdamW
-from liver_landmark.training.optimizers import build_optimizer
+from liver_landmark.training.optimizers import build_optimizer, freeze_all_but
 from liver_landmark.training.recipe import OptimizerConfig, TrainableConfig
-from liver_landmark.training.trainable import freeze_all_but
 from tiny_models import tiny_model
 
 

@@ -10,9 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liver_landmark.data.augment import AugmentationConfig
-from liver_landmark.training.parsing import parse_recipe, recipe_to_yaml
-from liver_landmark.training.recipe import BudgetConfig
+from liver_landmark.data.augmentation import AugmentationConfig
+from liver_landmark.training.recipe import BudgetConfig, parse_recipe, recipe_to_yaml
 
 NEEDED = ["--model.architecture=tiny", "--data.path=d", "--output_dir=o", "--budget.steps=5"]
 

@@ -15,9 +15,9 @@ from transformers import AutoImageProcessor, AutoModel
 import training_runs
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset
 from liver_landmark.evaluation import evaluate_model
-from liver_landmark.training.checkpoints import read_run_state
 from liver_landmark.training.loop import train
-from liver_landmark.training.parsing import parse_recipe
+from liver_landmark.training.recipe import parse_recipe
+from liver_landmark.training.run_folder import read_run_state
 from training_runs import prepare, read_metrics, run
 
 

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from liver_landmark.training.optimizers import build_schedule
 from liver_landmark.training.recipe import ScheduleConfig
-from liver_landmark.training.schedule import build_schedule
 
 
 def rates(config: ScheduleConfig, peak: float, total_steps: int) -> list[float]:

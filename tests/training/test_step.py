@@ -11,7 +11,7 @@ from accelerate.utils import GradientAccumulationPlugin
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from liver_landmark.training.step import StepResult, training_step
+from liver_landmark.training.loop import StepResult, training_step
 from tiny_models import tiny_model
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from liver_landmark.training.optimizers import freeze_all_but
 from liver_landmark.training.recipe import TrainableConfig
-from liver_landmark.training.trainable import freeze_all_but
 from tiny_models import tiny_model
 
 

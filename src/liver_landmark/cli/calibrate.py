@@ -31,7 +31,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..evaluation.presence_frames import PresenceFrames
+    from ..evaluation.calibration import PresenceFrames
 
 REPORT_FILE = "calibration.json"
 PLOT_FILE = "reliability.png"
@@ -90,12 +90,18 @@ def calibrate(
     check_replaceable(place, overwrite, "a calibration", lambda names: names <= {REPORT_FILE, PLOT_FILE})
     _check_model_target(model, output, output_model, report_only)
     announce(f"loading model {model}")
-    from ..atomic_files import write_json
     from ..data.loading import load_landmark_dataset
-    from ..evaluation.calibration import apply_calibration, cross_validate, fit_calibration
-    from ..evaluation.presence_frames import collect_presence
-    from ..evaluation.reliability import DEFINITIONS, plot_reliability, summarize_reliability
+    from ..evaluation.calibration import (
+        DEFINITIONS,
+        apply_calibration,
+        collect_presence,
+        cross_validate,
+        fit_calibration,
+        plot_reliability,
+        summarize_reliability,
+    )
     from ..inference import load_model_and_processor
+    from ..utils.atomic_files import write_json
 
     quiet_libraries()
     quiet_datasets()
@@ -185,8 +191,7 @@ def _source(dataset: str, split: str, rows: Any, frames: PresenceFrames) -> dict
 
 
 def _score_held_out(name: str, frames: PresenceFrames, calibration: dict[str, Any]) -> dict[str, Any]:
-    from ..evaluation.calibration import apply_calibration
-    from ..evaluation.reliability import summarize_reliability
+    from ..evaluation.calibration import apply_calibration, summarize_reliability
 
     answers = {
         "uncalibrated": apply_calibration(frames, None),
@@ -199,7 +204,7 @@ def _write_model(model: str, output_model: Path | None, calibration: dict[str, A
     """Into config.json, everything else in the model's folder as it is."""
     from huggingface_hub import snapshot_download
 
-    from ..atomic_files import new_folder
+    from ..utils.atomic_files import new_folder
 
     try:
         if output_model is None:
@@ -218,7 +223,7 @@ def _write_model(model: str, output_model: Path | None, calibration: dict[str, A
 
 def write_calibration(folder: Path, calibration: dict[str, Any]) -> None:
     """Puts the calibration into the config.json of a model's folder."""
-    from ..atomic_files import write_json
+    from ..utils.atomic_files import write_json
 
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8")) | {"presence_calibration": calibration}
@@ -227,7 +232,7 @@ def write_calibration(folder: Path, calibration: dict[str, Any]) -> None:
 
 
 def _format_table(report: dict[str, Any]) -> str:
-    from ..evaluation.reliability import KINDS
+    from ..evaluation.calibration import KINDS
 
     lines = []
     for part in ("calibrated_on", "held_out"):

@@ -29,7 +29,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..data.building.raw_request import RawRequest
+    from ..data.build import RawRequest
     from ..data.readers import Problem, SplitOptions
 
 data_app = typer.Typer(
@@ -78,7 +78,7 @@ def show(
     if output.suffix.lower() != ".png":
         raise CommandError(f"--output {output}: sheets are PNG files, call it {output.with_suffix('.png')}")
     announce(f"reading {dataset}")
-    from ..data.inspection.show import choose_frames, sheet_paths, write_sheets
+    from ..data.show import choose_frames, sheet_paths, write_sheets
 
     with one_line_errors():
         splits = _load(dataset, split, protocol)
@@ -104,7 +104,7 @@ def check(
     announce(f"reading {', '.join(map(str, datasets))}")
     from tqdm import tqdm
 
-    from ..data.inspection.checks import SetCheck
+    from ..data.check import SetCheck
 
     quiet_datasets()
     problems = 0
@@ -136,8 +136,13 @@ def stats(
 ) -> int:
     """Count frames, classes and curves of each split; with plots where --output is given."""
     announce(f"reading {dataset}")
-    from ..data.inspection.statistics import format_statistics, split_statistics
-    from ..data.inspection.statistics_plots import PLOT_FILES, STATISTICS_FILE, write_statistics
+    from ..data.statistics import (
+        PLOT_FILES,
+        STATISTICS_FILE,
+        format_statistics,
+        split_statistics,
+        write_statistics,
+    )
 
     with one_line_errors():
         if output is not None:
@@ -287,7 +292,7 @@ class _Place:
         if self.public and not self.push_to_hub:
             raise CommandError("--public is for --push-to-hub")
         if self.push_to_hub:
-            from ..data.building.publish import check_repo_id
+            from ..data.build import check_repo_id
 
             with one_line_errors():
                 check_repo_id(self.push_to_hub)
@@ -296,7 +301,7 @@ class _Place:
         """Prints what was done, and uploads the set where that is asked for."""
         print(f"{self.output}: {done}", flush=True)
         if self.push_to_hub:
-            from ..data.building.publish import PublishError, publish
+            from ..data.build import PublishError, publish
 
             announce(f"uploading to {self.push_to_hub}")
             try:
@@ -327,7 +332,8 @@ def build_synthetic_set(
     place = _Place(output, overwrite, push_to_hub, public)
     place.check()
     announce(f"rendering {frames} frames into {output}")
-    from ..data.synthetic import SyntheticRequest, build_synthetic
+    from ..data.build import build_synthetic
+    from ..synthetic import SyntheticRequest
     from ..utils.hub_configs import dataset_card
 
     with one_line_errors(), _going_on():
@@ -355,7 +361,7 @@ def build_l3d(
     """Read L3D or L3D-2K as published."""
 
     def request() -> RawRequest:
-        from ..data.building.raw_request import RawRequest
+        from ..data.build import RawRequest
         from ..data.readers import L3dOptions
 
         return RawRequest("l3d", raw, L3dOptions(edition, depth=not no_depth), protocol=protocol)
@@ -381,7 +387,7 @@ def build_p2ilf(
     """Read the P2ILF challenge's frames and contours."""
 
     def request() -> RawRequest:
-        from ..data.building.raw_request import RawRequest
+        from ..data.build import RawRequest
 
         splits = _splits(split_seed, validation_patients, test_patients, test_only)
         return RawRequest("p2ilf", raw, None, splits, protocol)
@@ -440,7 +446,7 @@ def build_llsd(
     """Read LLSD, or any folders of frames and color masks."""
 
     def request() -> RawRequest:
-        from ..data.building.raw_request import RawRequest
+        from ..data.build import RawRequest
         from ..data.readers import MaskOptions
 
         options = MaskOptions(frames, masks, mask_suffix, palette, patient_pattern, source)
@@ -492,7 +498,7 @@ def build_custom(
     """Read your own frames, annotated with labelme or CVAT."""
 
     def request() -> RawRequest:
-        from ..data.building.raw_request import RawRequest
+        from ..data.build import RawRequest
         from ..data.readers import CustomOptions
 
         options = CustomOptions(format, tuple(label_map or ()), annotations, patient_pattern, source)
@@ -516,7 +522,7 @@ def _build_raw(
     announce(f"reading {raw}")
     from tqdm import tqdm
 
-    from ..data.building.build import build_raw_set
+    from ..data.build import build_raw_set
     from ..data.readers import ProblemError
     from ..utils.hub_configs import dataset_card
 

@@ -135,7 +135,7 @@ def quiet_datasets() -> None:
 @contextmanager
 def replaced_folder(output: Path) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `output` when it is complete, and only then."""
-    from ..atomic_files import new_folder, remove_folder
+    from ..utils.atomic_files import new_folder, remove_folder
 
     try:
         staged = output.with_name(f".incomplete-new-{output.name}")
@@ -199,7 +199,7 @@ def finite(value: float | None) -> float | None:
 def known_protocol(name: str | None) -> str | None:
     """Refuses a labeling protocol that does not exist."""
     if name is not None:
-        from ..curves.protocols import check_label_protocol
+        from ..curves.rasterize import check_label_protocol
 
         try:
             check_label_protocol(name)

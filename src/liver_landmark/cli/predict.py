@@ -31,12 +31,12 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..inference.files.inputs import Source
-    from ..inference.files.run import RunListener
+    from ..inference.frame_sources import Source
+    from ..inference.predict_files import RunListener
     from ..inference.predictor import LandmarkPredictor
     from ..inference.views import AveragedViews
 
-# As `inference.files.options.CURVE_FORMATS` has them, which takes seconds to import.
+# As `inference.frame_sources.CURVE_FORMATS` has them, which takes seconds to import.
 CURVE_FORMATS = ("labelme", "cvat", "p2ilf", "svg")
 _DOUBT, _LONG_RUNS = "Doubt", "Long runs"
 
@@ -184,11 +184,10 @@ def predict(
     if "" in inputs:
         raise CommandError("an input is an empty name")  # which Path takes for the current folder
     announce(f"loading model {model}")
-    from ..inference.files.inputs import as_sources, collect_inputs
-    from ..inference.files.journal import PartNames, ResumeError
-    from ..inference.files.options import PredictionOptions
-    from ..inference.files.run import planned_files, predict_files
-    from ..steady_memory import keep_memory_steady
+    from ..inference.frame_sources import PredictionOptions, as_sources, collect_inputs
+    from ..inference.predict_files import planned_files, predict_files
+    from ..inference.run_journal import PartNames, ResumeError
+    from ..utils.memory import keep_memory_steady
 
     options = PredictionOptions(
         batch_size=batch_size,
@@ -270,7 +269,7 @@ def _listener(sources: Sequence[Source]) -> RunListener:
     """Lines for inputs, on a terminal also a bar over a video's frames."""
     from tqdm import tqdm
 
-    from ..inference.files.run import RunListener
+    from ..inference.predict_files import RunListener
 
     bar: tqdm | None = None
 

@@ -27,7 +27,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..inference.live import LiveModel, LiveSession
+    from ..streaming import LiveModel, LiveSession
 
 # Seconds in which open pages hear that the session is over.
 _LAST_WORD_S = 1.0
@@ -127,7 +127,7 @@ def stream(
     if stats is not None and not stats.absolute().parent.is_dir():
         raise CommandError(f"--stats {stats}: there is no folder {stats.parent}")
     announce(f"loading model {model}")
-    from ..inference.live import (
+    from ..streaming import (
         CaptureOptions,
         LiveOptions,
         LiveServer,
@@ -182,8 +182,8 @@ def _model(model: str, device: str | None, dtype: Dtype, smoothing_s: float) -> 
     import torch
 
     from ..inference import LandmarkPredictor
-    from ..inference.live import LiveModel
     from ..inference.smoothing import CausalSmoother
+    from ..streaming import LiveModel
 
     quiet_libraries()
     predictor = LandmarkPredictor.from_pretrained(model, device=device, dtype=getattr(torch, dtype))
@@ -212,7 +212,7 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
 
 
 def _report(session: LiveSession, stats: Path | None, settings: dict[str, Any]) -> int:
-    from ..atomic_files import write_json
+    from ..utils.atomic_files import write_json
 
     times = session.times.summary()
     latency = times["latency_ms"]

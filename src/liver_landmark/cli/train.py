@@ -22,7 +22,7 @@ def train(
     Every field of the recipe is an option; `train --help` lists them. It runs in several processes under
     `accelerate launch -m liver_landmark train ...`.
     """
-    from ..training.parsing import build_parser, parse_recipe
+    from ..training.recipe import build_parser, parse_recipe
 
     given = _with_presets(arguments or [])
     if {"--help", "-h"} & set(given):
@@ -38,7 +38,7 @@ def train(
 
     from ..data.loading import RowError
     from ..training.loop import train as run_training
-    from ..training.setup import prepare_run
+    from ..training.training_run import prepare_run
 
     quiet_datasets()
     if not sys.stderr.isatty():

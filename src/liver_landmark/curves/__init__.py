@@ -1,8 +1,7 @@
-"""Polylines and masks: drawing by the named rasterising protocols, and tracing the way back."""
+"""Polylines and masks: drawing by the named rasterizing protocols, and tracing the way back."""
 
-from .pixel_graph import NoisyMaskError
-from .protocols import PROTOCOLS, Protocol, get_protocol
-from .rasterize import landmark_id, rasterize_landmarks, resize_mask
+from .rasterize import PROTOCOLS, Protocol, get_protocol, landmark_id, rasterize_landmarks, resize_mask
+from .skeleton import NoisyMaskError
 from .tracing import TracedPolyline, trace_polylines
 
 __all__ = [

@@ -17,11 +17,11 @@ from typing import Any
 import datasets
 from PIL import Image
 
-from ..atomic_files import new_folder
 from ..curves import landmark_id
-from ..curves.exchange import WRITE_FORMATS, FrameAnnotation, write_landmarks
+from ..curves.formats import WRITE_FORMATS, FrameAnnotation, write_landmarks
 from ..model.landmarks_liver_landmark import ID2LABEL
-from .stored_pictures import picture_bytes
+from ..utils.atomic_files import new_folder
+from .schema import picture_bytes
 
 _COLUMNS = ("image", "landmarks", "patient_id", "frame_id", "width", "height")
 _SUFFIXES = {"labelme": ".json", "p2ilf-json": ".json", "p2ilf-xml": ".xml", "svg": ".svg"}
@@ -31,13 +31,13 @@ _PICTURES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "TIFF": ".tif", "BMP"
 def export_set(splits: Mapping[str, datasets.Dataset], output: Path, format: str) -> int:
     """Writes the frames and polylines of a set into a new folder; nothing is left where it fails.
 
-    What `scripts/build_dataset.py custom` builds from the result (`labelme`, `cvat`) has the same pictures,
+    What `liver-landmark data build custom` builds from the result (`labelme`, `cvat`) has the same pictures,
     byte for byte, and the same polylines up to the format's precision.
 
     Args:
         splits: Split -> rows, as `load_landmark_dataset` gives them.
         output: Folder to write; must not exist, or be empty.
-        format: One of `curves.exchange.WRITE_FORMATS`.
+        format: One of `curves.formats.WRITE_FORMATS`.
 
     Returns:
         How many frames were written.

@@ -1,23 +1,472 @@
-"""Datasets of the schema, from folders or the Hub, alone or mixed."""
+"""Datasets of the schema, from folders or the Hub: loaded, validated, drawn by a protocol, alone or mixed.
+
+Nothing is decoded here: `liver-landmark data check` looks at the pictures.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
-from PIL import UnidentifiedImageError
+from datasets import ClassLabel, Features, List
+from PIL import Image, UnidentifiedImageError
 
-from ..curves.protocols import AS_DRAWN, check_label_protocol
-from .labels import DrawLabels, check_class_order, reorder_classes
-from .mixing import mix_sets
-from .schema import SPLITS
-from .stored_pictures import picture_digest
-from .validation import validate_patients, validate_split
+from ..curves.formats.annotation import OUTSIDE_TOLERANCE_PX
+from ..curves.rasterize import AS_DRAWN, check_label_protocol, get_protocol, rasterize_landmarks
+from ..model.landmarks_liver_landmark import IGNORE_INDEX, LABEL2ID, LANDMARK_NAMES, LANDMARKS
+from .schema import SPLITS, landmark_features, picture_digest, validate_columns
+
+# ----------------------------------------------------------------------------------------------------
+# Labels as they are wanted and not as they are stored: by another protocol, in another order of classes.
+
+# Every column that the drawing of a label reads.
+_DRAWING_COLUMNS = ("label", "landmarks", "width", "height", "protocol", "frame_id")
+
+
+class DrawLabels:
+    """A `datasets` transform: labels by `protocol`, their ids in `class_order`.
+
+    Args:
+        protocol: Labels stored by another one are drawn anew from the polylines. None: each row's own, so
+            that only missing labels are drawn. AS_DRAWN is never drawn.
+        class_order: The names of ids 1, 2, 3, which the column `landmarks` must follow already; None: the
+            schema's.
+    """
+
+    def __init__(self, protocol: str | None, class_order: tuple[str, ...] | None = None) -> None:
+        self.protocol = protocol
+        self.class_order = class_order
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        # Asked for single columns (`dataset["patient_id"]`), `datasets` hands over nothing else.
+        if "label" not in batch:
+            return batch
+        missing = [column for column in _DRAWING_COLUMNS if column not in batch]
+        if missing:
+            # What is stored would be another protocol's label, or none.
+            raise ValueError(
+                f"labels are drawn on access and need the column {missing[0]!r} beside them: select or keep "
+                f"{', '.join(_DRAWING_COLUMNS)}"
+            )
+        batch = dict(batch)
+        columns = [batch[column] for column in _DRAWING_COLUMNS]
+        drawn = [
+            self._draw(dict(zip(_DRAWING_COLUMNS, row, strict=True))) for row in zip(*columns, strict=True)
+        ]
+        batch["label"] = [self._renumber(label) for label, _, _ in drawn]
+        batch["protocol"] = [name for _, name, _ in drawn]
+        if "stroke_width" in batch:
+            stored = batch["stroke_width"]
+            batch["stroke_width"] = [
+                old if new is None else new for old, (_, _, new) in zip(stored, drawn, strict=True)
+            ]
+        return batch
+
+    def _draw(self, row: dict[str, Any]) -> tuple[Image.Image, str, float | None]:
+        """Label, protocol and stroke width in px, None where the stored one holds."""
+        wanted = self.protocol or row["protocol"]
+        stored = row["label"]
+        if wanted == AS_DRAWN:
+            if stored is None or row["protocol"] != AS_DRAWN:
+                raise ValueError(f"frame {row['frame_id']}: no label is stored as its source drew it")
+            return stored, AS_DRAWN, None
+        protocol = get_protocol(wanted)
+        width, height = row["width"], row["height"]
+        stroke_width = protocol.native_stroke_width_px(width, height)
+        if stored is not None and row["protocol"] == protocol.name:
+            return stored, protocol.name, stroke_width
+        label = rasterize_landmarks(self._named(row["landmarks"]), width, height, protocol)
+        if stored is not None:
+            old = np.asarray(stored)
+            if not row["landmarks"] and np.isin(old, [landmark.id for landmark in LANDMARKS]).any():
+                raise ValueError(
+                    f"frame {row['frame_id']}: its mask shows landmarks but it has no polylines to draw "
+                    f"by protocol {protocol.name!r}: use protocol {row['protocol']!r}"
+                )
+            label[old == IGNORE_INDEX] = IGNORE_INDEX
+        return Image.fromarray(label), protocol.name, stroke_width
+
+    def _named(self, landmarks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Landmarks whose categories are names: numbers would mean the schema's order."""
+        if self.class_order is None:
+            return landmarks
+        return [landmark | {"category": self.class_order[landmark["category"]]} for landmark in landmarks]
+
+    def _renumber(self, label: Image.Image) -> Image.Image:
+        if self.class_order is None:
+            return label
+        # 0, 255 and ids that no mask should hold stay what they are.
+        ids = np.arange(256, dtype=np.uint8)
+        for new_id, name in enumerate(self.class_order, start=1):
+            ids[LABEL2ID[name]] = new_id
+        return Image.fromarray(ids[np.asarray(label)])
+
+
+def check_class_order(class_order: Sequence[str]) -> tuple[str, ...]:
+    """The order as a tuple; a ValueError says that it does not name each landmark once."""
+    if isinstance(class_order, str) or sorted(class_order) != sorted(LANDMARK_NAMES):
+        raise ValueError(
+            f"class_order is {class_order!r}: give {', '.join(LANDMARK_NAMES)}, each once, in any order"
+        )
+    return tuple(class_order)
+
+
+def reorder_classes(dataset: datasets.Dataset, class_order: tuple[str, ...]) -> datasets.Dataset:
+    """Rows whose column `landmarks` numbers its classes in that order; the other columns are not touched."""
+    features = landmark_features()
+    features["landmarks"].feature["category"] = ClassLabel(names=list(class_order))
+    rows = dataset.data.column("landmarks").to_pylist()
+    for landmark in (landmark for row in rows for landmark in row or ()):
+        landmark["category"] = class_order.index(LANDMARK_NAMES[landmark["category"]])
+    column = datasets.Dataset.from_dict(
+        {"landmarks": rows}, features=Features({"landmarks": features["landmarks"]})
+    )
+    rest = dataset.remove_columns("landmarks")
+    return datasets.concatenate_datasets([rest, column], axis=1).select_columns(dataset.column_names)
+
+
+# ----------------------------------------------------------------------------------------------------
+# All polylines of a table at once, as arrays; and which of them cannot be.
+
+_NO_CATEGORY = -1
+
+
+@dataclass(frozen=True)
+class FlatPolylines:
+    """The polylines of many frames, one after the other.
+
+    Attributes:
+        row: (L,) the row that each polyline belongs to.
+        place: (L,) its place among the polylines of that row, from 0.
+        category: (L,) 0-based index of its class in the schema's ClassLabel; -1 where it has none.
+        count: (L,) its number of points.
+        points: (P, 2) float64 px, polyline after polyline; NaN where a coordinate is missing.
+    """
+
+    row: np.ndarray
+    place: np.ndarray
+    category: np.ndarray
+    count: np.ndarray
+    points: np.ndarray
+
+    @property
+    def polyline_of_point(self) -> np.ndarray:
+        """(P,) the polyline that each point belongs to."""
+        return np.repeat(np.arange(len(self.count)), self.count)
+
+    def lengths_px(self) -> np.ndarray:
+        """(L,) length of each polyline in px: the sum of its segments."""
+        owner = self.polyline_of_point
+        if len(owner) < 2:
+            return np.zeros(len(self.count))
+        # With one coordinate infinite it is infinite, as math.dist has it; linalg.norm may say NaN.
+        segments_px = np.hypot(*np.diff(self.points, axis=0).T)
+        # From one polyline's last point to the next one's first there is no segment.
+        inside = owner[1:] == owner[:-1]
+        return np.bincount(owner[1:][inside], segments_px[inside], minlength=len(self.count))
+
+
+def flatten_polylines(column: pa.Array | pa.ChunkedArray) -> FlatPolylines:
+    """The schema's column `landmarks` as arrays; rows without polylines have none."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    row = pc.list_parent_indices(column).to_numpy().astype(np.int64)
+    # Sorted by row: a polyline's place is its distance from the first of its row.
+    place = np.arange(len(row)) - np.searchsorted(row, row)
+    landmarks = column.flatten()
+    fields = dict(zip((field.name for field in landmarks.type), landmarks.flatten(), strict=True))
+    category = fields["category"].fill_null(_NO_CATEGORY).to_numpy(zero_copy_only=False)
+    count = pc.list_value_length(fields["points"]).fill_null(0).to_numpy(zero_copy_only=False)
+    pairs = fields["points"].flatten()
+    # Flattening skips missing pairs: what is there goes to where it stood.
+    points = np.full((len(pairs), 2), np.nan)
+    points[pairs.is_valid().to_numpy(zero_copy_only=False)] = (
+        pairs.flatten().to_numpy(zero_copy_only=False).reshape(-1, 2)
+    )
+    return FlatPolylines(row, place, category, count.astype(np.int64), points)
+
+
+def impossible_polylines(
+    polylines: FlatPolylines, width: np.ndarray, height: np.ndarray
+) -> Iterator[tuple[int, str]]:
+    """(row, reason) of each polyline that no frame can have, the first reason of each.
+
+    Args:
+        polylines: Those of a table.
+        width: (rows,) width of each frame in px; NaN: not known, nothing lies outside.
+        height: Likewise its height.
+    """
+    owner = polylines.polyline_of_point
+    finite = np.isfinite(polylines.points).all(axis=1)
+    limits = np.stack([width, height], axis=1).astype(np.float64)[polylines.row[owner]]
+    with np.errstate(invalid="ignore"):
+        excess = np.maximum(-polylines.points, polylines.points - (limits - 1))
+        outside = (excess > OUTSIDE_TOLERANCE_PX).any(axis=1)
+
+    def first_points(wrong: np.ndarray) -> dict[int, int]:
+        """Polyline -> its first point of those."""
+        places = np.flatnonzero(wrong)
+        found, first = np.unique(owner[places], return_index=True)
+        return dict(zip(found.tolist(), places[first].tolist(), strict=True))
+
+    not_finite, beyond = first_points(~finite), first_points(outside)
+    unknown = (polylines.category < 0) | (polylines.category >= len(LANDMARK_NAMES))
+    suspects = {*np.flatnonzero(unknown | (polylines.count < 2)).tolist(), *not_finite, *beyond}
+    for index in sorted(suspects):
+        row, category = int(polylines.row[index]), int(polylines.category[index])
+        name = f"class {category}" if unknown[index] else LANDMARK_NAMES[category]
+        if unknown[index]:
+            reason = "it is of no known class"
+        elif polylines.count[index] < 2:
+            reason = f"it has {polylines.count[index]} points, at least 2 are needed"
+        elif index in not_finite:
+            reason = "a coordinate of it is not finite"
+        else:
+            x, y = polylines.points[beyond[index]]
+            reason = (
+                f"its point ({x:g}, {y:g}) lies outside of the frame of {width[row]:g}x{height[row]:g} px"
+            )
+        yield row, f"polyline {polylines.place[index] + 1} ({name}): {reason}"
+
+
+# ----------------------------------------------------------------------------------------------------
+# What a loaded dataset must be before anything is computed from it: types, polylines, patients.
+
+# A patient, wherever else a set of the same source shows them.
+PatientKey = tuple[str, str]
+
+
+def validate_split(dataset: datasets.Dataset, name: str) -> None:
+    """Raises a ValueError, one line, on the first thing that a split's rows cannot be.
+
+    Checked are columns and their types, sizes, patients, polylines (finite, at least two points, not more
+    than 1 px outside of the frame), and that labels exist where nothing can be drawn.
+    """
+    validate_columns(dataset, name)
+    difference = first_difference(dataset.features)
+    if difference is not None:
+        raise ValueError(f"dataset {name}: {difference}")
+    for problem in impossible_rows(dataset.data.table):
+        raise ValueError(
+            f"dataset {name}: {problem} (`liver-landmark data check {name}` lists all of its problems)"
+        )
+
+
+def first_difference(features: Features) -> str | None:
+    """The first column whose type is not the schema's, in words; None where all are. Others are ignored."""
+    expected = landmark_features()
+    for column, kind in expected.items():
+        if column not in features:
+            return f"column {column!r} is missing"
+        difference = _difference(column, features[column], kind)
+        if difference is not None:
+            return difference
+    return None
+
+
+def _difference(path: str, found: Any, expected: Any) -> str | None:
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in [*expected, *(key for key in found if key not in expected)]:
+            if key not in found or key not in expected:
+                state = "is missing" if key in expected else "is not part of the schema"
+                return f"column '{path}.{key}' {state}"
+            difference = _difference(f"{path}.{key}", found[key], expected[key])
+            if difference is not None:
+                return difference
+        return None
+    if isinstance(found, List) and isinstance(expected, List) and found.length == expected.length:
+        return _difference(f"{path}[]", found.feature, expected.feature)
+    if found == expected:
+        return None
+    if isinstance(found, ClassLabel) and isinstance(expected, ClassLabel):
+        return (
+            f"column {path!r} orders its classes as {', '.join(map(str, found.names))}, the schema as "
+            f"{', '.join(expected.names)}: which ids its labels hold cannot be known; build it anew"
+        )
+    return f"column {path!r} is {found}, expected {expected}"
+
+
+def impossible_rows(table: pa.Table) -> Iterator[str]:
+    """What is wrong with rows of the schema, one line each, without decoding a picture."""
+    columns = ("frame_id", "patient_id", "source", "width", "height", "protocol", "landmarks")
+    first_row = 0
+    # By batch, so that of a memory-mapped table only one is in memory.
+    for batch in table.select([*columns, "label"]).to_batches():
+        for row, reason in problems_of_batch(batch):
+            frame_id = batch.column("frame_id")[row].as_py()
+            yield f"frame {frame_id} (row {first_row + row}): {reason}"
+        first_row += len(batch)
+
+
+def problems_of_batch(batch: pa.RecordBatch) -> Iterator[tuple[int, str]]:
+    """(row in the batch, reason), in no order; see `impossible_rows`."""
+    for column in ("frame_id", "patient_id", "source", "protocol"):
+        for row in np.flatnonzero(_to_numpy(pc.is_null(batch.column(column)))):
+            yield int(row), f"its {column} is missing"
+    sizes_px = {side: _to_numpy(batch.column(side)).astype(np.float64) for side in ("width", "height")}
+    for side, values in sizes_px.items():
+        for row in np.flatnonzero(~(values >= 1)):
+            yield int(row), f"its {side} is {batch.column(side)[int(row)].as_py()}"
+    as_drawn = pc.fill_null(pc.equal(batch.column("protocol"), AS_DRAWN), False)
+    for row in np.flatnonzero(_to_numpy(pc.and_(as_drawn, _is_empty(batch.column("label"))))):
+        yield int(row), f"its protocol is {AS_DRAWN}, but it has no label"
+    polylines = flatten_polylines(batch.column("landmarks"))
+    yield from impossible_polylines(polylines, sizes_px["width"], sizes_px["height"])
+
+
+def _is_empty(pictures: pa.StructArray) -> pa.Array:
+    inside, beside = (pc.is_null(pc.struct_field(pictures, part)) for part in ("bytes", "path"))
+    return pc.and_(inside, beside)
+
+
+def _to_numpy(array: pa.Array) -> np.ndarray:
+    return array.to_numpy(zero_copy_only=False)
+
+
+def patients_of(dataset: datasets.Dataset) -> set[PatientKey]:
+    """(source, patient_id) of all rows."""
+    columns = (dataset.data.column(name).to_pylist() for name in ("source", "patient_id"))
+    return set(zip(*columns, strict=True))
+
+
+def validate_patients(splits: Mapping[str, datasets.Dataset], name: str) -> None:
+    """Raises a ValueError that names the first patient whom two splits share."""
+    home: dict[PatientKey, str] = {}
+    for split, dataset in splits.items():
+        for source, patient in sorted(patients_of(dataset)):
+            other = home.setdefault((source, patient), split)
+            if other != split:
+                raise ValueError(
+                    f"dataset {name}: patient {patient!r} of source {source!r} is in {other} and in {split}; "
+                    "splits must be by patient"
+                )
+
+
+# ----------------------------------------------------------------------------------------------------
+# Several sets as one to train on, while each keeps its own test split.
+
+_MIXED_SPLITS = ("train", "validation")
+_ROWS_IN_MEMORY = 64
+
+NamedSet = tuple[str, Mapping[str, datasets.Dataset]]
+
+
+def mix_sets(sets: Sequence[NamedSet]) -> dict[str, datasets.Dataset]:
+    """Concatenates the train and the validation splits; test splits stay apart.
+
+    Args:
+        sets: (folder or Hub id, splits) of each set, in the order in which their frames follow each other.
+            Every set must have a train split.
+
+    Returns:
+        `train`, `validation` where a set has one, and `test_<name>` for each test split: the last part of
+        the folder or Hub id, with a number where two sets have the same.
+
+    Raises:
+        ValueError: a set has nothing to train on; a frame is there twice; or a patient, or the very same
+            picture, is in a split of one set and in another split of another. The message is one line.
+    """
+    for name, splits in sets:
+        if "train" not in splits:
+            raise ValueError(
+                f"dataset {name}: it has no split 'train' to be mixed (there are: {', '.join(splits)}); "
+                "leave it out here and load it by itself to test on it"
+            )
+    _refuse_shared_patients(sets)
+    _refuse_shared_pictures(sets)
+    columns = list(landmark_features())
+    mixed = {}
+    for split in _MIXED_SPLITS:
+        parts = [(name, splits[split].select_columns(columns)) for name, splits in sets if split in splits]
+        _refuse_double_frames(parts, split)
+        if parts:
+            mixed[split] = datasets.concatenate_datasets([part for _, part in parts])
+    for name, splits in sets:
+        if "test" in splits:
+            mixed[_test_name(name, mixed)] = splits["test"]
+    return mixed
+
+
+def _test_name(name: str, taken: Mapping[str, object]) -> str:
+    # `datasets` takes letters, digits and underscores in the name of a split.
+    wanted = "test_" + re.sub(
+        r"\W", "_", Path(name).resolve().name if Path(name).is_dir() else Path(name).name
+    )
+    number, unique = 1, wanted
+    while unique in taken:
+        number += 1
+        unique = f"{wanted}_{number}"
+    return unique
+
+
+def _refuse_shared_patients(sets: Sequence[NamedSet]) -> None:
+    home: dict[PatientKey, tuple[str, str]] = {}
+    for name, splits in sets:
+        for split, rows in splits.items():
+            for source, patient in sorted(patients_of(rows)):
+                there = home.setdefault((source, patient), (name, split))
+                if there[1] != split:
+                    places = [
+                        f"in {s} of {n} (frames {_frames_of(dict(sets)[n][s], source, patient)})"
+                        for n, s in (there, (name, split))
+                    ]
+                    raise ValueError(
+                        f"datasets cannot be mixed: patient {patient!r} of source {source!r} is "
+                        + " and ".join(places)
+                    )
+
+
+def _frames_of(rows: datasets.Dataset, source: str, patient: str) -> str:
+    """The patient's frame ids, the first of them."""
+    columns = (rows.data.column(column).to_pylist() for column in ("source", "patient_id", "frame_id"))
+    frames = [frame for *key, frame in zip(*columns, strict=True) if key == [source, patient]]
+    return ", ".join(frames[:3]) + (f" and {len(frames) - 3} more" if len(frames) > 3 else "")
+
+
+def _refuse_shared_pictures(sets: Sequence[NamedSet]) -> None:
+    """Patients may go by other names in another set; the bytes of their pictures do not."""
+    home: dict[str, tuple[str, str, str]] = {}
+    for name, splits in sets:
+        for split, rows in splits.items():
+            columns = rows.select_columns(["image", "frame_id"]).with_format("arrow")
+            for batch in columns.iter(batch_size=_ROWS_IN_MEMORY):
+                for image, frame_id in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    if image is None:
+                        continue
+                    here = (name, split, frame_id)
+                    there = home.setdefault(picture_digest(image), here)
+                    if there[1] != split:
+                        raise ValueError(
+                            "datasets cannot be mixed: the same picture is "
+                            + " and ".join(f"frame {f} in {s} of {n}" for n, s, f in (there, here))
+                        )
+
+
+def _refuse_double_frames(parts: Sequence[tuple[str, datasets.Dataset]], split: str) -> None:
+    home: dict[tuple[str, str], str] = {}
+    for name, rows in parts:
+        columns = (rows.data.column(column).to_pylist() for column in ("source", "frame_id"))
+        for key in zip(*columns, strict=True):
+            if key in home:
+                raise ValueError(
+                    f"datasets cannot be mixed: frame {key[1]!r} of source {key[0]!r} is there twice in "
+                    f"{split}, in {home[key]} and in {name}"
+                )
+            home[key] = name
+
+
+# ----------------------------------------------------------------------------------------------------
+# Datasets of the schema, from folders or the Hub, alone or mixed.
 
 # What tells one dataset's content from another's; storage, paths and metadata do not count.
 _FINGERPRINT_COLUMNS = ("patient_id", "frame_id", "protocol", "landmarks", "label", "image")
@@ -38,11 +487,11 @@ def load_landmark_dataset(
     """Loads a dataset of the schema, or several as one; labels follow a protocol of choice.
 
     Args:
-        path_or_id: A folder that scripts/build_dataset.py wrote, or a dataset id on the Hub; or several
+        path_or_id: A folder that `liver-landmark data build` wrote, or a dataset id on the Hub; or several
             of them, to be mixed: see `mixing.mix_sets`.
         split: `train`, `validation` or `test`: then no file of another split is read, except that mixed
             sets are always compared whole; None: all.
-        protocol: Name of the rasterising protocol that labels shall follow. Where it is not the one
+        protocol: Name of the rasterizing protocol that labels shall follow. Where it is not the one
             that they were stored by, they are drawn anew from the polylines, on access. `as_drawn`: sets
             whose labels are their source's own masks, and no others. None: as stored, and drawn by the
             row's own protocol where no label is stored.

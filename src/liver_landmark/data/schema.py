@@ -1,11 +1,20 @@
-"""The one schema that every dataset of this project has, whatever it was built from."""
+"""The one schema that every dataset of this project has, and the pictures inside of its rows."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import datasets
-from datasets import ClassLabel, Features, Image, List, Value
+from datasets import ClassLabel, Features, List, Value
+from PIL import ExifTags, Image
 
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES
+
+# ----------------------------------------------------------------------------------------------------
+# The one schema that every dataset of this project has, whatever it was built from.
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 
@@ -13,22 +22,22 @@ SPLITS: tuple[str, ...] = ("train", "validation", "test")
 def landmark_features() -> Features:
     """The schema as `datasets.Features`.
 
-    Coordinates are px of the native frame, x right, y down; integers name pixel centres (OpenCV's
+    Coordinates are px of the native frame, x right, y down; integers name pixel centers (OpenCV's
     convention). `label` is mode L with class ids and 255 for ignored pixels. Columns that a set cannot
     fill (`label`, `depth`, `regions`, `camera`) exist and hold None.
     """
     return Features(
         {
-            "image": Image(),
-            "label": Image(),
+            "image": datasets.Image(),
+            "label": datasets.Image(),
             "landmarks": List(
                 {
                     "category": ClassLabel(names=list(LANDMARK_NAMES)),
                     "points": List(List(Value("float32"), length=2)),
                 }
             ),
-            "depth": Image(),
-            "regions": Image(),
+            "depth": datasets.Image(),
+            "regions": datasets.Image(),
             "camera": {
                 "fx": Value("float32"),
                 "fy": Value("float32"),
@@ -52,6 +61,51 @@ def validate_columns(dataset: datasets.Dataset, name: str) -> None:
     missing = [column for column in landmark_features() if column not in dataset.column_names]
     if missing:
         raise ValueError(
-            f"dataset {name}: column {missing[0]!r} is missing; build it with scripts/build_dataset.py "
+            f"dataset {name}: column {missing[0]!r} is missing; build it with liver-landmark data build "
             f"(columns found: {', '.join(dataset.column_names)})"
         )
+
+
+# ----------------------------------------------------------------------------------------------------
+# The pictures inside of a dataset's rows: their bytes, what tells them apart, and what they say besides.
+
+# TIFF files describe their pixels by the same tags that EXIF takes its names from.
+_PIXEL_TAGS = frozenset(
+    {*range(254, 260), 262, 266, 273, *range(277, 280), *range(282, 285), 296, 317, 320}
+    | {*range(322, 326), 338, 339, 34675}
+)
+# Pillow's names for what is neither pixels nor how to show them.
+_DESCRIPTIONS = {
+    "exif": "EXIF",
+    "xmp": "XMP",
+    "XML:com.adobe.xmp": "XMP",
+    "photoshop": "IPTC",
+    "comment": "a comment",
+    "mp": "further pictures",
+}
+
+
+def picture_bytes(value: Mapping[str, Any]) -> bytes:
+    """The file that a value of an Image column is, inside of the table or beside it."""
+    return value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+
+
+def picture_digest(value: Mapping[str, Any] | None) -> str | None:
+    """SHA-256 of a picture's file; None for no picture."""
+    return None if value is None else hashlib.sha256(picture_bytes(value)).hexdigest()
+
+
+def describe_metadata(image: Image.Image) -> str | None:
+    """What a decoded picture file says besides its pixels, in words; None for nothing.
+
+    EXIF, XMP, IPTC, comments and texts hold dates, devices, places and names: data of patients.
+    """
+    found = {name for key, name in _DESCRIPTIONS.items() if image.info.get(key)}
+    tags = set(image.getexif()) - (_PIXEL_TAGS if image.format == "TIFF" else frozenset())
+    found |= {"EXIF"} if tags else set()
+    # PNG: tEXt, zTXt and iTXt.
+    texts = [key for key in getattr(image, "text", {}) if key not in _DESCRIPTIONS]
+    found |= {f"the text {key!r}" for key in texts}
+    if ExifTags.IFD.GPSInfo in tags:
+        found = (found - {"EXIF"}) | {"EXIF with a GPS position"}
+    return ", ".join(sorted(found)) or None

@@ -1,10 +1,7 @@
 """Metrics by protocol, and the evaluation of a model over a dataset."""
 
-from .evaluate import DEFAULT_RESOLUTION, Evaluation, evaluate_model, summarize_frames
-from .masks import MaskPair
-from .metric import FrameMetric, MetricSummary
-from .overlap import class_overlap, pooled_overlap
-from .registry import METRICS
+from .evaluate import DEFAULT_RESOLUTION, METRICS, Evaluation, evaluate_model, summarize_frames
+from .metrics import FrameMetric, MaskPair, MetricSummary, class_overlap, pooled_overlap
 
 __all__ = [
     "DEFAULT_RESOLUTION",

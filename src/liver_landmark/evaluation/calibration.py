@@ -1,4 +1,4 @@
-"""Calibration of presence: from evidence to probabilities, and to an answer.
+"""Calibration of presence: evidence to probabilities to an answer, and how far they can be believed.
 
 A class's probability is a logistic function of the logit of its evidence (Platt scaling). Two things keep it
 sensible where frames without a landmark are few: the targets are Platt's, (shown + 1) / (shown + 2) and
@@ -12,15 +12,133 @@ methods, 1999.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from scipy.optimize import minimize
 from scipy.special import expit
+from torch import nn
+from tqdm.auto import tqdm
 
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
-from ..model.presence_liver_landmark import PRESENCE_FEATURES, check_presence_calibration
-from .presence_frames import PresenceFrames
+from ..data.loading import read_row
+from ..model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS
+from ..model.presence_liver_landmark import (
+    PRESENCE_FEATURES,
+    absent_suppressed,
+    check_presence_calibration,
+    presence_features,
+)
+from ..utils.atomic_files import atomic_path
+from .evaluate import DEFAULT_RESOLUTION
+from .truth import check_scorable, dataset_protocol, get_scoring, truth_mask
+
+# ----------------------------------------------------------------------------------------------------
+# What a model says about the presence of each landmark, frame by frame, beside what is in the frame.
+
+_COLUMNS = ["image", "label", "landmarks", "width", "height", "frame_id", "patient_id"]
+
+
+@dataclass(frozen=True)
+class PresenceFrames:
+    """One row a frame, one column a landmark, in the order of LANDMARK_NAMES.
+
+    Attributes:
+        features: (N, 3, F) float64, `presence_features` of the logits.
+        drawn: (N, 3) bool, whether the landmark is the likeliest class somewhere.
+        shown: (N, 3) bool, whether the truth has a pixel of it or more at the scored size.
+        patients: (N,) str.
+        protocol: By which the truth was drawn.
+    """
+
+    features: np.ndarray
+    drawn: np.ndarray
+    shown: np.ndarray
+    patients: np.ndarray
+    protocol: str
+
+    def __post_init__(self) -> None:
+        shape = (len(self.patients), len(LANDMARK_NAMES))
+        if self.features.shape != (*shape, len(PRESENCE_FEATURES)) or not np.isfinite(self.features).all():
+            raise ValueError(f"features must be {(*shape, len(PRESENCE_FEATURES))} finite numbers")
+        for name, values in (("drawn", self.drawn), ("shown", self.shown)):
+            if values.shape != shape or values.dtype != bool:
+                raise ValueError(f"{name} must be {shape} bool, got {values.shape} {values.dtype}")
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    def select(self, rows: np.ndarray) -> PresenceFrames:
+        """Some of the frames, by index or by a mask."""
+        return PresenceFrames(
+            self.features[rows], self.drawn[rows], self.shown[rows], self.patients[rows], self.protocol
+        )
+
+
+def collect_presence(
+    model: nn.Module,
+    processor: Any,
+    dataset: datasets.Dataset,
+    *,
+    protocol: str | None = None,
+    batch_size: int = 8,
+    progress: bool = False,
+) -> PresenceFrames:
+    """Runs a model over a dataset.
+
+    Args:
+        model: In evaluation mode; gives `.logits` (B, 4, h, w) for `pixel_values`.
+        processor: The model's image processor.
+        dataset: Rows of the schema.
+        protocol: By which the truth is drawn; None: the one that the dataset's `protocol` column names.
+        batch_size: Frames in one forward pass.
+        progress: Show a progress bar.
+
+    Raises:
+        ValueError: an empty dataset, a protocol that is unknown or not one, a frame that cannot be read, or a
+            model in training mode.
+    """
+    if model.training:
+        raise ValueError("the model is in training mode: call eval() first")
+    if len(dataset) == 0:
+        raise ValueError("the dataset has no frames")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    scoring = get_scoring(protocol or dataset_protocol(dataset))
+    check_scorable(dataset, scoring)
+    rows = dataset.with_format(None).select_columns(_COLUMNS)
+    parameter = next(model.parameters())
+    features, drawn, shown, patients = [], [], [], []
+    with tqdm(total=len(rows), unit="frame", disable=not progress) as bar:
+        for start in range(0, len(rows), batch_size):
+            batch = [read_row(rows, index) for index in range(start, min(start + batch_size, len(rows)))]
+            inputs = processor(images=[row["image"] for row in batch], return_tensors="pt")
+            with torch.inference_mode():
+                pixel_values = inputs["pixel_values"].to(parameter.device, parameter.dtype)
+                logits = model(pixel_values=pixel_values).logits.float()
+                features.append(presence_features(logits).double().cpu().numpy())
+                drawn.append(absent_suppressed(logits, None)[2].cpu().numpy())
+            for row in batch:
+                try:
+                    truth = truth_mask(row, scoring.protocol, DEFAULT_RESOLUTION)
+                except ValueError as error:
+                    raise ValueError(f"frame {row['frame_id']}: {error}") from error
+                shown.append([bool((truth == landmark.id).any()) for landmark in LANDMARKS])
+                patients.append(row["patient_id"])
+            bar.update(len(batch))
+    return PresenceFrames(
+        np.concatenate(features), np.concatenate(drawn), np.array(shown), np.array(patients), scoring.name
+    )
+
+
+# ----------------------------------------------------------------------------------------------------
+# Calibration of presence: from evidence to probabilities, and to an answer.
 
 # With fewer frames of either kind, the best threshold would be that of a few frames.
 MIN_FRAMES_FOR_THRESHOLD = 20
@@ -142,3 +260,143 @@ def cross_validate(frames: PresenceFrames) -> tuple[np.ndarray, np.ndarray] | No
         calibration, _ = fit_calibration(frames.select(~left_out), {})
         probability[left_out], answers[left_out] = apply_calibration(frames.select(left_out), calibration)
     return probability, answers
+
+
+# ----------------------------------------------------------------------------------------------------
+# How far presence probabilities can be believed: calibration error, Brier score, answers, a plot.
+
+BINS = 10
+# What figures are given for; DEFINITIONS says what each is.
+KINDS = ("uncalibrated", "calibrated", "cross_validated")
+
+DEFINITIONS: Mapping[str, str] = {
+    "ece": (
+        f"expected calibration error: frames in {BINS} bins of equal width by their probability; the mean "
+        "over bins, weighted by their frames, of |share of frames that show it - mean probability|; "
+        "pooled: over all pairs of frame and landmark"
+    ),
+    "brier": "mean of (probability - 1 where the landmark is shown, 0 where not)²",
+    "accuracy": "share of frames in which the answer, present or not, is right",
+    "uncalibrated": "the mean probability over the 1 % of the frame where the landmark is likeliest; present "
+    "is what is drawn",
+    "calibrated": "by the calibration fitted on these same frames (or, on held-out frames, on the others)",
+    "cross_validated": "each patient's frames by a calibration that was fitted without them",
+}
+
+# Told apart in print and by people who do not see red and green apart.
+_COLORS = {"uncalibrated": "#ccbb44", "calibrated": "#4477aa", "cross_validated": "#aa3377"}
+_MARKERS = {"uncalibrated": "s", "calibrated": "o", "cross_validated": "^"}
+_DPI = 110
+# What a bin of fewer says is mostly chance: its mark is hollow.
+_FEW_FRAMES = 10
+
+# Kind of probability -> (N, 3) probabilities and (N, 3) bool answers.
+Answers = Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+def reliability_bins(probability: np.ndarray, shown: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """(bins, 3) floats: frames, sum of their probabilities, how many of them show the landmark.
+
+    Bin i holds i/bins <= probability < (i + 1)/bins, the last one 1 too.
+
+    Raises:
+        ValueError: a probability outside of 0..1, or arrays of two lengths.
+    """
+    probability, shown = np.ravel(probability), np.ravel(shown)
+    if probability.shape != shown.shape or not ((probability >= 0) & (probability <= 1)).all():
+        raise ValueError("probabilities must be within 0..1, one for each truth")
+    index = np.searchsorted(np.arange(1, bins) / bins, probability, side="right")
+    return np.stack([np.bincount(index, values, bins) for values in (None, probability, shown)], axis=1)
+
+
+def expected_calibration_error(probability: np.ndarray, shown: np.ndarray, bins: int = BINS) -> float:
+    """Mean over bins of equal width, weighted by frames, of |share shown - mean probability|.
+
+    Source: Guo et al., On calibration of modern neural networks, 2017, of the probability of presence.
+    """
+    table = reliability_bins(probability, shown, bins)
+    return float(abs(table[:, 2] - table[:, 1]).sum() / table[:, 0].sum())
+
+
+def summarize_reliability(shown: np.ndarray, answers: Answers) -> dict[str, Any]:
+    """`pooled` and `per_class` figures of each kind of probability.
+
+    Args:
+        shown: (N, 3) bool truth, landmarks in the order of LANDMARK_NAMES.
+        answers: See `Answers`.
+    """
+    per_class: dict[str, Any] = {}
+    for column, name in enumerate(LANDMARK_NAMES):
+        truth = shown[:, column]
+        per_class[name] = {"frames_shown": int(truth.sum()), "frames_absent": int((~truth).sum())}
+        for kind, (probability, present) in answers.items():
+            found = present[:, column]
+            per_class[name][kind] = {
+                **_errors(probability[:, column], truth),
+                "accuracy": float((found == truth).mean()),
+                "frames_missed": int((truth & ~found).sum()),
+                "frames_invented": int((~truth & found).sum()),
+            }
+    pooled = {
+        kind: {**_errors(probability, shown), "accuracy": float((present == shown).mean())}
+        for kind, (probability, present) in answers.items()
+    }
+    return {"frames": len(shown), "pooled": pooled, "per_class": per_class}
+
+
+def _errors(probability: np.ndarray, shown: np.ndarray) -> dict[str, float]:
+    brier = float(((probability - shown) ** 2).mean())
+    return {"ece": expected_calibration_error(probability, shown), "brier": brier}
+
+
+def plot_reliability(path: Path, shown: np.ndarray, answers: Answers, title: str) -> None:
+    """Writes a PNG: for each landmark and all together, share shown over mean probability, and frames.
+
+    Bins of fewer than ten frames are hollow.
+
+    Args:
+        path: File to write, whole or not at all.
+        shown: (N, 3) bool truth.
+        answers: See `Answers`.
+        title: Above all.
+    """
+    figure = Figure(figsize=(13, 5), dpi=_DPI, layout="constrained")
+    # A data set may be called anything, formulas too.
+    figure.suptitle(f"{title} (hollow: fewer than {_FEW_FRAMES} frames)", parse_math=False)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(LANDMARK_NAMES) + 1, sharex=True, sharey="row", height_ratios=(3, 1))
+    columns = [[column] for column in range(len(LANDMARK_NAMES))] + [list(range(len(LANDMARK_NAMES)))]
+    for place, (name, chosen) in enumerate(zip((*LANDMARK_NAMES, "all"), columns, strict=True)):
+        tables = {
+            kind: reliability_bins(probability[:, chosen], shown[:, chosen])
+            for kind, (probability, _) in answers.items()
+        }
+        _draw_panel(axes[0, place], axes[1, place], name, tables)
+    axes[0, 0].set_ylabel("share of frames that show it")
+    axes[1, 0].set_ylabel("frames")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(answers) + 1, frameon=False)
+    with atomic_path(path) as temporary:
+        # Without the version of matplotlib in it, the same numbers give the same bytes.
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def _draw_panel(upper: Axes, lower: Axes, name: str, tables: Mapping[str, np.ndarray]) -> None:
+    upper.set_title(name)
+    upper.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--")
+    for order, (kind, table) in enumerate(tables.items()):
+        filled = table[:, 0] > 0
+        frames, probability, shown = table[filled].T
+        place, share, color = probability / frames, shown / frames, _COLORS[kind]
+        upper.plot(place, share, linewidth=1, color=color, alpha=0.4)
+        few = frames < _FEW_FRAMES
+        style = {"linestyle": "none", "marker": _MARKERS[kind], "markersize": 6, "color": color}
+        upper.plot(place[~few], share[~few], **style, label=kind.replace("_", "-"))
+        upper.plot(place[few], share[few], **style, markerfacecolor="white")
+        width = 0.8 / len(table) / len(tables)
+        left = (np.arange(len(table)) + 0.1) / len(table) + (order + 0.5) * width
+        lower.bar(left, table[:, 0], width=width, color=_COLORS[kind])
+    lower.set_yscale("symlog", linthresh=1)
+    lower.set_xlabel("probability")
+    upper.set_xlim(0, 1)
+    upper.set_ylim(-0.03, 1.03)

@@ -1,7 +1,7 @@
 """Surface distances per landmark in 2-D: symmetric ASSD and HD95, in px of the scored size.
 
-The surface of a mask is the set of its pixels that have a 4-neighbour outside the mask or lie on the
-frame's edge, and distances run between pixel centres. The published 'ASSD's of this field are
+The surface of a mask is the set of its pixels that have a 4-neighbor outside the mask or lie on the
+frame's edge, and distances run between pixel centers. The published 'ASSD's of this field are
 other things (the class axis taken as a third spatial axis, one direction only, the background's
 distance): never compare across papers.
 """
@@ -16,8 +16,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS
-from .masks import MaskPair
-from .metric import MetricSummary, mean_or_none
+from .metrics import MaskPair, MetricSummary, mean_or_none
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
@@ -29,7 +28,7 @@ def surface_points(mask: np.ndarray) -> np.ndarray:
         mask: (H, W) bool or uint8; everything but 0 is inside.
 
     Returns:
-        (N, 2) int32 pixel centres (x, y); N = 0 for an empty mask.
+        (N, 2) int32 pixel centers (x, y); N = 0 for an empty mask.
     """
     inside = (mask != 0).view(np.uint8)
     eroded = cv2.erode(inside, _CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
@@ -81,8 +80,8 @@ class DistanceMetric:
 
     definitions: Mapping[str, str] = {
         "surface": (
-            "pixels of a landmark's mask with a 4-neighbour outside it or on the frame's edge; "
-            "distances between pixel centres in px of the scored size; ignored pixels belong to no mask"
+            "pixels of a landmark's mask with a 4-neighbor outside it or on the frame's edge; "
+            "distances between pixel centers in px of the scored size; ignored pixels belong to no mask"
         ),
         "per_class.assd_px": (
             "symmetric 2-D ASSD of the landmark: mean distance of the pixels of both surfaces together to "

@@ -1,4 +1,4 @@
-"""A model over a dataset of the schema: frames in, metrics.json and frames.csv out."""
+"""A model over a dataset of the schema: frames in, metrics by name out."""
 
 from __future__ import annotations
 
@@ -15,9 +15,30 @@ from tqdm.auto import tqdm
 
 from ..data.loading import read_row
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES
-from .masks import MaskPair
-from .registry import build_metrics
+from .distances import DistanceMetric
+from .metrics import FrameMetric, MaskPair, OverlapMetric, PresenceMetric
 from .truth import Scoring, check_scorable, dataset_protocol, get_scoring, truth_mask
+
+# ----------------------------------------------------------------------------------------------------
+# The metrics that an evaluation can compute, by name: a new one is one entry here.
+
+METRICS: dict[str, Callable[[], FrameMetric]] = {
+    "overlap": OverlapMetric,
+    "presence": PresenceMetric,
+    "distances": DistanceMetric,
+}
+
+
+def build_metrics(names: tuple[str, ...]) -> dict[str, FrameMetric]:
+    """The metrics of those names; a ValueError names the ones there are."""
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"metric {name!r} is unknown: choose from {', '.join(METRICS)}")
+    return {name: METRICS[name]() for name in names}
+
+
+# ----------------------------------------------------------------------------------------------------
+# A model over a dataset of the schema: frames in, metrics.json and frames.csv out.
 
 # The size at which every L3D paper scores.
 DEFAULT_RESOLUTION = 1024
@@ -171,7 +192,7 @@ def _predictions(
 
 @contextmanager
 def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, and afterwards each module's own mode: frozen parts may be kept in eval."""
+    """Evaluation mode inside, and afterward each module's own mode: frozen parts may be kept in eval."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -18,12 +18,12 @@ import datasets
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..atomic_files import write_json, write_png
 from ..curves import resize_mask
 from ..inference.overlay import draw_overlay
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES
+from ..utils.atomic_files import write_json, write_png
 from .evaluate import Evaluation
-from .masks import MaskPair
+from .metrics import MaskPair
 
 # Wide enough to judge a stroke by eye, whatever the frame's size; 4K frames are shrunk to it.
 _PANEL_WIDTH_PX = 960

@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 
 from ..curves import Protocol, get_protocol, rasterize_landmarks, resize_mask
-from ..curves.protocols import AS_DRAWN, check_label_protocol
+from ..curves.rasterize import AS_DRAWN, check_label_protocol
 from ..model.landmarks_liver_landmark import IGNORE_INDEX, LANDMARK_NAMES
 
 

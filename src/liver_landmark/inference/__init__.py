@@ -1,17 +1,12 @@
 """Frames and videos in; masks, curves and overlays out: from Python, or over files."""
 
-from ..frame_files import FrameError, FrameLimits, read_frame
-from .files.inputs import collect_inputs
-from .files.iterate import FileFrame, iterate_predictions
-from .files.options import PredictionOptions
-from .files.run import RunListener, predict_files
-from .loading import ModelLoadError, load_model_and_processor
+from ..utils.frame_files import FrameError, FrameLimits, read_frame
+from .frame_sources import PredictionOptions, collect_inputs
 from .overlay import draw_heat_map, draw_overlay
-from .prediction import FramePrediction
-from .predictor import LandmarkPredictor
+from .predict_files import FileFrame, RunListener, iterate_predictions, predict_files
+from .predictor import FramePrediction, LandmarkPredictor, ModelLoadError, load_model_and_processor
 from .smoothing import CausalSmoother
-from .video.limits import VideoError, VideoLimits
-from .video.reader import open_video
+from .video_reader import VideoError, VideoLimits, open_video
 from .views import AveragedViews
 
 __all__ = [

@@ -32,15 +32,15 @@ def draw_overlay(
     landmarks: Sequence[str] = LANDMARK_NAMES,
     curves: Sequence[TracedPolyline] | None = None,
 ) -> np.ndarray:
-    """Blends each landmark's colour over the frame, draws its outline, and curves on top.
+    """Blends each landmark's color over the frame, draws its outline, and curves on top.
 
     Args:
         frame: (H, W, 3) uint8 RGB.
         mask: (H, W) uint8 class ids; background and ignored pixels (255) stay as they are. None: curves only.
-        alpha: Share of the colour inside a landmark, 0 to 1.
+        alpha: Share of the color inside a landmark, 0 to 1.
         legend: Name the landmarks in the upper left corner; those that are not there have an empty box.
         landmarks: Names of those to draw; the others are left out, of the legend too.
-        curves: Drawn in their landmark's colour with a thin dark edge.
+        curves: Drawn in their landmark's color with a thin dark edge.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
@@ -99,7 +99,7 @@ def _draw_strokes(
         strokes[landmark.name] = contours
     outline_px = max(1, round(frame.shape[1] * _OUTLINE_WIDTH))
     for name, contours in strokes.items():
-        # No anti-aliasing: an outline of one colour stays crisp when a person zooms in.
+        # No anti-aliasing: an outline of one color stays crisp when a person zooms in.
         cv2.drawContours(drawn, contours, -1, _COLORS[name], outline_px)
     return set(strokes)
 
@@ -115,7 +115,7 @@ def _draw_curves(drawn: np.ndarray, curves: Sequence[TracedPolyline]) -> None:
 
 
 def _draw_legend(drawn: np.ndarray, names: tuple[str, ...], present: tuple[bool, ...]) -> None:
-    """Names and colours on a dark plate in the upper left corner."""
+    """Names and colors on a dark plate in the upper left corner."""
     if not names:
         return
     text_px = max(_SMALLEST_LEGEND_TEXT_PX, round(drawn.shape[1] * _LEGEND_TEXT_HEIGHT))
@@ -159,9 +159,9 @@ def _draw_names(text_px: int, names: tuple[str, ...], present: tuple[bool, ...],
 
 
 def draw_heat_map(frame: np.ndarray, probability: np.ndarray, *, alpha: float = 0.8) -> np.ndarray:
-    """Colours a frame by a probability: viridis, from violet to yellow, which the colour-blind can read too.
+    """Colors a frame by a probability: viridis, from violet to yellow, which the color-blind can read too.
 
-    The colour's share of a pixel is `alpha` times the probability: where there is nothing, tissue shows.
+    The color's share of a pixel is `alpha` times the probability: where there is nothing, tissue shows.
 
     Args:
         frame: (H, W, 3) uint8 RGB.
@@ -192,7 +192,7 @@ def draw_heat_map(frame: np.ndarray, probability: np.ndarray, *, alpha: float = 
 
 @lru_cache(maxsize=16)
 def _heat_tables(alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """(256, 1, 3) uint8 each: the colour that a probability adds, and how much of the frame it keeps."""
+    """(256, 1, 3) uint8 each: the color that a probability adds, and how much of the frame it keeps."""
     steps = np.arange(256, dtype=np.uint8)[:, None]
     colors = cv2.applyColorMap(steps, cv2.COLORMAP_VIRIDIS)[..., ::-1].astype(np.float64)
     share = (alpha * steps / 255.0)[..., None]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import AutoBackbone, AutoModel
 
 from .configuration_liver_landmark import LiverLandmarkConfig
-from .decoder_liver_landmark import build_norm
+from .decoders_liver_landmark import build_norm
 
 # Strides of the maps that everything behind the vision branch is built on.
 PYRAMID_STRIDES = (4, 8, 16)

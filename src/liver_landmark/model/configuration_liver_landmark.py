@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .landmarks_liver_landmark import ID2LABEL, LABEL2ID
+from .landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from .presence_liver_landmark import check_presence_calibration
 
 # SAM 2.1 Large. The smaller ones are in hub_configs/models/.
@@ -70,7 +70,7 @@ class LiverLandmarkConfig(PreTrainedConfig):
         fusion_num_heads (`int`, defaults to 2): Heads of the cross-attention.
         fusion_num_layers (`int`, defaults to 1): Cross-attention layers.
         fusion_pre_norm (`bool`, defaults to `True`):
-            Layer normalisation of queries and keys before the attention; the paper has none.
+            Layer normalization of queries and keys before the attention; the paper has none.
         fusion_residual (`"none"` or `"rgb"`, defaults to `"rgb"`):
             `"rgb"` adds the fused features to the RGB features through a learned gate that starts at
             zero, so that training starts from the RGB-only model; `"none"` replaces them, as the paper
@@ -81,7 +81,7 @@ class LiverLandmarkConfig(PreTrainedConfig):
             `"released"` stays at stride 16, as the authors' code does.
         decoder_channels (`list[int]`, defaults to `[256, 128, 64]`): Width of the three stages.
         norm_type (`"group"` or `"batch"`, defaults to `"group"`):
-            Normalisation in depth projection and decoder. Batch statistics make several processes
+            Normalization in depth projection and decoder. Batch statistics make several processes
             and accumulated batches differ from one big batch.
         dice_weight (`float`, defaults to 1.0): Weight of the soft Dice term of the loss.
         bce_weight (`float`, defaults to 1.0): Weight of the binary cross-entropy term.
@@ -90,7 +90,9 @@ class LiverLandmarkConfig(PreTrainedConfig):
         initializer_range (`float`, defaults to 0.02): Standard deviation for new Linear layers.
         presence_calibration (`dict`, *optional*):
             How logits become the probability that a landmark is in the frame, as
-            `presence_liver_landmark` describes it; scripts/calibrate.py writes it into config.json.
+            `presence_liver_landmark` describes it; `liver-landmark calibrate` writes it into config.json.
+        label_colors (`dict[str, list[int]]`, *optional*):
+            RGB, 0 to 255, by landmark, for overlays; landmarks that are not named get a color of their own.
 
     Source: arXiv 2511.03163 for the architecture.
     """
@@ -125,6 +127,7 @@ class LiverLandmarkConfig(PreTrainedConfig):
     foreground_weight: float = 1.0
     initializer_range: float = 0.02
     presence_calibration: dict | None = None
+    label_colors: dict | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         # `pipeline` prefers the code that came with a model, and asks for trust_remote_code. Where this
@@ -134,8 +137,8 @@ class LiverLandmarkConfig(PreTrainedConfig):
         if self.decoder_channels is None:
             self.decoder_channels = [256, 128, 64]
         if self.id2label is None:
-            self.id2label = dict(ID2LABEL)
-            self.label2id = dict(LABEL2ID)
+            self.id2label = DEFAULT_LANDMARKS.id2label
+            self.label2id = DEFAULT_LANDMARKS.label2id
         super().__post_init__(**kwargs)
         # The CLS token is dropped and the tokens become a map inside the backbone; its mask token is
         # for pre-training only and would never get a gradient.
@@ -143,6 +146,7 @@ class LiverLandmarkConfig(PreTrainedConfig):
         self.depth_config.use_mask_token = False
         self.presence_calibration = check_presence_calibration(self.presence_calibration)
         self._check_fields()
+        _ = self.landmark_table  # checks names, ids and colors
 
     def _check_fields(self) -> None:
         """Raises a ValueError that names the first field that cannot be."""
@@ -205,6 +209,11 @@ class LiverLandmarkConfig(PreTrainedConfig):
                 f"fusion_num_heads ({self.fusion_num_heads}) must divide "
                 f"vision_config.fpn_hidden_size ({self.fusion_channels})"
             )
+
+    @property
+    def landmark_table(self) -> LandmarkTable:
+        """Ids, names and colors of the model's classes; a ValueError where `id2label` cannot be one."""
+        return LandmarkTable.from_id2label(self.id2label, self.label_colors)
 
     @property
     def fusion_channels(self) -> int:

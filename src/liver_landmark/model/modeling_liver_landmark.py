@@ -1,8 +1,9 @@
-"""The liver landmark model: vision branch, depth branch, fusion, decoder."""
+"""The liver landmark model: vision branch, depth branch, fusion by cross-attention, decoder."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -10,14 +11,140 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import SemanticSegmenterOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .branches_liver_landmark import DepthBranch, VisionBranch
 from .configuration_liver_landmark import LiverLandmarkConfig
-from .decoder_liver_landmark import Classifier, build_decoder
-from .fusion_liver_landmark import CrossAttentionFusion
-from .loss_liver_landmark import landmark_loss
-from .pretrained_liver_landmark import load_branches, read_branch_configs
+from .convert_checkpoints_liver_landmark import load_branches, read_branch_configs
+from .decoders_liver_landmark import Classifier, build_decoder
+from .losses_liver_landmark import landmark_loss
+
+# ----------------------------------------------------------------------------------------------------
+# Cross-attention between the two branches' features at stride 16.
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: object,
+) -> tuple[Tensor, Tensor]:
+    """Attention that materializes its (B, heads, queries, keys) weights and returns them."""
+    weights = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    dropped = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(dropped, value).transpose(1, 2).contiguous(), weights
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention whose queries come from one branch, keys and values from the other."""
+
+    def __init__(self, config: LiverLandmarkConfig) -> None:
+        super().__init__()
+        channels = config.fusion_channels
+        self.config = config
+        self.num_heads = config.fusion_num_heads
+        self.head_dim = channels // config.fusion_num_heads
+        self.scaling = self.head_dim**-0.5
+        self.dropout = config.fusion_dropout
+        self.is_causal = False
+        self.q_proj = nn.Linear(channels, channels)
+        self.k_proj = nn.Linear(channels, channels)
+        self.v_proj = nn.Linear(channels, channels)
+        self.o_proj = nn.Linear(channels, channels)
+
+    def forward(
+        self, query: Tensor, context: Tensor, output_attentions: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """query (B, N, C), context (B, M, C) -> (B, N, C) and, if asked for, weights (B, heads, N, M)."""
+
+        def heads(tokens: Tensor) -> Tensor:
+            return tokens.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+
+        attention: Callable = eager_attention_forward
+        # The weights exist under the eager implementation only; asking for them is what chooses it.
+        if not output_attentions:
+            attention = ALL_ATTENTION_FUNCTIONS.get_interface(
+                self.config._attn_implementation, eager_attention_forward
+            )
+        output, weights = attention(
+            self,
+            heads(self.q_proj(query)),
+            heads(self.k_proj(context)),
+            heads(self.v_proj(context)),
+            attention_mask=None,
+            dropout=self.dropout if self.training else 0.0,
+            scaling=self.scaling,
+            is_causal=False,
+        )
+        return self.o_proj(output.flatten(-2)), weights if output_attentions else None
+
+
+class FusionLayer(GradientCheckpointingLayer):
+    """One cross-attention; layers after the first add to what the one before gave."""
+
+    def __init__(self, config: LiverLandmarkConfig, is_first: bool) -> None:
+        super().__init__()
+        channels = config.fusion_channels
+        self.is_first = is_first
+        self.query_norm = nn.LayerNorm(channels) if config.fusion_pre_norm else nn.Identity()
+        self.context_norm = nn.LayerNorm(channels) if config.fusion_pre_norm else nn.Identity()
+        self.attention = CrossAttention(config)
+
+    def forward(
+        self, query: Tensor, context: Tensor, output_attentions: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        attended, weights = self.attention(
+            self.query_norm(query), self.context_norm(context), output_attentions
+        )
+        return attended if self.is_first else query + attended, weights
+
+
+class CrossAttentionFusion(nn.Module):
+    """Fuses the RGB and depth maps of stride 16 into one map of the same size.
+
+    Queries from `fusion_query`, keys and values from the other branch (arXiv 2511.03163: depth asks).
+    """
+
+    def __init__(self, config: LiverLandmarkConfig) -> None:
+        super().__init__()
+        self.query_is_depth = config.fusion_query == "depth"
+        self.layers = nn.ModuleList(
+            FusionLayer(config, is_first=index == 0) for index in range(config.fusion_num_layers)
+        )
+        # A gate of zero makes the fused model start as the RGB-only one.
+        self.gate = (
+            nn.Parameter(torch.zeros(config.fusion_channels)) if config.fusion_residual == "rgb" else None
+        )
+
+    def forward(
+        self, rgb: Tensor, depth: Tensor, output_attentions: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """rgb and depth (B, C, h, w) -> fused (B, C, h, w), weights per layer (B, heads, hw, hw)."""
+        rgb_tokens = rgb.flatten(2).transpose(1, 2)
+        depth_tokens = depth.flatten(2).transpose(1, 2)
+        query, context = (depth_tokens, rgb_tokens) if self.query_is_depth else (rgb_tokens, depth_tokens)
+        attentions: tuple[Tensor, ...] = ()
+        for layer in self.layers:
+            query, weights = layer(query, context, output_attentions)
+            if weights is not None:
+                attentions += (weights,)
+        fused = query.transpose(1, 2).unflatten(2, rgb.shape[-2:])
+        if self.gate is not None:
+            fused = rgb + self.gate[:, None, None] * fused
+        return fused, attentions if output_attentions else None
+
+
+# ----------------------------------------------------------------------------------------------------
+# The liver landmark model: vision branch, depth branch, fusion, decoder.
 
 # `register_for_auto_class` keeps one name a class; both Auto classes are to give this model.
 _AUTO_MAP = {
@@ -28,7 +155,7 @@ _AUTO_MAP = {
 
 
 class LiverLandmarkPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initialisation."""
+    """Loading, saving and initialization."""
 
     config_class = LiverLandmarkConfig
     base_model_prefix = "liver_landmark"
@@ -42,7 +169,7 @@ class LiverLandmarkPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """New weights of what is ours; the encoders initialise themselves."""
+        """New weights of what is ours; the encoders initialize themselves."""
         if isinstance(module, Classifier):
             init.normal_(module.weight, std=0.01)
             init.zeros_(module.bias)
@@ -113,11 +240,11 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
         """Computes logits and, with labels, the loss.
 
         Args:
-            pixel_values: (B, 3, H, W), normalised as the image processor does. Any H and W that the
+            pixel_values: (B, 3, H, W), normalized as the image processor does. Any H and W that the
                 vision encoder admits (for SAM 2.1: multiples of 32), square or not.
             labels: (B, h, w) class ids, 255 ignored; the loss is computed at their size.
             output_attentions: Also return the fusion's attention weights, which are otherwise never
-                materialised; a tuple of (B, heads, N, N) with N = H/16 · W/16, one a fusion layer.
+                materialized; a tuple of (B, heads, N, N) with N = H/16 · W/16, one a fusion layer.
             output_hidden_states: Also return the maps on the way: the pyramid at strides 4, 8, 16,
                 then (with depth) the projected depth map and the fused map at stride 16, then the
                 outputs of the decoder's stages; each (B, C, h, w).
@@ -212,4 +339,11 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
 LiverLandmarkConfig.register_for_auto_class()
 LiverLandmarkForSemanticSegmentation.register_for_auto_class("AutoModel")
 
-__all__ = ["LiverLandmarkForSemanticSegmentation", "LiverLandmarkPreTrainedModel"]
+
+__all__ = [
+    "CrossAttention",
+    "CrossAttentionFusion",
+    "FusionLayer",
+    "LiverLandmarkForSemanticSegmentation",
+    "LiverLandmarkPreTrainedModel",
+]

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from transformers import Pipeline
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
-from .image_inputs_liver_landmark import read_image
+from .image_processing_liver_landmark import read_image
 from .landmarks_liver_landmark import LANDMARKS
 from .presence_liver_landmark import absent_suppressed
 

@@ -1,18 +1,24 @@
-"""Optimizers by name."""
+"""Optimizers by name, the learning rate over the run, and which parameters train."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
+from .. import LiverLandmarkForSemanticSegmentation
 from ..optim import SRFTGaLoreAdamW, galore_param_groups
-from .recipe import OptimizerConfig
+from .recipe import OptimizerConfig, ScheduleConfig, TrainableConfig
 
-# Biases, norms, gates and position embeddings are not: shrinking them regularises nothing.
+# ----------------------------------------------------------------------------------------------------
+# Optimizers by name.
+
+# Biases, norms, gates and position embeddings are not: shrinking them regularizes nothing.
 _DECAYING_MODULES = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
@@ -99,3 +105,91 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, seed: int = 0) ->
             f"optimizer.name: {config.name!r} is unknown: choose one of {', '.join(sorted(OPTIMIZERS))}"
         )
     return OPTIMIZERS[config.name](model, config, seed)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The learning rate over the run.
+
+
+def learning_rate_factor(
+    step: int, total_steps: int, warmup_steps: int, min_factor: float, name: str = "cosine"
+) -> float:
+    """Factor on the peak learning rate for the optimizer step after `step` completed ones.
+
+    Warm-up: (step + 1) / warmup_steps, so that no step is lost to a rate of zero. Then, for `cosine`,
+    min + (1 - min) · (1 + cos(π t)) / 2 with t from 0 at the first step to 1 at the last.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    if name == "constant":
+        return 1.0
+    progress = (step - warmup_steps) / max(1, total_steps - 1 - warmup_steps)
+    return min_factor + (1 - min_factor) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, config: ScheduleConfig, peak_lr: float, total_steps: int
+) -> LambdaLR:
+    """The schedule for a run of `total_steps`: step it once after each optimizer step."""
+    warmup_steps = round(config.warmup_fraction * total_steps)
+    return LambdaLR(
+        optimizer,
+        lambda step: learning_rate_factor(
+            step, total_steps, warmup_steps, config.min_lr / peak_lr, config.name
+        ),
+    )
+
+
+# ----------------------------------------------------------------------------------------------------
+# Which parameters train: the recipe's `trainable` section applied to a model.
+
+_ATTENTIONS = LiverLandmarkForSemanticSegmentation.galore_target_modules
+
+# (field, choice) -> pattern of the full names of the parameters that train.
+_PATTERNS: dict[tuple[str, str | bool], str] = {
+    ("vision", "all"): r"vision_branch\.encoder\..*",
+    ("vision", "attention"): rf"{_ATTENTIONS['vision']}\.weight",
+    ("depth", "all"): r"depth_branch\.encoder\..*",
+    ("depth", "attention"): rf"{_ATTENTIONS['depth']}\.weight",
+    # Without the projection the fusion would ask with random features.
+    ("fusion", True): r"(depth_branch\.projection|fusion)\..*",
+    ("decoder", True): r"decoder\..*",
+}
+# Parts that an RGB-only model does not have, whatever the recipe says of them.
+_DEPTH_PARTS = ("depth", "fusion")
+
+
+def freeze_all_but(model: nn.Module, trainable: TrainableConfig) -> list[str]:
+    """Freezes every parameter of `model` that `trainable` does not name.
+
+    Parameters that the model itself has frozen, because they could never get a gradient, stay frozen.
+
+    Returns:
+        The names of the parameters that train.
+
+    Raises:
+        ValueError: a choice that matches no parameter of this model, or nothing that trains.
+    """
+    has_depth = any(name.startswith("depth_branch.") for name, _ in model.named_parameters())
+    patterns: list[re.Pattern] = []
+    for field in ("vision", "depth", "fusion", "decoder"):
+        choice = getattr(trainable, field)
+        if choice in (False, "none") or (field in _DEPTH_PARTS and not has_depth):
+            continue
+        pattern = re.compile(_PATTERNS[field, choice])
+        if not any(pattern.fullmatch(name) and p.requires_grad for name, p in model.named_parameters()):
+            raise ValueError(
+                f"trainable.{field}: {choice} matches no trainable parameter of this model "
+                f"(pattern {pattern.pattern})"
+            )
+        patterns.append(pattern)
+    if not patterns:
+        raise ValueError("trainable: nothing trains: vision, depth, fusion and decoder are all frozen")
+
+    names = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and any(pattern.fullmatch(name) for pattern in patterns):
+            names.append(name)
+        else:
+            parameter.requires_grad_(False)
+    return names

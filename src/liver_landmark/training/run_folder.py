@@ -1,4 +1,4 @@
-"""The folder that a training run writes: which checkpoints it holds, which is the last, the best.
+"""All that a training run leaves on disk: checkpoints, best model, metrics.jsonl, run.json.
 
     <output_dir>/
         checkpoints/
@@ -12,17 +12,46 @@
 
 Checkpoints and the best model are complete or absent, the links and files old or new, whenever the
 run is killed. `best` is a link so that a better model replaces it in one rename.
+
+{"step": 10, "epoch": 0.03, "loss": 1.21, "lr": 0.0001, "grad_norm": 2.3, "seconds_per_step": 0.46}
+{"step": 200, "validation": {"dsc": 0.41, …}}
+
+    step-000400/
+        pretrained_model/           for from_pretrained: model.safetensors, configs, code
+        training_state/
+            state.json              step, schedule, best so far, recipe, data fingerprints
+            optimizer.pt            the optimizer's state_dict; read with weights_only=True
+            rng_states.safetensors  torch's generators, CPU and GPU, of every process
+
+The order of frames and their augmentation need no state: they are functions of seed and step.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import platform
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from ..atomic_files import new_folder, point_link, remove_folder, remove_leftovers
+import cv2
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from ..utils.atomic_files import new_folder, point_link, remove_folder, remove_leftovers, write_text
+
+# ----------------------------------------------------------------------------------------------------
+# The folder that a training run writes: which checkpoints it holds, which is the last, the best.
 
 # The next best model is written beside the one that `best` points to.
 _BEST_NAMES = (".best-a", ".best-b")
@@ -137,3 +166,217 @@ class RunFolder:
         for later, folder in steps.items():
             if later > step:
                 remove_folder(folder)
+
+
+# ----------------------------------------------------------------------------------------------------
+# metrics.jsonl: one JSON object a line, so that a curve can be read while the run goes on.
+
+
+def plain_numbers(value: Any) -> Any:
+    """`value` with NaN and infinity, which JSON does not have, as None."""
+    if isinstance(value, dict):
+        return {str(key): plain_numbers(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_numbers(entry) for entry in value]
+    # NumPy's and torch's scalars.
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class MetricsLog:
+    """Appends records to a file; one process of a run has one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Adds a record, at once and for whoever follows the file."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(plain_numbers(record), allow_nan=False) + "\n")
+
+    def flush_to_disk(self) -> None:
+        """Waits until a power cut would leave the records written so far: a checkpoint relies on them."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def keep_up_to(self, step: int) -> None:
+        """Drops records of later steps, and a last line that was cut off when the run was killed."""
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n") and json.loads(line)["step"] <= step:
+                kept.append(line)
+        write_text(self.path, "".join(kept))
+
+
+# ----------------------------------------------------------------------------------------------------
+# run.json: from what and with what a model was trained, and what came of it.
+
+_PACKAGES = (
+    "liver-landmark",
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "safetensors",
+    "numpy",
+    "pillow",
+)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what training computes."""
+    versions = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+    # OpenCV comes as one of several distributions.
+    return versions | {"opencv": cv2.__version__}
+
+
+def device_name(device: torch.device) -> str:
+    """What the device is called: a GPU's product name, else the kind of device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """{"total", "trainable"} numbers of parameters."""
+    return {
+        "total": sum(parameter.numel() for parameter in model.parameters()),
+        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+    }
+
+
+def run_record(
+    identity: dict[str, Any], model: nn.Module, device: torch.device, status: str, **outcome: Any
+) -> dict[str, Any]:
+    """The content of run.json.
+
+    Args:
+        identity: What `resume.run_identity` gave: recipe, data fingerprints, number of processes.
+        model: The model.
+        device: What it trains on.
+        status: `running` or `finished`.
+        **outcome: Steps, seconds, scores …
+    """
+    return {
+        "status": status,
+        **outcome,
+        **identity,
+        "device": device_name(device),
+        "parameters": count_parameters(model),
+        "versions": package_versions(),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------
+# What a checkpoint holds, saved and restored so that a resumed run equals the uninterrupted one.
+
+MODEL_FOLDER = "pretrained_model"
+_STATE_FOLDER = "training_state"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What a resumed run has to know besides weights, optimizer and generators.
+
+    Attributes:
+        step: Optimizer steps done.
+        seconds: Time spent on them, validation included.
+        schedule: The schedule's state_dict.
+        scaler: The fp16 loss scaler's state_dict; None without one.
+        best: {"step", "dsc"} of the best validation so far; None before the first.
+        identity: What has to be the same for the run to go on; see `resume.py`.
+    """
+
+    step: int
+    seconds: float
+    schedule: dict[str, Any]
+    scaler: dict[str, Any] | None
+    best: dict[str, Any] | None
+    identity: dict[str, Any]
+
+
+def gather_rng_states(accelerator: Accelerator) -> dict[str, torch.Tensor]:
+    """The states of torch's generators of all processes, by name; call it on every process.
+
+    Training draws from no other global generator: augmentation and frame order have their own.
+    """
+    states = {"cpu": torch.get_rng_state()}
+    if accelerator.device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(accelerator.device)
+    gathered = {}
+    for name, state in states.items():
+        everyone = accelerator.gather(state.to(accelerator.device)[None]).cpu()
+        gathered |= {f"process_{index}.{name}": row.clone() for index, row in enumerate(everyone)}
+    return gathered
+
+
+def restore_rng_states(accelerator: Accelerator, states: dict[str, torch.Tensor]) -> None:
+    """Sets this process's generators to what `gather_rng_states` had seen."""
+    prefix = f"process_{accelerator.process_index}."
+    torch.set_rng_state(states[prefix + "cpu"])
+    if accelerator.device.type == "cuda":
+        torch.cuda.set_rng_state(states[prefix + "cuda"], accelerator.device)
+
+
+def save_checkpoint(
+    folder: Path,
+    model: Any,
+    processor: Any,
+    optimizer: torch.optim.Optimizer,
+    rng_states: dict[str, torch.Tensor],
+    state: RunState,
+) -> None:
+    """Fills the empty `folder` with a checkpoint.
+
+    Args:
+        folder: An existing folder; making it appear all at once is the caller's part.
+        model: The model itself, not a wrapper of it.
+        processor: Its image processor.
+        optimizer: The optimizer itself.
+        rng_states: What `gather_rng_states` gave.
+        state: Everything else.
+    """
+    save_model(folder / MODEL_FOLDER, model, processor)
+    (folder / _STATE_FOLDER).mkdir()
+    torch.save(optimizer.state_dict(), folder / _STATE_FOLDER / "optimizer.pt")
+    save_file(rng_states, folder / _STATE_FOLDER / "rng_states.safetensors")
+    text = json.dumps(asdict(state), indent=2)
+    (folder / _STATE_FOLDER / "state.json").write_text(text, encoding="utf-8")
+
+
+def save_model(folder: Path, model: Any, processor: Any) -> None:
+    """Writes what `AutoModel.from_pretrained` and `AutoImageProcessor.from_pretrained` read."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def read_run_state(checkpoint: Path) -> RunState:
+    """The `RunState` of a checkpoint's folder."""
+    path = checkpoint / _STATE_FOLDER / "state.json"
+    return RunState(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def restore_training_state(
+    checkpoint: Path,
+    accelerator: Accelerator,
+    optimizer: torch.optim.Optimizer,
+    schedule: LRScheduler,
+    state: RunState,
+) -> None:
+    """Sets optimizer, schedule, loss scaler and generators; the last thing before the first step.
+
+    Raises:
+        ValueError: the optimizer's state belongs to other parameters or another number of processes.
+    """
+    folder = checkpoint / _STATE_FOLDER
+    saved = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+    # PyTorch matches states to parameters by position alone.
+    for ours, theirs in zip(optimizer.state_dict()["param_groups"], saved["param_groups"], strict=True):
+        if ours.get("param_names") != theirs.get("param_names"):
+            raise ValueError(f"{folder / 'optimizer.pt'}: its state belongs to other parameters")
+    optimizer.load_state_dict(saved)
+    schedule.load_state_dict(state.schedule)
+    if accelerator.scaler is not None and state.scaler is not None:
+        accelerator.scaler.load_state_dict(state.scaler)
+    restore_rng_states(accelerator, load_file(folder / "rng_states.safetensors"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from liver_landmark.data.readers.files import (
+from liver_landmark.data.readers.raw_folders import (
     check_raw_folder,
     files_below,
     folders_below,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from liver_landmark.curves.exchange.limits import MAX_FILE_BYTES, MAX_TEXT_BYTES, MAX_VALUES
+from liver_landmark.curves.formats.annotation import MAX_FILE_BYTES, MAX_TEXT_BYTES, MAX_VALUES
 from peak_memory import PEAK_MIB, needs_proc
 from raw_sets import cvat, l3d, llsd, p2ilf, pictures
 
@@ -17,8 +17,8 @@ BUILD = (
     + """
 import json, sys
 from pathlib import Path
-from liver_landmark.data.building.build import build_raw_set
-from liver_landmark.data.building.raw_request import RawRequest
+from liver_landmark.data.build import build_raw_set
+from liver_landmark.data.build import RawRequest
 from liver_landmark.data.readers import CustomOptions, L3dOptions, MaskOptions, SplitOptions
 
 folder, left_out = Path(sys.argv[1]), {}

@@ -123,7 +123,7 @@ def _wrong_size(frame):
     write_png(frame.depth, l3d.depth_values(1, 128, 72, 16))
 
 
-def _in_colour(frame):
+def _in_color(frame):
     write_png(frame.depth, np.zeros((36, 64, 3), np.uint8))
 
 
@@ -132,7 +132,7 @@ def _cut_off(frame):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "reason"), [(_wrong_size, "128×72"), (_in_colour, "RGB"), (_cut_off, "truncated")]
+    ("spoil", "reason"), [(_wrong_size, "128×72"), (_in_color, "RGB"), (_cut_off, "truncated")]
 )
 def test_depth_that_does_not_fit(tmp_path, spoil, reason):
     raw = l3d.write_l3d(tmp_path / "raw", depth_bits=16)

@@ -1,4 +1,4 @@
-"""Irregular folders of colour masks: which colours, which folder, hand-drawn or exact, layouts, damage."""
+"""Irregular folders of color masks: which colors, which folder, hand-drawn or exact, layouts, damage."""
 
 from itertools import pairwise
 
@@ -63,7 +63,7 @@ def test_layouts_and_exact_masks(tmp_path, layout):
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_hand_drawn_masks(tmp_path, suffix):
-    """Anti-aliased edges and colours a little off; JPEG mixes them with their surroundings."""
+    """Anti-aliased edges and colors a little off; JPEG mixes them with their surroundings."""
     raw = llsd.write_llsd(tmp_path / "raw", masks=("masks_original",), original_suffix=suffix)
     built = build(raw, tmp_path / "built", "llsd", MaskOptions())
     check_traced(built, raw.frames)
@@ -100,7 +100,7 @@ def _renamed(raw, new):
         folder.rename(folder.with_name(new))
 
 
-def test_colours_of_an_unknown_folder_are_refused_until_they_are_told(tmp_path):
+def test_colors_of_an_unknown_folder_are_refused_until_they_are_told(tmp_path):
     raw = llsd.write_llsd(tmp_path / "raw")
     _renamed(raw, "drawings")
     with pytest.raises(ValueError, match="--palette"):

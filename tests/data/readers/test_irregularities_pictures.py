@@ -165,7 +165,7 @@ def test_a_picture_that_is_there_twice_stays_where_it_is_tested(tmp_path, copy, 
 
 
 def test_pictures_that_only_look_alike_are_two(tmp_path):
-    """Neighbours in a video may differ by little: only the very same picture is one."""
+    """Neighbors in a video may differ by little: only the very same picture is one."""
     raw = l3d.write_l3d(tmp_path / "raw")
     pixels = picture(1, 64, 36)
     write_jpeg(raw.frames[0].picture, pixels)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from liver_landmark.data.readers.metadata import bare_picture
+from liver_landmark.data.readers.pictures import bare_picture
 
 RGB = np.random.default_rng(3).integers(0, 255, (21, 34, 3), dtype=np.uint8)
 ICC = b"\0" * 36 + b"acsp" + bytes(200)
@@ -29,16 +29,16 @@ JPEGS = {
     "progressive": encoded(progressive=True, quality=60),
     "restart markers": encoded(restart_marker_blocks=1),
     "full chroma": encoded(subsampling=0, optimize=True),
-    "grey": encoded("L"),
+    "gray": encoded("L"),
     "CMYK with Adobe's segment": encoded("CMYK"),
-    "colour profile": encoded(icc_profile=ICC),
+    "color profile": encoded(icc_profile=ICC),
 }
 PNGS = {
     "RGB": encoded(kind="PNG"),
-    "grey": encoded("L", "PNG"),
+    "gray": encoded("L", "PNG"),
     "palette": encoded("P", "PNG"),
     "alpha": encoded("RGBA", "PNG"),
-    "colour profile": encoded(kind="PNG", icc_profile=ICC),
+    "color profile": encoded(kind="PNG", icc_profile=ICC),
     "resolution": encoded(kind="PNG", dpi=(300, 300)),
 }
 

@@ -9,7 +9,7 @@ import pytest
 
 from liver_landmark.data.readers import ProblemError, find_p2ilf
 from liver_landmark.data.readers.p2ilf import read_camera
-from liver_landmark.data.readers.sources import P2ilfFiles
+from liver_landmark.data.readers.rows import P2ilfFiles
 from raw_sets import p2ilf
 
 CAMERA = {"fx": "900.5", "fy": 901, "cx": "320", "cy": 240.25, "k1": "-0.2", "k4": "1e-3", "p2": "0.5"}
@@ -81,7 +81,7 @@ def cameras(raw) -> dict[str, float | None]:
 
 def test_the_nearest_camera_is_the_patients(raw):
     assert set(cameras(raw).values()) == {None}
-    (raw.root / "licence.json").write_text("{}")
+    (raw.root / "license.json").write_text("{}")
     write_camera(raw.root, fx=7)
     (patient,) = raw.root.glob("patient2")
     write_camera(patient, "parameters.json", fx=8)

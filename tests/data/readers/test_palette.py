@@ -1,4 +1,4 @@
-"""Colour masks: exact and hand-drawn ones are read, those of another palette are refused."""
+"""Color masks: exact and hand-drawn ones are read, those of another palette are refused."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from liver_landmark.data.readers.palette import PALETTES, PaletteError, parse_palette, read_palette_mask
-from liver_landmark.frame_files import read_frame
+from liver_landmark.data.readers.pictures import PALETTES, PaletteError, parse_palette, read_palette_mask
 from liver_landmark.model.landmarks_liver_landmark import LABEL2ID
+from liver_landmark.utils.frame_files import read_frame
 
 WIDTH, HEIGHT, STROKE_PX = 320, 180, 9
 COLORS = {
@@ -38,8 +38,8 @@ def draw(colors, *, antialiased=False, stroke_px=STROKE_PX) -> np.ndarray:
 
 
 def true_mask(names=tuple(LINES)) -> np.ndarray:
-    grey = draw({name: (LABEL2ID[name],) * 3 for name in names})
-    return grey[..., 0]
+    gray = draw({name: (LABEL2ID[name],) * 3 for name in names})
+    return gray[..., 0]
 
 
 def as_jpeg(rgb: np.ndarray, quality: int) -> np.ndarray:
@@ -58,7 +58,7 @@ def check_same_strokes(mask: np.ndarray, expected: np.ndarray) -> None:
         assert not (cv2.erode(true, disk) & ~ours).any()
 
 
-def test_exact_colours_are_read_pixel_by_pixel():
+def test_exact_colors_are_read_pixel_by_pixel():
     for names in (("ridge",), ("ligament", "silhouette"), tuple(LINES)):
         colors = {name: COLORS["masks_gt"][name] for name in names}
         np.testing.assert_array_equal(read_palette_mask(draw(colors), PALETTES["masks_gt"]), true_mask(names))
@@ -67,12 +67,12 @@ def test_exact_colours_are_read_pixel_by_pixel():
         assert not read_palette_mask(empty, palette).any()
 
 
-def test_exact_masks_take_no_other_colour():
+def test_exact_masks_take_no_other_color():
     rgb = draw(COLORS["masks_gt"])
     rgb[7, 5] = (255, 1, 0)
-    with pytest.raises(PaletteError, match=r"1 pixels are of no colour .* at \(5, 7\) is #ff0100"):
+    with pytest.raises(PaletteError, match=r"1 pixels are of no color .* at \(5, 7\) is #ff0100"):
         read_palette_mask(rgb, PALETTES["masks_gt"])
-    with pytest.raises(PaletteError, match="of no colour"):
+    with pytest.raises(PaletteError, match="of no color"):
         read_palette_mask(as_jpeg(draw(COLORS["masks_gt"]), 95), PALETTES["masks_gt"])
 
 
@@ -87,7 +87,7 @@ def test_hand_drawn_masks_keep_their_strokes(name, antialiased, quality):
 
 @given(st.lists(st.integers(-35, 35), min_size=9, max_size=9), st.sampled_from(["masks_original", "p2ilf"]))
 @settings(max_examples=30, deadline=None)
-def test_colours_may_be_a_little_off(offsets, name):
+def test_colors_may_be_a_little_off(offsets, name):
     off = {
         landmark: tuple(
             int(value) for value in np.clip(np.add(color, offsets[3 * place : 3 * place + 3]), 0, 255)
@@ -106,7 +106,7 @@ def test_the_originals_draw_the_ridge_in_green_too():
     ("drawn", "read"), [("p2ilf", "masks_original"), ("masks_original", "p2ilf"), ("masks_gt", "p2ilf")]
 )
 def test_masks_of_another_palette_are_refused(drawn, read):
-    with pytest.raises(PaletteError, match=f"of no colour of the palette '{read}', #"):
+    with pytest.raises(PaletteError, match=f"of no color of the palette '{read}', #"):
         read_palette_mask(draw(COLORS[drawn], antialiased=True), PALETTES[read])
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps, JpegImagePlugin
 
 from liver_landmark.data.readers.pictures import LIMITS, digest_picture, read_picture
-from liver_landmark.frame_files import FrameError, read_frame
+from liver_landmark.utils.frame_files import FrameError, read_frame
 from raw_sets.pictures import (
     SECRET,
     add_jpeg_metadata,
@@ -80,7 +80,7 @@ def test_turned_jpegs_are_stored_as_they_are_seen(tmp_path, orientation, samplin
         assert JpegImagePlugin.get_sampling(image) == expected
 
 
-def test_a_turned_frame_keeps_its_colour_profile_and_loses_its_comment(tmp_path):
+def test_a_turned_frame_keeps_its_color_profile_and_loses_its_comment(tmp_path):
     path = save(tmp_path / "frame.jpg", exif=with_orientation(6), icc_profile=b"profile", comment=b"name")
     data = read_picture(path).data
     with Image.open(io.BytesIO(data)) as image:
@@ -88,7 +88,7 @@ def test_a_turned_frame_keeps_its_colour_profile_and_loses_its_comment(tmp_path)
     assert b"name" not in data
 
 
-def test_grey_jpegs_stay_grey(tmp_path):
+def test_gray_jpegs_stay_gray(tmp_path):
     path = save(tmp_path / "frame.jpg", mode="L", exif=with_orientation(8))
     got = read_picture(path)
     with Image.open(io.BytesIO(got.data)) as image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from liver_landmark.data.readers.places import Place, PlaceError, compile_patient_pattern, find_place
+from liver_landmark.data.readers.raw_folders import Place, PlaceError, compile_patient_pattern, find_place
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,12 @@
 """Readers of raw sets: what lies in a folder (`find_…`), one plan for all of it, and its rows."""
 
 from .custom import CustomOptions, find_custom
-from .finish import finish_plan
+from .frame_plan import Camera, Found, FrameLabels, Plan, Problem, ProblemError, RawFrame, finish_plan
 from .l3d import L3dOptions, find_l3d
 from .llsd import MaskOptions, find_masks
 from .p2ilf import find_p2ilf
-from .plan import Camera, Found, FrameLabels, Plan, Problem, ProblemError, RawFrame
+from .raw_folders import SplitOptions
 from .rows import read_row
-from .splits import SplitOptions
 
 __all__ = [
     "Camera",

@@ -15,11 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ...curves.exchange import L3D_LABELS
-from .files import by_stem, check_raw_folder, files_in, folders_named, pictures_in, relative, subfolders
-from .plan import Found, RawFrame
-from .sources import LabelmeFile
-from .splits import SPLIT_FOLDERS
+from ...curves.formats import L3D_LABELS
+from .frame_plan import Found, RawFrame
+from .raw_folders import (
+    SPLIT_FOLDERS,
+    by_stem,
+    check_raw_folder,
+    files_in,
+    folders_named,
+    pictures_in,
+    relative,
+    subfolders,
+)
+from .rows import LabelmeFile
 
 # The published splits; all other patients of L3D train.
 PUBLISHED: dict[str, frozenset[int]] = {

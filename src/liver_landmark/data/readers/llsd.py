@@ -1,10 +1,10 @@
-"""LLSD, and any folders of frames with colour masks.
+"""LLSD, and any folders of frames with color masks.
 
     RAW/<split>/<patient>/images/<frame>.png          or RAW/<patient>/<split>/images, RAW/<patient>/images
                           masks_original/<frame>.png  strokes as drawn by hand
-                          masks_gt/<frame>_convert.png  the same in exact colours: taken where both are
+                          masks_gt/<frame>_convert.png  the same in exact colors: taken where both are
 
-Which colour is which landmark is never guessed: red is the ligament in `masks_original` and the ridge in
+Which color is which landmark is never guessed: red is the ligament in `masks_original` and the ridge in
 `masks_gt`. The folder's name or an explicit palette says it, else the masks are refused.
 """
 
@@ -13,13 +13,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .files import by_stem, check_raw_folder, folders_below, folders_named, pictures_in, relative
-from .palette import PALETTES, Palette, parse_palette
-from .places import PlaceError, compile_patient_pattern, find_place
-from .plan import Found, RawFrame, check_source
-from .sources import ColourMask
+from .frame_plan import Found, RawFrame, check_source
+from .pictures import PALETTES, Palette, parse_palette
+from .raw_folders import (
+    PlaceError,
+    by_stem,
+    check_raw_folder,
+    compile_patient_pattern,
+    find_place,
+    folders_below,
+    folders_named,
+    pictures_in,
+    relative,
+)
+from .rows import ColorMask
 
-# Exact colours before hand-drawn ones.
+# Exact colors before hand-drawn ones.
 MASK_FOLDERS: tuple[str, ...] = ("masks_gt", "masks_original")
 _SUFFIXES = ("", "_convert")
 
@@ -33,7 +42,7 @@ class MaskOptions:
         masks: Name of the folders that hold masks, beside those of the frames; None: `masks_gt` where it
             is, else `masks_original`.
         mask_suffix: What a mask's stem has behind its frame's; None: nothing or `_convert`.
-        palette: Name or colours, see `parse_palette`; None: by the name of the masks' folder.
+        palette: Name or colors, see `parse_palette`; None: by the name of the masks' folder.
         patient_pattern: See `find_place`.
         source: The schema's `source`.
     """
@@ -51,7 +60,7 @@ class MaskOptions:
             parse_palette(self.palette)
         elif self.masks is not None and self.masks.casefold() not in MASK_FOLDERS:
             raise ValueError(
-                f"what the colours of {self.masks!r} mean is unknown: give --palette, one of "
+                f"what the colors of {self.masks!r} mean is unknown: give --palette, one of "
                 f"{', '.join(PALETTES)} or ridge=#rrggbb,silhouette=#rrggbb,ligament=#rrggbb"
             )
         if self.masks == self.frames and not self.mask_suffix:
@@ -61,7 +70,7 @@ class MaskOptions:
 
 
 def find_masks(raw: Path, options: MaskOptions) -> Found:
-    """Finds the frames of a raw folder with colour masks.
+    """Finds the frames of a raw folder with color masks.
 
     Raises:
         OSError: no such folder.
@@ -138,6 +147,6 @@ def _add(
             split=place.split,
             source=options.source,
             image=file,
-            annotation=ColourMask(relative(found.raw, mask), palette),
+            annotation=ColorMask(relative(found.raw, mask), palette),
         )
     )

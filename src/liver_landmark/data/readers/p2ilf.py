@@ -16,11 +16,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from ...curves.exchange import AnnotationError, read_annotation_bytes
-from ...curves.exchange.limits import parse_json
-from .files import by_stem, check_raw_folder, files_in, folders_named, pictures_in, relative, subfolders
-from .plan import Camera, Found, Problem, ProblemError, RawFrame, problem_of
-from .sources import P2ilfFiles
+from ...curves.formats import AnnotationError, read_annotation_bytes
+from ...curves.formats.annotation import parse_json
+from .frame_plan import Camera, Found, Problem, ProblemError, RawFrame, problem_of
+from .raw_folders import by_stem, check_raw_folder, files_in, folders_named, pictures_in, relative, subfolders
+from .rows import P2ilfFiles
 
 _PATIENT = re.compile(r"patient[ _]?0*([0-9]+)", re.IGNORECASE)
 _SPLIT = re.compile(r"(train|val|test).*", re.IGNORECASE)

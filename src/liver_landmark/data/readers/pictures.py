@@ -1,10 +1,15 @@
-"""A frame's picture as it goes into a set: checked, upright, without metadata, otherwise byte for byte."""
+"""Pictures as they go into a dataset: frames, depth maps and color masks, checked and without metadata.
+
+What is compressed stays byte for byte as it came; see ITU-T T.81 (B.1.1) and the PNG specification (5.3).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +17,141 @@ import cv2
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from ...frame_files import FrameError, FrameLimits, decode_picture, read_frame
-from .metadata import BarePicture, bare_picture
+from ...model.landmarks_liver_landmark import BACKGROUND, LABEL2ID, LANDMARK_NAMES, LANDMARKS
+from ...utils.frame_files import FrameError, FrameLimits, decode_picture, read_frame
+
+# ----------------------------------------------------------------------------------------------------
+# The parts of a JPEG or PNG file that its picture needs, without the metadata: names, places, thumbnails.
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# What decides the pixels and their colors; all other chunks are text, time, EXIF or private.
+_PNG_KEPT = frozenset(
+    (
+        b"IHDR",
+        b"PLTE",
+        b"IDAT",
+        b"IEND",
+        b"tRNS",
+        b"cHRM",
+        b"gAMA",
+        b"iCCP",
+        b"sRGB",
+        b"cICP",
+        b"sBIT",
+        b"pHYs",
+    )
+)
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_APP0, _APP2, _APP14, _APP15, _COM = 0xE0, 0xE2, 0xEE, 0xEF, 0xFE
+# Start of frame, of any process: baseline, progressive and so on, without DHT, JPG and DAC.
+_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JFIF_BYTES = 14  # after the length, without a thumbnail
+# The end of entropy-coded data: a marker that is no stuffed byte, no restart and no fill.
+_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+
+
+@dataclass(frozen=True)
+class BarePicture:
+    """A picture file without its metadata.
+
+    Attributes:
+        parts: The file's bytes that are kept, in order.
+        width: px as stored, before any EXIF orientation.
+        height: Likewise.
+        whole: Nothing was left out: the parts together are the file.
+    """
+
+    parts: tuple[bytes | memoryview, ...]
+    width: int
+    height: int
+    whole: bool
+
+    def joined(self) -> bytes:
+        """The file without its metadata."""
+        return b"".join(self.parts)
+
+
+def bare_picture(data: bytes) -> BarePicture | None:
+    """Takes a JPEG or PNG apart; None for other formats and where its structure cannot be followed."""
+    if data.startswith(_PNG_SIGNATURE):
+        return _bare_png(data)
+    if data.startswith(b"\xff\xd8"):
+        return _bare_jpeg(data)
+    return None
+
+
+def _bare_png(data: bytes) -> BarePicture | None:
+    view, position = memoryview(data), len(_PNG_SIGNATURE)
+    parts: list[bytes | memoryview] = [view[:position]]
+    size = None
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            return None
+        if kind == b"IHDR" and length == 13:
+            size = struct.unpack_from(">II", data, position + 8)
+        if kind in _PNG_KEPT:
+            parts.append(view[position:end])
+        position = end
+        if kind == b"IEND":
+            return None if size is None else _bare(parts, size, len(data))
+    return None
+
+
+def _bare_jpeg(data: bytes) -> BarePicture | None:
+    view, position = memoryview(data), 2
+    parts: list[bytes | memoryview] = [view[:2]]
+    size = None
+    while position + 4 <= len(data) or data[position : position + 2] == b"\xff\xd9":
+        marker = data[position + 1]
+        if data[position] != 0xFF:
+            return None
+        if marker == 0xFF:  # a fill byte
+            position += 1
+            continue
+        if marker == _EOI:
+            parts.append(view[position : position + 2])
+            return None if size is None else _bare(parts, size, len(data))
+        end = position + 2 + struct.unpack_from(">H", data, position + 2)[0]
+        if marker == _SOI or end < position + 4 or end > len(data):
+            return None
+        if marker in _SOF and end >= position + 9:
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            size = (width, height)
+        if marker == _SOS:
+            found = _NEXT_MARKER.search(data, end)
+            if found is None:
+                return None
+            end = found.end() - 2
+        parts += _kept_segment(view[position:end], marker)
+        position = end
+    return None
+
+
+def _kept_segment(segment: memoryview, marker: int) -> list[bytes | memoryview]:
+    if marker == _COM:
+        return []
+    if not _APP0 <= marker <= _APP15:
+        return [segment]
+    payload = segment[4:]
+    if marker == _APP0 and payload[:5] == b"JFIF\0" and len(payload) >= _JFIF_BYTES:
+        if len(payload) == _JFIF_BYTES:
+            return [segment]
+        # A thumbnail may show what the frame no longer does.
+        return [struct.pack(">HH", 0xFFE0, _JFIF_BYTES + 2) + bytes(payload[:12]) + b"\0\0"]
+    if marker == _APP2 and payload[:12] == b"ICC_PROFILE\0":
+        return [segment]
+    # Adobe's segment says how colors are to be decoded.
+    return [segment] if marker == _APP14 and payload[:5] == b"Adobe" else []
+
+
+def _bare(parts: list[bytes | memoryview], size: tuple[int, int], file_bytes: int) -> BarePicture:
+    return BarePicture(tuple(parts), *size, whole=sum(map(len, parts)) == file_bytes)
+
+
+# ----------------------------------------------------------------------------------------------------
+# A frame's picture as it goes into a set: checked, upright, without metadata, otherwise byte for byte.
 
 # Twice a 4K frame, of which as many as are read at once fit into the memory that a build may take.
 LIMITS = FrameLimits(max_file_bytes=2**26, max_pixels=2**24)
@@ -138,7 +276,7 @@ def _turned(image: JpegImagePlugin.JpegImageFile, orientation: int) -> Picture:
 
 
 def _tables(image: JpegImagePlugin.JpegImageFile) -> list[list[int]]:
-    """The quantisation tables of luma and, where there is colour, of chroma, each row by row."""
+    """The quantisation tables of luma and, where there is color, of chroma, each row by row."""
     numbers = [component[3] for component in image.layer]
     return [image.quantization[number] for number in numbers[:2]]
 
@@ -190,3 +328,248 @@ def _content_digest(bare: BarePicture, whole: str) -> str:
     for part in bare.parts:
         digest.update(part)
     return digest.hexdigest()
+
+
+# ----------------------------------------------------------------------------------------------------
+# Depth maps: gray PNGs of 8 or 16 bits whose numbers are kept.
+
+_WITHOUT = "repair it, or leave depth maps out with --no-depth"
+
+
+def read_depth(path: Path, width: int, height: int) -> tuple[bytes, bool]:
+    """Reads a depth map of a frame of that size in px.
+
+    Returns:
+        A 16-bit gray PNG without metadata, and whether the file has 8 bits.
+
+    Raises:
+        FrameError: no gray PNG, truncated, or of another size than the frame.
+    """
+    data = read_file(path)
+    image = decode_picture(data, path, LIMITS)
+    if image.format != "PNG" or image.mode not in ("L", "I;16"):
+        raise FrameError(f"{path}: {image.format} of type {image.mode}, expected a gray PNG; {_WITHOUT}")
+    if image.size != (width, height):
+        raise FrameError(
+            f"{path}: {image.width}×{image.height} px, its frame has {width}×{height} px; {_WITHOUT}"
+        )
+    bare = bare_picture(data)
+    if image.mode == "I;16" and bare is not None:
+        return bare.joined(), False
+    values = np.asarray(image)
+    done, encoded = cv2.imencode(".png", values.astype(np.uint16), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not done:
+        raise FrameError(f"{path}: cannot be encoded as PNG")
+    return encoded.tobytes(), image.mode == "L"
+
+
+# ----------------------------------------------------------------------------------------------------
+# Color masks: which color means which landmark, and masks of class ids from pictures of strokes.
+
+# How far a hand-drawn color may lie from the line between black and its palette color, RGB distance: what
+# JPEG and painting programs make of a stroke lies within, the colors of other palettes 180 and more away.
+_BAND = 110.0
+# Below this share of a palette color a pixel is background: the middle of an anti-aliased edge.
+_EDGE = 0.5
+# Dimmer pixels fit any color and none.
+_DIM = 64
+# More drawn pixels than this share of no palette color: another palette's mask.
+_MAX_STRANGE_SHARE = 0.05
+# More of a frame than this is not covered by strokes on black.
+_MAX_DRAWN_SHARE = 0.5
+# A person draws a handful of strokes; tracing takes milliseconds for each piece, minutes for noise.
+_MAX_PIECES = 300
+# Opening takes corners and specks off. It takes strokes if it takes most of a class, and more than this
+# share of all that is drawn: JPEG's specks of other colors along a stroke's edge are less.
+_MAX_OPENED_SHARE = 0.05
+_SIDE_PX = 3
+
+
+class PaletteError(ValueError):
+    """A mask that does not fit its palette, or a palette that cannot be one; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The colors of a kind of masks, strokes on black.
+
+    Attributes:
+        name: For messages.
+        colors: (RGB, class id) of each color.
+        exact: Any other color than these and black is an error; else masks are drawn by hand: edges may
+            be anti-aliased and colors a little off.
+    """
+
+    name: str
+    colors: tuple[tuple[tuple[int, int, int], int], ...]
+    exact: bool = False
+
+
+_RED, _GREEN, _BLUE, _YELLOW, _WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 255, 255)
+
+PALETTES: dict[str, Palette] = {
+    palette.name: palette
+    for palette in (
+        # LLSD's recolored masks: this project's colors.
+        Palette("masks_gt", tuple((landmark.color, landmark.id) for landmark in LANDMARKS), exact=True),
+        # LLSD as drawn by hand: red is the ligament here.
+        Palette(
+            "masks_original",
+            (
+                (_WHITE, LABEL2ID["silhouette"]),
+                (_RED, LABEL2ID["ligament"]),
+                (_BLUE, LABEL2ID["ridge"]),
+                (_GREEN, LABEL2ID["ridge"]),
+            ),
+        ),
+        Palette(
+            "p2ilf",
+            (
+                (_RED, LABEL2ID["ridge"]),
+                (_YELLOW, LABEL2ID["silhouette"]),
+                (_BLUE, LABEL2ID["ligament"]),
+            ),
+        ),
+    )
+}
+
+
+def parse_palette(text: str) -> Palette:
+    """A palette by name, or `ridge=#ff0000,silhouette=#ffff00,ligament=#0000ff`, which is hand-drawn.
+
+    Raises:
+        PaletteError: neither, or colors that cannot be told from each other or from black.
+    """
+    if text in PALETTES:
+        return PALETTES[text]
+    colors = []
+    for entry in text.split(","):
+        match = re.fullmatch(r"\s*(\w+)\s*=\s*#([0-9a-fA-F]{6})\s*", entry)
+        if not match or match[1] not in LANDMARK_NAMES:
+            raise PaletteError(
+                f"palette {text!r}: choose one of {', '.join(PALETTES)}, or write "
+                "ridge=#ff0000,silhouette=#ffff00,ligament=#0000ff"
+            )
+        red, green, blue = bytes.fromhex(match[2])
+        colors.append(((red, green, blue), LABEL2ID[match[1]]))
+    _check_apart(text, colors)
+    return Palette(text, tuple(colors))
+
+
+def _check_apart(text: str, colors: Sequence[tuple[tuple[int, int, int], int]]) -> None:
+    for place, (color, landmark) in enumerate(colors):
+        if np.linalg.norm(color) < 2 * _BAND:
+            raise PaletteError(f"palette {text!r}: {_hex(color)} is too dark: masks are black around strokes")
+        for other, other_landmark in colors[:place]:
+            fit = max(_off_line(np.array(color), other), _off_line(np.array(other), color))
+            if landmark != other_landmark and fit < _BAND:
+                raise PaletteError(
+                    f"palette {text!r}: {_hex(color)} and {_hex(other)} cannot be told apart by hand"
+                )
+
+
+def _off_line(colors: np.ndarray, reference: tuple[int, int, int]) -> np.ndarray:
+    """(…, 3) colors -> (…) their distance to the line from black to the reference."""
+    return _project(colors.astype(np.float32), reference)[1]
+
+
+def _project(colors: np.ndarray, reference: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(…, 3) float32 colors -> (…) share of the reference in them, 0 to 1, and what is left, as distance."""
+    axis = np.array(reference, np.float32)
+    share = np.clip(colors @ axis / float(axis @ axis), 0, 1)
+    return share, np.linalg.norm(colors - share[..., None] * axis, axis=-1)
+
+
+def _hex(color: Sequence[int]) -> str:
+    return "#" + bytes(int(value) for value in color).hex()
+
+
+def read_palette_mask(rgb: np.ndarray, palette: Palette) -> np.ndarray:
+    """A picture of strokes on black -> a mask of class ids.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        palette: What its colors mean.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        PaletteError: the picture is not of this palette.
+    """
+    mask = _exact(rgb, palette) if palette.exact else _hand_drawn(rgb, palette)
+    share = np.count_nonzero(mask) / mask.size
+    if share > _MAX_DRAWN_SHARE:
+        raise PaletteError(f"{share:.0%} of it are drawn on, expected strokes on black")
+    pieces = sum(
+        cv2.connectedComponents((mask == landmark.id).view(np.uint8), connectivity=8)[0] - 1
+        for landmark in LANDMARKS
+    )
+    if pieces > _MAX_PIECES:
+        raise PaletteError(f"it falls into {pieces} pieces, expected strokes (at most {_MAX_PIECES})")
+    return mask
+
+
+def _exact(rgb: np.ndarray, palette: Palette) -> np.ndarray:
+    drawn = rgb.any(axis=-1)
+    colors = rgb[drawn]
+    classes = np.zeros(len(colors), np.uint8)
+    for color, landmark in palette.colors:
+        classes[(colors == np.array(color, np.uint8)).all(axis=-1)] = landmark
+    strange = np.flatnonzero(classes == BACKGROUND.id)
+    if strange.size:
+        y, x = np.argwhere(drawn)[strange[0]]
+        raise PaletteError(
+            f"{strange.size} pixels are of no color of the palette {palette.name!r}, the first "
+            f"at ({x}, {y}) is {_hex(rgb[y, x])}: give --palette if the mask is of another or drawn by hand"
+        )
+    mask = np.zeros(rgb.shape[:2], np.uint8)
+    mask[drawn] = classes
+    return mask
+
+
+def _hand_drawn(rgb: np.ndarray, palette: Palette) -> np.ndarray:
+    # Most of a mask is black; what is left has few colors.
+    lit = rgb.any(axis=-1)
+    codes = rgb[lit].astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    codes, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    colors = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.uint8)
+    classes, strange = _classify(colors, palette)
+    drawn, astray = counts[(classes > 0) | strange].sum(), counts[strange].sum()
+    if astray > _MAX_STRANGE_SHARE * drawn:
+        most = colors[np.argmax(np.where(strange, counts, 0))]
+        raise PaletteError(
+            f"{astray / drawn:.0%} of what is drawn is of no color of the palette {palette.name!r}, "
+            f"{_hex(most)} most of all: give the right --palette"
+        )
+    mask = np.zeros(rgb.shape[:2], np.uint8)
+    mask[lit] = classes[places]
+    return _opened(mask, _MAX_OPENED_SHARE * drawn)
+
+
+def _opened(mask: np.ndarray, limit_px: float) -> np.ndarray:
+    """Each class without what is less than 3 px wide; refused if that is more than a few specks."""
+    opened = np.zeros_like(mask)
+    for landmark in LANDMARKS:
+        plane = (mask == landmark.id).astype(np.uint8)
+        kept = cv2.morphologyEx(plane, cv2.MORPH_OPEN, np.ones((_SIDE_PX, _SIDE_PX), np.uint8))
+        before, after = np.count_nonzero(plane), np.count_nonzero(kept)
+        if before - after > max(before / 2, limit_px):
+            raise PaletteError(
+                f"its {landmark.name} strokes are thinner than {_SIDE_PX} px or scattered: "
+                f"{before - after} of {before} pixels belong to no stroke"
+            )
+        opened[kept > 0] = landmark.id
+    return opened
+
+
+def _classify(colors: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndarray]:
+    """(K, 3) uint8 colors -> (K,) class ids and (K,) whether a color is none of the palette's."""
+    values = colors.astype(np.float32)
+    projections = [_project(values, color) for color, _ in palette.colors]
+    distances = np.stack([distance for _, distance in projections])
+    nearest = distances.argmin(axis=0)
+    share = np.take_along_axis(np.stack([share for share, _ in projections]), nearest[None], axis=0)[0]
+    ids = np.array([landmark for _, landmark in palette.colors], np.uint8)[nearest]
+    strange = (distances.min(axis=0) > _BAND) & (colors.max(axis=-1) > _DIM)
+    return np.where((share >= _EDGE) & ~strange, ids, np.uint8(BACKGROUND.id)), strange

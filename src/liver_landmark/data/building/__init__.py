@@ -1,1 +1,0 @@
-"""From raw or rendered frames to a finished set: planned, sharded, with card, report and contact sheet."""

@@ -1,1 +1,0 @@
-"""Looking at sets: what is wrong with one, what is in it, how it looks."""

@@ -1,0 +1,507 @@
+"""What a prediction run has done so far, its totals, and run.json.
+
+    <output>/.unfinished/              with parts: .unfinished-2-of-8/
+      settings.json                    what the results depend on
+      rows.jsonl                       lines of predictions.jsonl; after an input's, one that says it is done
+      videos/<name>_mask/              a video on its way (`video_output.py`)
+
+A run that ends, with or without failures, puts its lines in the inputs' order into predictions.jsonl and
+removes the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import av
+import cv2
+
+from ..curves.formats import FrameAnnotation
+from ..curves.formats.annotation import xml_fragment
+from ..curves.formats.cvat import iterate_cvat
+from ..model.landmarks_liver_landmark import LANDMARK_NAMES
+from ..utils.atomic_files import atomic_path, hold_folder, write_json
+from .frame_sources import PredictionOptions, Source
+from .predictor import LandmarkPredictor
+from .result_files import PartNames, frame_annotation
+from .smoothing import CausalSmoother
+
+# ----------------------------------------------------------------------------------------------------
+# What a prediction run has done so far, so that an interrupted one can go on.
+
+SETTINGS_FILE, ROWS_FILE = "settings.json", "rows.jsonl"
+_DONE = "input_done"
+
+
+class ResumeError(ValueError):
+    """An output that a run cannot begin in or go on with; the message is one line."""
+
+
+class Journal:
+    """Lines of finished inputs, in the order in which they were finished."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use `open_journal`."""
+        self.folder = folder
+        self._path = folder / ROWS_FILE
+        self._ranges: dict[str, tuple[int, int]] = {}
+        self._read()
+
+    def _read(self) -> None:
+        """Finds each finished input's lines, and cuts off what was being written when the run was killed."""
+        self._path.touch()
+        start = position = 0
+        with self._path.open("rb") as lines:
+            for line in lines:
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    break
+                if not line.endswith(b"\n"):
+                    break
+                if _DONE in row:
+                    self._ranges[row[_DONE]] = (start, position)
+                    start = position + len(line)
+                position += len(line)
+        with self._path.open("r+b") as file:
+            file.truncate(start)
+
+    def __contains__(self, source: Source) -> bool:
+        return str(source.file) in self._ranges
+
+    def add(self, source: Source, lines: Iterable[str]) -> None:
+        """Notes that an input is done, with its lines of predictions.jsonl."""
+        with self._path.open("ab") as file:
+            start = position = file.tell()
+            for line in lines:
+                position += file.write(line.encode())
+            file.write((json.dumps({_DONE: str(source.file)}) + "\n").encode())
+        self._ranges[str(source.file)] = (start, position)
+
+    def lines(self, source: Source) -> Iterator[str]:
+        """The lines of an input; none if it is not done."""
+        start, end = self._ranges.get(str(source.file), (0, 0))
+        with self._path.open("rb") as file:
+            file.seek(start)
+            while file.tell() < end:
+                yield file.readline().decode()
+
+    def first_row(self, source: Source) -> dict[str, Any] | None:
+        """The first line of an input as it was read; None if it has none."""
+        line = next(self.lines(source), None)
+        return None if line is None else json.loads(line)
+
+
+@contextmanager
+def open_journal(
+    output: Path, names: PartNames, settings: Mapping[str, Any], *, resume: bool, overwrite: bool
+) -> Iterator[Journal]:
+    """The run's journal; the work folder is removed at the end, and stays where the run does not get there.
+
+    Args:
+        output: Folder of the results.
+        names: Of this run's files.
+        settings: What the results depend on: a run goes on with the same ones only.
+        resume: Go on where a former run stopped, or retry what failed in one that ended.
+        overwrite: Throw away what a former run left.
+
+    Raises:
+        ResumeError: another run's remains, not to be thrown away, or of other settings, or a folder that
+            cannot be made, locked or written.
+        FileExistsError: another process is at work in the folder.
+    """
+    work = output / names.work
+    settings = json.loads(json.dumps(settings))
+    busy = f"{output}: another run is writing it: wait for it, or give another --output"
+    with ExitStack() as held:
+        try:
+            was_interrupted = (work / SETTINGS_FILE).is_file()
+            held.enter_context(hold_folder(work, busy))
+            if names.meets_others(output):
+                if not was_interrupted:
+                    shutil.rmtree(work)
+                raise FileExistsError(busy)
+            if was_interrupted and not resume and not overwrite:
+                raise ResumeError(
+                    f"{output}: an interrupted run lies here: --resume goes on with it, "
+                    "--overwrite starts anew"
+                )
+            _begin(output, names, settings, go_on=was_interrupted and resume, take_up=resume)
+            journal = Journal(work)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise ResumeError(
+                f"{output}: cannot be written: {error.strerror or error}: choose another --output"
+            ) from error
+        yield journal
+        shutil.rmtree(work)
+
+
+def _begin(output: Path, names: PartNames, settings: dict[str, Any], *, go_on: bool, take_up: bool) -> None:
+    """Leaves a work folder that a journal can be opened in: an interrupted run's, or a new one."""
+    work = output / names.work
+    if go_on:
+        _check_same(output, _read_json(work / SETTINGS_FILE), settings)
+        return
+    _clear(work)
+    if take_up:
+        try:
+            _take_up_finished(output, names, work, settings)
+        except ResumeError:
+            shutil.rmtree(work)
+            raise
+        # Damaged by whoever edited them.
+        except (ValueError, KeyError, TypeError) as error:
+            shutil.rmtree(work)
+            reason = f"{names.run} or {names.predictions} is damaged: {error!r}"
+            raise ResumeError(f"{output}: {reason}; --overwrite starts anew") from error
+    write_json(work / SETTINGS_FILE, settings)
+
+
+def _clear(work: Path) -> None:
+    for path in work.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name in (SETTINGS_FILE, ROWS_FILE):
+            path.unlink()
+
+
+def _take_up_finished(output: Path, names: PartNames, work: Path, settings: dict[str, Any]) -> None:
+    """Makes a journal of a run that ended, without the inputs that failed in it."""
+    if not (output / names.run).is_file() or not (output / names.predictions).is_file():
+        return
+    record = _read_json(output / names.run)
+    _check_same(output, record.get("settings", {}), settings)
+    failed = {failure["file"] for failure in record["failed"]}
+    done: str | None = None
+    with (output / names.predictions).open(encoding="utf-8") as lines, (work / ROWS_FILE).open("w") as rows:
+        for line in lines:
+            file = json.loads(line)["file"]
+            if file in failed:
+                continue
+            if done not in (None, file):
+                rows.write(json.dumps({_DONE: done}) + "\n")
+            rows.write(line)
+            done = file
+        if done is not None:
+            rows.write(json.dumps({_DONE: done}) + "\n")
+
+
+def _check_same(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name):
+            raise ResumeError(
+                f"{output}: the run that lies here had {name} {before.get(name)!r}, not {now.get(name)!r}: "
+                "resume with the same options and model, or --overwrite"
+            )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ResumeError(f"{path}: damaged: {error}; --overwrite starts anew") from error
+    if not isinstance(content, dict):
+        raise ResumeError(f"{path}: damaged; --overwrite starts anew")
+    return content
+
+
+def write_predictions(path: Path, journal: Journal, sources: Sequence[Source]) -> None:
+    """Writes predictions.jsonl: the lines of all inputs, in the inputs' order."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for source in sources:
+            file.writelines(journal.lines(source))
+
+
+# ----------------------------------------------------------------------------------------------------
+# What follows from predictions.jsonl once it is written: totals, CVAT's file, one run made of its parts.
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over the lines of a predictions.jsonl.
+
+    Attributes:
+        frames: Lines.
+        frames_with: Landmark -> frames that it is present in.
+        milliseconds: Stage -> mean wall time a frame.
+        frame_interval_s: Mean time between a video's frames; None without videos.
+    """
+
+    frames: int
+    frames_with: dict[str, int]
+    milliseconds: dict[str, float]
+    frame_interval_s: float | None
+
+    @classmethod
+    def of(cls, path: Path) -> Totals:
+        """Reads the file once, a line at a time."""
+        frames, intervals, elapsed_s = 0, 0, 0.0
+        present: Counter[str] = Counter()
+        spent: Counter[str] = Counter()
+        before: dict[str, Any] = {}
+        for row in read_rows(path):
+            frames += 1
+            present.update(row["present"])
+            spent.update(row["milliseconds"])
+            if row.get("frame", 0) > 0 and row["file"] == before.get("file"):
+                intervals += 1
+                elapsed_s += row["time_s"] - before["time_s"]
+            before = row
+        return cls(
+            frames,
+            {name: present[name] for name in LANDMARK_NAMES},
+            {stage: round(total / frames, 3) for stage, total in spent.items()},
+            elapsed_s / intervals if intervals else None,
+        )
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a predictions.jsonl."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def write_cvat(path: Path, predictions: Path, frames: int) -> list[dict[str, Any]]:
+    """Writes the curves of all frames as one file that CVAT uploads.
+
+    Pictures are named as their files are, with folders where two have one name; a video's frames as CVAT
+    names them, frame_000012, behind the video's name where there are several inputs.
+
+    Returns:
+        Entries of run.json's `failed` for the files whose names XML cannot hold: their curves are left out.
+    """
+    names = Counter(Path(row["file"]).name for row in read_rows(predictions) if row.get("frame", 0) == 0)
+
+    def annotation(row: dict[str, Any]) -> FrameAnnotation:
+        file = Path(row["file"])
+        name = file.name if names[file.name] == 1 else file.as_posix()
+        if "frame" in row:
+            frame = f"frame_{row['frame']:06d}"
+            name = frame if len(names) == 1 else f"{name}/{frame}"
+        return frame_annotation(row, name)
+
+    refused: dict[str, str] = {}
+    left_out: Counter[str] = Counter()
+    for row in read_rows(predictions):
+        if row.get("frame", 0) == 0:
+            try:
+                xml_fragment(Element("image", name=annotation(row).file_name), 0)
+            except ValueError as error:
+                refused[row["file"]] = f"{row['file']}: its curves are not in {path.name}: {error}"
+        left_out[row["file"]] += row["file"] in refused
+    kept = (annotation(row) for row in read_rows(predictions) if row["file"] not in refused)
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(iterate_cvat(kept, frames - left_out.total()))
+    return [{"file": name, "reason": reason, "frames": left_out[name]} for name, reason in refused.items()]
+
+
+def merge_parts(output: Path, options: PredictionOptions, sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """Makes predictions.jsonl and run.json of the parts' once all are there.
+
+    Whichever part ends last does it, or several at once: they write the same.
+
+    Returns:
+        Entries like those of run.json's `failed`: why the parts, though all there, were not merged, or what
+        cvat.xml lacks.
+    """
+    parts = [PartNames(replace(options, part_id=part_id)) for part_id in range(options.num_parts)]
+    if not all((output / part.run).is_file() for part in parts):
+        return []
+    path = output / "predictions.jsonl"
+    records = []
+    for part in parts:
+        try:
+            record = json.loads((output / part.run).read_text(encoding="utf-8"))
+            missing = {"settings", "totals", "failed", "options"} - record.keys()
+        except (ValueError, AttributeError):
+            missing = {"everything"}
+        if missing:
+            return _not_merged(path, f"{part.run} is damaged")
+        records.append(record)
+    # A part of another run, of another model or other options, is not merged with these.
+    settings = [record["settings"] | {"part_id": None} for record in records]
+    for part_id, other in enumerate(settings):
+        for name in sorted({*other, *settings[0]}):
+            if other.get(name) != settings[0].get(name):
+                first, this = settings[0].get(name), other.get(name)
+                return _not_merged(path, f"part 0 had {name} {first!r}, part {part_id} {this!r}")
+    for part_id, part in enumerate(parts):
+        place = {str(source.file): at for at, source in enumerate(sources[part_id :: options.num_parts])}
+        last = 0
+        for row in read_rows(output / part.predictions):
+            if place.get(row["file"], -1) < last:
+                return _not_merged(path, f"part {part_id} had other inputs, {row['file']} among them")
+            last = place[row["file"]]
+    with ExitStack() as opened:
+        lines = [
+            _LinesByFile(opened.enter_context((output / part.predictions).open(encoding="utf-8")))
+            for part in parts
+        ]
+        merged = opened.enter_context(atomic_path(path))
+        with merged.open("w", encoding="utf-8", newline="\n") as file:
+            for number, source in enumerate(sources):
+                file.writelines(lines[number % len(parts)].take(str(source.file)))
+    totals = Totals.of(path)
+    refused = []
+    if "cvat" in options.curves:
+        refused = write_cvat(output / "cvat.xml", path, totals.frames)
+    merged_record = _merged_record(records, totals, sources)
+    merged_record["failed"] += refused
+    merged_record["totals"]["failed"] += len(refused)
+    write_json(output / "run.json", merged_record)
+    return refused
+
+
+def _not_merged(path: Path, why: str) -> list[dict[str, Any]]:
+    reason = f"{path}: the parts are not merged: {why}: run all parts with the same inputs and options"
+    return [{"file": str(path), "reason": reason, "frames": 0}]
+
+
+class _LinesByFile:
+    """Lines of a part's predictions, which are in the inputs' order."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._next = next(lines, None)
+
+    def take(self, file: str) -> Iterator[str]:
+        """The next lines as long as they are of that input."""
+        while self._next is not None and json.loads(self._next)["file"] == file:
+            yield self._next
+            self._next = next(self._lines, None)
+
+
+def _merged_record(
+    records: Sequence[dict[str, Any]], totals: Totals, sources: Sequence[Source]
+) -> dict[str, Any]:
+    place = {str(source.file): number for number, source in enumerate(sources)}
+    failed = [failure for record in records for failure in record["failed"]]
+    sums = {
+        name: round(sum(record["totals"][name] for record in records), 3)
+        for name in ("inputs", "predicted", "predicted_before", "failed", "seconds")
+    }
+    merged = {
+        **records[0],
+        "settings": records[0]["settings"] | {"part_id": None},
+        "options": records[0]["options"] | {"part_id": None},
+        "totals": records[0]["totals"] | sums | {"frames": totals.frames, "frames_with": totals.frames_with},
+        "milliseconds_per_frame": totals.milliseconds,
+        "failed": sorted(failed, key=lambda failure: place.get(failure["file"], len(place))),
+    }
+    return merged
+
+
+# ----------------------------------------------------------------------------------------------------
+# run.json: what a run was asked, with what it ran, and what came of it.
+
+_PACKAGES = ("liver-landmark", "torch", "transformers", "numpy", "pillow")
+# How a run is carried out, but not what comes out of it.
+_NOT_IN_RESULTS = ("batch_size", "limits", "video_limits")
+
+
+@dataclass
+class RunReport:
+    """What became of the inputs.
+
+    Attributes:
+        inputs: How many this run was to predict.
+        predicted: Of them, how many have a prediction, this run's or an earlier one's that it went on with.
+        frames: Lines in predictions.jsonl.
+        failed: {"file", "reason"} of each input without a prediction, or with one of its beginning only:
+            {"frames": how many} then.
+    """
+
+    inputs: int = 0
+    predicted: int = 0
+    frames: int = 0
+    failed: list[dict[str, Any]] = field(default_factory=list)
+
+
+def result_settings(
+    predictor: LandmarkPredictor, options: PredictionOptions, model_name: str
+) -> dict[str, Any]:
+    """What the results depend on; a run goes on with the same settings only."""
+    asked = {name: value for name, value in asdict(options).items() if name not in _NOT_IN_RESULTS}
+    return {
+        "model": model_name,
+        "model_revision": predictor.revision,
+        "dtype": str(predictor.dtype).removeprefix("torch."),
+        "views": None if predictor.views is None else asdict(predictor.views),
+        **asked,
+        "version": version("liver-landmark"),
+    }
+
+
+def run_record(
+    predictor: LandmarkPredictor,
+    settings: dict[str, Any],
+    options: PredictionOptions,
+    report: RunReport,
+    totals: Totals,
+    seconds: float,
+    *,
+    skipped: int,
+    before: int,
+) -> dict[str, Any]:
+    """The content of run.json.
+
+    Args:
+        predictor: The model.
+        settings: `result_settings`.
+        options: The run's.
+        report: What became of the inputs.
+        totals: Of predictions.jsonl.
+        seconds: Wall time of this run.
+        skipped: Files of the folders that are neither pictures nor videos.
+        before: Inputs that an earlier run had predicted, which this one went on with.
+    """
+    return {
+        "command": "predict",
+        "model": settings["model"],
+        "model_revision": settings["model_revision"],
+        "device": str(predictor.device),
+        "dtype": settings["dtype"],
+        "presence_calibrated": predictor.model.config.presence_calibration is not None,
+        "options": asdict(options),
+        "settings": settings,
+        "smoothing_delay_ms": _smoothing_delay_ms(options, totals),
+        "totals": {
+            "inputs": report.inputs,
+            "predicted": report.predicted,
+            "predicted_before": before,
+            "failed": len(report.failed),
+            "frames": totals.frames,
+            "frames_with": totals.frames_with,
+            "skipped_in_folders": skipped,
+            "seconds": round(seconds, 3),
+        },
+        "milliseconds_per_frame": totals.milliseconds,
+        "failed": report.failed,
+        # OpenCV comes under several distribution names.
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+            "opencv": cv2.__version__,
+            "av": av.__version__,
+        },
+    }
+
+
+def _smoothing_delay_ms(options: PredictionOptions, totals: Totals) -> float | None:
+    """By how much smoothed curves are late, at the videos' mean frame interval."""
+    if options.smoothing_s is None or totals.frame_interval_s is None:
+        return None
+    return round(CausalSmoother(options.smoothing_s).delay_at(totals.frame_interval_s) * 1e3, 1)

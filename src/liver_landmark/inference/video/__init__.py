@@ -1,1 +1,0 @@
-"""Videos, read and written: every codec in, H.264 out, time stamps kept."""

@@ -1,0 +1,18 @@
+"""The live mode: a camera, a stream or a file in, a page in the browser out, with its latency measured."""
+
+from .capture import CaptureOptions, SourceAddress, SourceError, parse_source
+from .server import LiveServer, PictureOptions, is_loopback
+from .session import LiveModel, LiveOptions, LiveSession
+
+__all__ = [
+    "CaptureOptions",
+    "LiveModel",
+    "LiveOptions",
+    "LiveServer",
+    "LiveSession",
+    "PictureOptions",
+    "SourceAddress",
+    "SourceError",
+    "is_loopback",
+    "parse_source",
+]

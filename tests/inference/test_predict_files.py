@@ -1,0 +1,532 @@
+"""Runs over files: what is written, interrupted runs, runs in parts, and the same from Python."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from liver_landmark.curves.formats import read_landmarks
+from liver_landmark.inference import (
+    AveragedViews,
+    FrameError,
+    LandmarkPredictor,
+    PredictionOptions,
+    RunListener,
+    collect_inputs,
+    iterate_predictions,
+    predict_files,
+)
+from liver_landmark.inference import frame_sources as sources_module
+from liver_landmark.inference import video_writer as video_output_module
+from liver_landmark.inference.run_journal import ResumeError
+from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES, PALETTE
+from liver_landmark.utils.atomic_files import atomic_path
+from tiny_datasets import SeesColors, tiny_processor
+from tiny_videos import write_video
+
+FRAMES = 23
+
+
+@pytest.fixture
+def predictor() -> LandmarkPredictor:
+    return LandmarkPredictor(SeesColors(), tiny_processor(), revision="test")
+
+
+def colored(index: int, width: int = 96, height: int = 64) -> np.ndarray:
+    """A bar for each landmark; the bars move, and the ligament's is missing in every third frame."""
+    frame = np.full((height, width, 3), 60, np.uint8)
+    for class_id in (1, 2, 3):
+        if class_id == 3 and index % 3 == 0:
+            continue
+        top = 4 + 18 * (class_id - 1) + index % 5
+        frame[top : top + 8, 8 + index : width - 8] = PALETTE[class_id]
+    return frame
+
+
+@pytest.fixture
+def inputs(tmp_path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(4):
+        Image.fromarray(colored(number)).save(folder / f"picture{number}.png")
+    frames = [colored(index) for index in range(FRAMES)]
+    # Neither at a constant rate nor from zero.
+    pts = (7 + np.cumsum([0, *[30 + 10 * (index % 3) for index in range(FRAMES - 1)]])).tolist()
+    write_video(folder / "clip.mkv", frames, "ffv1", pts=pts, time_base=Fraction(1, 1000))
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+@pytest.fixture
+def short_segments(monkeypatch) -> int:
+    for module in (sources_module, video_output_module):
+        monkeypatch.setattr(module, "SEGMENT_FRAMES", 5)
+    return 5
+
+
+def run(predictor, folder, output, *, resume=False, overwrite=True, listener=None, **options):
+    return predict_files(
+        predictor,
+        collect_inputs([str(folder)]),
+        output,
+        PredictionOptions(**options),
+        model_name="colors",
+        resume=resume,
+        overwrite=overwrite,
+        listener=listener,
+    )
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def untimed(output: Path) -> dict[str, bytes | list]:
+    """All results, with what only says how long it took taken out."""
+    results: dict[str, bytes | list] = {}
+    for file in sorted(path for path in output.rglob("*") if path.is_file()):
+        name = file.relative_to(output).as_posix()
+        if file.name == "predictions.jsonl":
+            results[name] = [{**row, "milliseconds": None} for row in rows_of(file)]
+        elif not file.name.startswith(("run", "predictions-")):
+            results[name] = file.read_bytes()
+    return results
+
+
+def times_of(path: Path) -> list[Fraction]:
+    with av.open(str(path)) as video:
+        return [frame.pts * frame.time_base for frame in video.decode(video=0)]
+
+
+def test_a_folder_of_pictures_and_videos(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    report = run(
+        predictor,
+        inputs,
+        output,
+        curves=("labelme", "cvat", "p2ilf", "svg"),
+        save_probabilities=True,
+        batch_size=3,
+    )
+    assert (report.inputs, report.predicted, report.frames) == (6, 5, 4 + FRAMES)
+    assert [Path(failure["file"]).name for failure in report.failed] == ["broken.png"]
+    rows = rows_of(output / "predictions.jsonl")
+    clip = [row for row in rows if "frame" in row]
+    assert [row["frame"] for row in clip] == list(range(FRAMES))
+    assert [row["file"] for row in rows] == sorted(row["file"] for row in rows)
+    assert times_of(output / "clip_overlay.mp4") == times_of(inputs / "clip.mkv")
+    assert [row["time_s"] for row in clip] == [float(time) for time in times_of(inputs / "clip.mkv")]
+    for row in clip:
+        frame = colored(row["frame"])
+        [alone] = predictor.predict(frame)
+        assert np.array_equal(np.asarray(Image.open(output / row["mask"])), alone.mask)
+        assert row["present"] == list(alone.present)
+        assert row["pixels"] == alone.pixel_counts
+        assert ("ligament" in row["present"]) == (row["frame"] % 3 != 0)
+        name = f"{row['frame']:06d}"
+        for format, file in {
+            "labelme": f"clip_labelme/{name}.json",
+            "p2ilf-json": f"clip_p2ilf/{name}.json",
+            "p2ilf-xml": f"clip_p2ilf/{name}.xml",
+        }.items():
+            [annotation] = read_landmarks(output / file, format)
+            assert [curve["category"] for curve in annotation.landmarks] == [
+                curve.category for curve in alone.curves()
+            ]
+        for class_id, landmark in enumerate(LANDMARK_NAMES, start=1):
+            saved = np.asarray(Image.open(output / row["probabilities"][f"probability_{landmark}"]))
+            assert saved.dtype == np.uint16
+            assert np.abs(saved / 65535 - alone.probabilities()[class_id]).max() < 1e-5
+    together = read_landmarks(output / "cvat.xml", "cvat")
+    assert [annotation.file_name for annotation in together] == [
+        *(f"clip.mkv/frame_{index:06d}" for index in range(FRAMES)),
+        *(f"picture{number}.png" for number in range(4)),
+    ]
+    assert (output / "picture1_svg.svg").read_text().startswith("<?xml")
+
+
+def test_the_overlay_shows_the_frame_with_its_landmarks(predictor, inputs, tmp_path):
+    run(predictor, inputs, tmp_path / "out", legend=False)
+    with av.open(str(tmp_path / "out" / "clip_overlay.mp4")) as video:
+        for index, shown in enumerate(video.decode(video=0)):
+            frame = colored(index)
+            pixels = shown.to_ndarray(format="rgb24").astype(int)
+            assert pixels.shape == frame.shape
+            # Gray where nothing is; a landmark's own color, blended with itself, where it is.
+            assert np.abs(pixels[60:, :6] - 60).max() < 8
+            assert np.abs(pixels[8 + index % 5, 60] - PALETTE[1]).max() < 60
+
+
+class _Stop(BaseException):
+    """A kill from outside."""
+
+
+@pytest.mark.parametrize("options", [{}, {"smoothing_s": 0.1}, {"overlay": False, "curves": ("labelme",)}])
+@pytest.mark.parametrize("stop_after", [1, 6, 14, 23, 25])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
+    predictor, inputs, tmp_path, short_segments, stop_after, options
+):
+    run(predictor, inputs, tmp_path / "whole", **options)
+    seen = []
+
+    def stop(row, frames):
+        seen.append(row)
+        if len(seen) == stop_after:
+            raise _Stop
+
+    output = tmp_path / "out"
+    with pytest.raises(_Stop):
+        run(predictor, inputs, output, listener=RunListener(on_frame=stop), **options)
+    assert not (output / "predictions.jsonl").exists()
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*_mask/*.png")}
+    with pytest.raises(ResumeError, match="--resume goes on with it"):
+        run(predictor, inputs, output, overwrite=False, **options)
+    again = []
+    listener = RunListener(on_frame=lambda row, frames: again.append(row))
+    report = run(predictor, inputs, output, resume=True, listener=listener, **options)
+    assert untimed(output) == untimed(tmp_path / "whole")
+    assert report.predicted == 5
+    # Whole segments were not predicted again, nor the video if it had ended.
+    spared = FRAMES if stop_after > FRAMES else stop_after // short_segments * short_segments
+    assert len(again) <= 4 + FRAMES - spared
+    kept = {path for path, time in before.items() if path.stat().st_mtime_ns == time}
+    assert len(kept) >= spared
+
+
+def test_a_torn_journal_and_a_torn_segment_are_made_again(predictor, inputs, tmp_path, short_segments):
+    run(predictor, inputs, tmp_path / "whole")
+    seen = []
+
+    def stop(row, frames):
+        seen.append(row)
+        if len(seen) == 24:
+            raise _Stop
+
+    output = tmp_path / "out"
+    with pytest.raises(_Stop):
+        run(predictor, inputs, output, listener=RunListener(on_frame=stop))
+    journal = output / ".unfinished" / "rows.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-9])
+    report = run(predictor, inputs, output, resume=True)
+    assert report.failed[0]["file"].endswith("broken.png")
+    assert untimed(output) == untimed(tmp_path / "whole")
+
+
+def test_a_run_goes_on_with_the_same_settings_only(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    run(predictor, inputs, output)
+    with pytest.raises(ResumeError, match=r"had curves \[\], not \['svg'\]"):
+        run(predictor, inputs, output, resume=True, curves=("svg",))
+    other = LandmarkPredictor(SeesColors(), tiny_processor(), revision="other")
+    with pytest.raises(ResumeError, match="model_revision"):
+        run(other, inputs, output, resume=True)
+    # It ended well before: what lies there stays as it was.
+    assert (output / "predictions.jsonl").is_file()
+    assert not (output / ".unfinished").exists()
+
+
+def test_resuming_a_run_that_ended_retries_what_failed_and_adds_what_is_new(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    run(predictor, inputs, output)
+    Image.fromarray(colored(1)).save(inputs / "broken.png")
+    Image.fromarray(colored(2)).save(inputs / "aaa.png")
+    (output / "picture2_mask.png").unlink()
+    done = []
+    listener = RunListener(on_input=lambda source, frames: done.append(source.name))
+    report = run(predictor, inputs, output, resume=True, listener=listener)
+    assert done == ["aaa", "broken", "picture2"]
+    assert (report.predicted, report.failed) == (7, [])
+    run(predictor, inputs, tmp_path / "whole")
+    assert untimed(output) == untimed(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_parts_together_give_the_same_as_one_run(predictor, inputs, tmp_path, order):
+    curves = ("cvat",)
+    run(predictor, inputs, tmp_path / "whole", curves=curves)
+    output = tmp_path / "out"
+    for part_id in order:
+        assert not (output / "predictions.jsonl").exists()
+        run(predictor, inputs, output, num_parts=3, part_id=part_id, curves=curves)
+    assert untimed(output) == untimed(tmp_path / "whole")
+    merged, whole = (json.loads((folder / "run.json").read_text()) for folder in (output, tmp_path / "whole"))
+    for record in (merged, whole):
+        record["totals"]["seconds"] = 0
+    assert merged["totals"] == whole["totals"]
+    assert merged["failed"] == whole["failed"]
+
+
+def test_from_python_the_same_arrays_come_without_files(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    run(predictor, inputs, output)
+    before = sorted(tmp_path.rglob("*"))
+    reasons = []
+    seen = list(iterate_predictions(predictor, inputs, on_failed=reasons.append))
+    assert len(reasons) == 1
+    assert "broken.png" in reasons[0]
+    rows = rows_of(output / "predictions.jsonl")
+    assert [(str(frame.file), frame.index) for frame in seen] == [
+        (row["file"], row.get("frame")) for row in rows
+    ]
+    for frame, row in zip(seen, rows, strict=True):
+        assert np.array_equal(frame.prediction.mask, np.asarray(Image.open(output / row["mask"])))
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(FrameError, match=r"broken\.png"):
+        list(iterate_predictions(predictor, inputs))
+
+
+def test_a_frame_that_the_model_fails_on_takes_no_other_of_its_batch_along(inputs, tmp_path):
+    class Fails(SeesColors):
+        def forward(self, pixel_values):
+            outputs = super().forward(pixel_values)
+            white = pixel_values.mean(dim=(1, 2, 3)) > 2
+            outputs.logits[white] = float("nan")
+            return outputs
+
+    Image.new("RGB", (96, 64), "white").save(inputs / "picture1.png")
+    frames = [colored(index) for index in range(FRAMES)]
+    frames[9] = np.full_like(frames[9], 255)
+    write_video(inputs / "clip.mkv", frames, "ffv1")
+    predictor = LandmarkPredictor(Fails(), tiny_processor(), revision="test")
+    report = run(predictor, inputs, tmp_path / "out", batch_size=4)
+    reasons = {Path(failure["file"]).name: failure for failure in report.failed}
+    assert set(reasons) == {"broken.png", "picture1.png", "clip.mkv"}
+    assert "not all values are finite" in reasons["picture1.png"]["reason"]
+    assert "(frame 9); the 9 frames before that are predicted" in reasons["clip.mkv"]["reason"]
+    assert reasons["clip.mkv"]["frames"] == 9
+    rows = rows_of(tmp_path / "out" / "predictions.jsonl")
+    assert [row.get("frame") for row in rows] == [*range(9), None, None, None]
+    assert len(times_of(tmp_path / "out" / "clip_overlay.mp4")) == 9
+
+
+def test_averaged_views_leave_a_variance_map(inputs, tmp_path):
+    views = AveragedViews(flip=True)
+    predictor = LandmarkPredictor(SeesColors(), tiny_processor(), views=views, revision="test")
+    run(predictor, inputs / "picture1.png", tmp_path / "out", save_probabilities=True)
+    variance = np.asarray(Image.open(tmp_path / "out" / "picture1_variance.png"))
+    assert variance.dtype == np.uint16
+    # Colors are the same in a mirror.
+    assert variance.max() <= 2
+    plain = LandmarkPredictor(SeesColors(), tiny_processor(), revision="test")
+    run(plain, inputs / "picture1.png", tmp_path / "plain")
+    masks = [np.asarray(Image.open(tmp_path / name / "picture1_mask.png")) for name in ("out", "plain")]
+    assert (masks[0] != masks[1]).mean() < 0.01
+
+
+def test_a_mask_of_noise_is_kept_and_has_no_curves(inputs, tmp_path):
+    class SeesNoise(SeesColors):
+        def forward(self, pixel_values):
+            outputs = super().forward(pixel_values)
+            noise = torch.rand(pixel_values.shape[-2:], generator=torch.Generator().manual_seed(0)) < 0.4
+            outputs.logits[:, 1] += 9.0 * noise
+            return outputs
+
+    predictor = LandmarkPredictor(SeesNoise(), tiny_processor(256), revision="test")
+    Image.fromarray(colored(1, 768, 768)).save(inputs / "picture1.png")
+    report = run(predictor, inputs / "picture1.png", tmp_path / "out", curves=("labelme", "cvat"))
+    assert report.failed == []
+    [row] = rows_of(tmp_path / "out" / "predictions.jsonl")
+    assert row["curves"] == []
+    assert "noise" in row["curves_refused"]
+    assert (tmp_path / "out" / "picture1_mask.png").is_file()
+
+
+def test_other_files_in_a_folder_of_a_videos_results_stay(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    for name in ("clip_labelme/notes.json", "clip_mask/000099.png", "clip_mask/mine.png"):
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (output / name).write_bytes(b"somebody's")
+    run(predictor, inputs / "clip.mkv", output)
+    assert (output / "clip_labelme/notes.json").read_bytes() == b"somebody's"
+    assert (output / "clip_mask/mine.png").read_bytes() == b"somebody's"
+    # This one would pass for a frame of the video.
+    assert not (output / "clip_mask/000099.png").exists()
+
+
+def leftover(path: Path) -> Path:
+    """What a run leaves that is killed while it writes that file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"half")
+    return path.rename(temporary)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_a_killed_run_left_half_written_goes_and_nothing_else(
+    predictor, inputs, tmp_path, short_segments, resume
+):
+    run(predictor, inputs, tmp_path / "whole")
+    output = tmp_path / "out"
+    seen = []
+
+    def stop(row, frames):
+        seen.append(row)
+        if len(seen) == 14:
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        run(predictor, inputs, output, listener=RunListener(on_frame=stop))
+    for name in (
+        *("picture3_mask.png", "picture3_p2ilf.xml", "picture3_variance.png", "broken_overlay.png"),
+        *("clip_overlay.mp4", "clip_mask/000099.png", "run.json", "predictions.jsonl", "cvat.xml"),
+    ):
+        leftover(output / name)
+    # Another part's, another run's, or somebody's.
+    kept = [leftover(output / name) for name in ("run-1-of-2.json", "other_mask.png", "picture3.png")]
+    kept += [leftover(output / "clip_mask" / name) for name in ("note.png", "0001.png")]
+    for name in (
+        *(".picture3_mask.png", ".picture3_mask.0123abcd.png", "picture3_mask.0123abcd.partial.png"),
+        *(".picture3_mask.notes.partial.png", ".picture3_mask.0123abcde.partial.png"),
+    ):
+        (output / name).write_bytes(b"somebody's")
+        kept.append(output / name)
+    run(predictor, inputs, output, resume=resume)
+    assert all(path.is_file() for path in kept)
+    for path in kept:
+        path.unlink()
+    assert untimed(output) == untimed(tmp_path / "whole")
+
+
+def test_a_part_leaves_alone_what_others_are_writing(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    # The inputs are broken, clip and four pictures: every second is this part's.
+    theirs = ("clip_mask/000001.png", "picture1_mask.png", "predictions-1-of-2.jsonl", "run.json")
+    others = [leftover(output / name) for name in theirs]
+    mine = [leftover(output / name) for name in ("picture0_mask.png", "predictions-0-of-2.jsonl")]
+    run(predictor, inputs, output, num_parts=2, part_id=0)
+    assert all(path.is_file() for path in others)
+    assert not any(path.exists() for path in mine)
+
+
+def test_an_output_that_cannot_be_locked_is_one_line(predictor, inputs, tmp_path, monkeypatch):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(ResumeError, match=r"out: cannot be written: No locks available: choose another"):
+        run(predictor, inputs, tmp_path / "out")
+
+
+def test_an_output_below_a_file_is_one_line(predictor, inputs, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ResumeError, match=r"file/out: cannot be written: Not a directory: choose another"):
+        run(predictor, inputs, tmp_path / "file" / "out")
+
+
+def test_a_video_whose_stem_is_dots_leaves_the_journal_alone(predictor, inputs, tmp_path):
+    video = (inputs / "clip.mkv").rename(inputs / "...mkv")
+    pictures = sorted(inputs.glob("picture*.png"))
+    report = predict_files(
+        predictor,
+        collect_inputs([str(file) for file in (pictures[0], video, pictures[1])]),
+        tmp_path / "out",
+        PredictionOptions(overlay=False),
+        model_name="colors",
+    )
+    assert (report.predicted, report.frames, report.failed) == (3, FRAMES + 2, [])
+
+
+def test_a_video_whose_results_can_have_no_folder_fails_alone(predictor, inputs, tmp_path):
+    (inputs / "clip.mkv").rename(inputs / f"{'x' * 251}.mkv")
+    failed = []
+    report = run(predictor, inputs, tmp_path / "out", listener=RunListener(on_failed=failed.append))
+    assert (report.inputs, report.predicted) == (6, 4)
+    assert sum("its result cannot be written" in reason for reason in failed) == 1
+
+
+def test_a_name_that_xml_cannot_hold_is_left_out_of_cvat(predictor, inputs, tmp_path):
+    (inputs / "picture0.png").rename(inputs / "pic\x01ture.png")
+    (inputs / "broken.png").unlink()
+    for num_parts in (1, 2):
+        output = tmp_path / f"out{num_parts}"
+        for part_id in range(num_parts):
+            report = run(predictor, inputs, output, curves=("cvat",), num_parts=num_parts, part_id=part_id)
+        [failure] = json.loads((output / "run.json").read_text())["failed"]
+        assert report.failed[-1] == failure
+        assert "its curves are not in cvat.xml" in failure["reason"]
+        assert len(read_landmarks(output / "cvat.xml", "cvat")) == FRAMES + 3
+
+
+@pytest.mark.parametrize("difference", ["options", "inputs"])
+def test_parts_that_do_not_belong_together_are_not_merged(predictor, inputs, tmp_path, difference):
+    output = tmp_path / "out"
+    run(predictor, inputs, output, num_parts=2, part_id=0)
+    if difference == "inputs":
+        Image.fromarray(colored(0)).save(inputs / "another.png")
+    legend = difference == "inputs"
+    report = run(predictor, inputs, output, num_parts=2, part_id=1, legend=legend)
+    why = {"options": "part 0 had legend True, part 1 False", "inputs": "part 0 had other inputs"}[difference]
+    assert f"predictions.jsonl: the parts are not merged: {why}" in report.failed[-1]["reason"]
+    assert not (output / "predictions.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("run.json", '{"settings": 1}'),
+        ("run.json", "[]"),
+        ("run.json", "no JSON"),
+        ("predictions.jsonl", "{}\n"),
+        ("predictions.jsonl", "{bad\n"),
+    ],
+)
+def test_a_damaged_record_is_named_and_left(predictor, inputs, tmp_path, file, content):
+    output = tmp_path / "out"
+    run(predictor, inputs / "picture0.png", output)
+    (output / file).write_text(content)
+    with pytest.raises(ResumeError, match="damaged"):
+        run(predictor, inputs / "picture0.png", output, resume=True)
+    assert (output / file).read_text() == content
+    assert not (output / ".unfinished").exists()
+
+
+def test_a_damaged_record_of_a_part_is_named(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "run-0-of-2.json").write_text("no JSON")
+    (output / "predictions-0-of-2.jsonl").touch()
+    report = run(predictor, inputs, output, num_parts=2, part_id=1)
+    assert "the parts are not merged: run-0-of-2.json is damaged" in report.failed[-1]["reason"]
+
+
+def test_a_run_under_way_is_not_called_interrupted(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+
+    def another(row, frames):
+        with pytest.raises(FileExistsError, match="another run is writing it"):
+            run(predictor, inputs, output, overwrite=False)
+
+    run(predictor, inputs / "picture0.png", output, listener=RunListener(on_frame=another))
+
+
+@pytest.mark.parametrize(
+    ("splits", "meet"), [((2, 1), True), ((1, 2), True), ((2, 3), True), ((2, 2), False)]
+)
+def test_runs_that_would_write_the_same_files_do_not_meet(predictor, inputs, tmp_path, splits, meet):
+    output = tmp_path / "out"
+
+    def another():
+        before = sorted(output.glob(".unfinished*"))
+        try:
+            run(predictor, inputs, output, num_parts=splits[1], part_id=splits[1] - 1)
+        except FileExistsError as error:
+            met.append("another run is writing it" in str(error))
+            assert sorted(output.glob(".unfinished*")) == before
+        else:
+            met.append(False)
+
+    met = []
+    listener = RunListener(on_input=lambda source, frames: met or another())
+    run(predictor, inputs, output, listener=listener, num_parts=splits[0])
+    assert met == [meet]
+    # When it has ended, the other is free to begin.
+    run(predictor, inputs, output, num_parts=splits[1], part_id=splits[1] - 1)

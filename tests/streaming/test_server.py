@@ -1,0 +1,246 @@
+"""The page's requests from outside, with the standard library's client."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import socket
+import threading
+import time
+import tomllib
+from contextlib import closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from liver_landmark.streaming import LiveServer, LiveSession, is_loopback
+
+from .stand_ins import CAMERA, Source, StandInModel, wait_for
+
+
+class Answer:
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.code, self.headers, self.body = response.status, response.headers, response.read()
+        self.status = json.loads(response.headers.get("Live-Status", "null"))
+
+
+def ask(server, path, method="GET", **headers):
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    with closing(http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)) as connection:
+        connection.request(method, path, headers=headers)
+        return Answer(connection.getresponse())
+
+
+def test_the_page_and_its_parts_are_whole_and_of_this_place(server):
+    for path, content_type in (
+        ("/", "text/html"),
+        ("/page.css", "text/css"),
+        ("/page.js", "text/javascript"),
+    ):
+        answer = ask(server, path)
+        assert answer.code == 200
+        assert answer.headers["Content-Type"].startswith(content_type)
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        assert b"http" not in answer.body.replace(b"http-equiv", b"")
+    assert b"not a medical device" in ask(server, "/").body
+
+
+def test_a_frame_comes_with_what_is_in_it(server):
+    answer = ask(server, "/frame?after=0&alpha=0.5&landmarks=ridge")
+    assert answer.code == 200
+    assert answer.headers["Content-Type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(answer.body)).size == (16, 12)
+    status = answer.status
+    assert status["frame"] >= 1
+    assert status["landmarks"]["ridge"] == {"present": True, "probability": 0.9}
+    assert status["landmarks"]["silhouette"] == {"present": False, "probability": 0.25}
+    assert (status["calibrated"], status["width"], status["height"]) == (True, 16, 12)
+    assert (status["source"], status["message"], status["paused"], status["over"]) == (
+        "camera 0", "", False, False,
+    )  # fmt: skip
+    later = ask(server, f"/frame?after={status['frame']}&state=0")
+    assert later.status["frame"] > status["frame"]
+
+
+def test_a_result_that_lay_for_long_says_so(make_session):
+    session = make_session(Source(count=1))
+    session.start()
+    assert session.finished.wait(5)
+    with closing(LiveServer(session, port=0)) as server:
+        server.start()
+        time.sleep(0.3)
+        assert ask(server, "/frame?after=0").status["lain_s"] >= 0.3
+
+
+def test_the_next_frame_is_waited_for_and_its_absence_is_said(make_session, monkeypatch):
+    monkeypatch.setattr("liver_landmark.streaming.server._LONG_POLL_S", 0.2)
+    session = make_session(Source(per_s=2.0))
+    session.start()
+    with closing(LiveServer(session, port=0)) as server:
+        server.start()
+        first = ask(server, "/frame?after=0")
+        known = f"/frame?after={first.status['frame']}&state={first.status['state']}"
+        answers, start = [ask(server, known)], time.monotonic()
+        assert answers[0].code == 204
+        assert answers[0].body == b""
+        while answers[-1].code == 204:
+            answers.append(ask(server, known))
+        assert answers[-1].status["frame"] == first.status["frame"] + 1
+        assert time.monotonic() - start < 5
+
+
+def test_the_latency_is_what_the_page_acknowledges(server):
+    for _ in range(5):
+        frame = ask(server, "/frame?after=0").status["frame"]
+        assert ask(server, f"/shown?frame={frame}", "POST").code == 204
+        assert ask(server, "/shown?frame=999999", "POST").code == 204
+    times = json.loads(ask(server, "/times").body)
+    assert 1 <= times["shown"] <= 5
+    assert 0 < times["latency_ms"]["median"] < 2000
+    assert set(times["stages_ms"]) == {"wait", "model", "send", "show"}
+    assert ask(server, "/frame?after=0").status["times"]["latency_ms"] is not None
+
+
+def test_pause_goes_to_all_pages(server):
+    assert ask(server, "/pause?paused=1", "POST").code == 204
+    assert ask(server, "/frame?after=0").status["paused"]
+    assert ask(server, "/pause?paused=0", "POST").code == 204
+    assert not ask(server, "/frame?after=0").status["paused"]
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "code"),
+    [
+        ("/page.html", "GET", 404),
+        ("/../../pyproject.toml", "GET", 404),
+        ("/%2e%2e/server.py", "GET", 404),
+        ("//etc/passwd", "GET", 404),
+        ("/shown?frame=1", "GET", 404),
+        ("/frame", "POST", 404),
+        ("/frame?after=x", "GET", 400),
+        ("/frame?alpha=2", "GET", 400),
+        ("/frame?alpha=nan", "GET", 400),
+        ("/frame?landmarks=liver", "GET", 400),
+        ("/shown?frame=1e9", "POST", 400),
+        ("/frame?" + "&".join(f"a{index}=1" for index in range(99)), "GET", 400),
+        ("/", "PUT", 501),
+        ("/", "OPTIONS", 501),
+    ],
+)
+def test_other_requests_are_refused(server, path, method, code):
+    answer = ask(server, path, method)
+    assert answer.code == code
+    assert "Live-Status" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "[::1", "a b"]
+)
+def test_names_that_point_here_are_refused(server, host):
+    for path in ("/", "/frame?after=0", "/times"):
+        assert ask(server, path, Host=host).code == 403
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9", "LOCALHOST:1", "[::1]:80", "192.168.0.7"])
+def test_this_machines_names_and_plain_addresses_are_let_in(server, host):
+    assert ask(server, "/", Host=host).code == 200
+
+
+def test_requests_of_other_sites_are_refused_but_a_link_to_the_page(server):
+    host = f"127.0.0.1:{server.server_address[1]}"
+    assert ask(server, "/pause?paused=1", "POST", Origin="https://evil.example").code == 403
+    assert ask(server, "/pause?paused=1", "POST", Origin="null").code == 403
+    assert ask(server, "/pause?paused=0", "POST", Origin=f"http://{host}").code == 204
+    assert ask(server, "/frame?after=0", Sec_Fetch_Site="cross-site").code == 403
+    assert ask(server, "/frame?after=0", Sec_Fetch_Site="same-site").code == 403
+    assert ask(server, "/frame?after=0", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate").code == 403
+    assert ask(server, "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate").code == 200
+    assert ask(server, "/frame?after=0", Sec_Fetch_Site="same-origin").code == 200
+
+
+def test_bodies_are_refused_and_end_the_connection(server):
+    with closing(http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)) as connection:
+        connection.request("POST", "/pause?paused=1", body=b"GET / HTTP/1.1\r\n\r\n")
+        response = connection.getresponse()
+        assert response.status == 413
+        assert response.headers["Connection"] == "close" or response.read() is not None
+    assert not server.session.status()["paused"]
+
+
+@pytest.fixture(scope="module")
+def quiet_server():
+    session = LiveSession(CAMERA, StandInModel(), open_source=Source(per_s=1))
+    session.start()
+    with closing(LiveServer(session, port=0)) as server:
+        server.start()
+        yield server
+    session.stop()
+
+
+@given(nonsense=st.binary(max_size=200))
+def test_whatever_is_sent_the_page_goes_on(quiet_server, nonsense):
+    address = ("127.0.0.1", quiet_server.server_address[1])
+    with closing(socket.create_connection(address, timeout=10)) as connection:
+        connection.sendall(nonsense + b"\r\n\r\n")
+    assert ask(quiet_server, "/").code == 200
+
+
+def test_too_many_connections_are_closed_and_free_again(server, monkeypatch):
+    port = server.server_address[1]
+    held = [http.client.HTTPConnection("127.0.0.1", port, timeout=10) for _ in range(32)]
+    for connection in held:
+        connection.connect()
+        connection.request("GET", "/times")
+    for connection in held:
+        connection.getresponse().read()
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+        ask(server, "/")
+    for connection in held:
+        connection.close()
+
+    def free():
+        try:
+            return ask(server, "/").code == 200
+        except (http.client.RemoteDisconnected, ConnectionError):
+            return False
+
+    wait_for(free)
+
+
+def test_a_page_hears_of_the_end_at_once(make_session):
+    session = make_session(Source(per_s=1))
+    session.start()
+    with closing(LiveServer(session, port=0)) as server:
+        server.start()
+        first = ask(server, "/frame?after=0").status
+        heard = []
+        waiting = threading.Thread(
+            target=lambda: heard.append(ask(server, f"/frame?after=99&state={first['state']}"))
+        )
+        waiting.start()
+        time.sleep(0.1)
+        session.stop()
+        waiting.join(5)
+        assert heard[0].code == 204
+        assert heard[0].status["over"]
+        assert heard[0].status["message"] == "The program was stopped."
+
+
+def test_a_server_that_never_started_closes(make_session):
+    LiveServer(make_session(Source()), port=0).close()
+
+
+def test_loopback_addresses():
+    assert all(map(is_loopback, ("127.0.0.1", "127.1.2.3", "::1", "localhost")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.0.7", "example.org", "")))
+
+
+def test_the_page_is_part_of_the_package(repository):
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
+    data = project["tool"]["setuptools"]["package-data"]
+    assert "page/*" in data["liver_landmark.streaming"]

@@ -1,0 +1,220 @@
+"""Newest wins, whatever the model's speed; sources that end, break and come back."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from liver_landmark.streaming import CaptureOptions, LiveOptions, SourceAddress, SourceError
+from liver_landmark.streaming.capture import Picture
+
+from .stand_ins import Source, StandInModel, wait_for
+
+FILE = SourceAddress("file", "op.mp4", "op.mp4")
+
+
+def test_a_slow_model_gets_the_newest_frame_and_is_never_behind(make_session):
+    model = StandInModel(seconds=0.05)
+    session = make_session(Source(per_s=100, count=150), model, address=FILE)
+    session.start()
+    assert session.finished.wait(10)
+    summary = session.times.summary()
+    assert summary["captured"] == 150
+    assert summary["processed"] == len(model.seen)
+    assert summary["dropped"] == 150 - len(model.seen)
+    assert 10 <= len(model.seen) <= 32  # 1.5 s at 20 a second
+    assert model.seen == sorted(set(model.seen))
+    assert model.seen[-1] == 150
+    # A frame waits for the next one at most, on a machine that may do other things; it does not wait longer
+    # in the end than in the beginning, as in a queue.
+    assert np.median(model.ages) < 0.02
+    assert np.median(model.ages[-8:]) < 0.02
+
+
+def test_results_are_those_of_their_frame(make_session):
+    session = make_session(Source(per_s=200))
+    session.start()
+    number = 0
+    for _ in range(20):
+        result = session.wait_newer(number, 0, 5)
+        assert result.number > number
+        assert (result.pixels == result.number % 256).all()
+        number = result.number
+
+
+def test_without_news_the_answer_is_none_in_time(make_session):
+    session = make_session(Source(per_s=0.1))
+    session.start()
+    assert session.wait_newer(0, 0, 5).number == 1
+    start = time.monotonic()
+    assert session.wait_newer(1, 0, 0.1) is None
+    assert 0.1 <= time.monotonic() - start < 2
+    # Another state than the caller knows is news without a picture.
+    assert session.wait_newer(1, 7, 60) is None
+    assert time.monotonic() - start < 10
+
+
+def test_pause_holds_the_result_and_goes_on_with_the_newest(make_session):
+    model = StandInModel()
+    session = make_session(Source(per_s=200), model)
+    session.start()
+    session.wait_newer(0, 0, 5)
+    session.pause(True)
+    assert session.status()["paused"]
+    state = session.status()["state"]
+    session.pause(True)
+    assert session.status()["state"] == state
+    time.sleep(0.1)
+    held = session.wait_newer(0, state, 5).number
+    seen = len(model.seen)
+    time.sleep(0.2)
+    assert len(model.seen) == seen
+    captured = session.times.summary()["captured"]
+    assert captured > held + 10
+    session.pause(False)
+    assert session.wait_newer(held, state + 1, 5).number >= captured
+
+
+def test_a_source_that_cannot_be_opened_or_holds_nothing(make_session):
+    def broken(address, options, stop):
+        raise SourceError("camera 0: no such camera")
+        yield
+
+    with pytest.raises(SourceError, match="no such camera"):
+        make_session(broken).start()
+    with pytest.raises(SourceError, match="camera 0: holds no pictures"):
+        make_session(Source(count=0)).start()
+
+
+class Flaky(Source):
+    """Breaks after each three pictures, and cannot be opened again for a while."""
+
+    def __init__(self, refusals: int) -> None:
+        super().__init__(per_s=100)
+        self.refusals = refusals
+        self.left = 0
+
+    def __call__(self, address, options, stop):
+        self.opened += 1
+        if self.left > 0:
+            self.left -= 1
+            raise SourceError("camera 0: unplugged")
+        self.left = self.refusals
+        for number in range(3):
+            yield Picture(None, lambda gray=number: np.full((4, 4, 3), gray, np.uint8))
+        raise SourceError("camera 0: gives no more pictures")
+
+
+def test_a_source_is_opened_beside_the_thread_that_hears_ctrl_c(make_session):
+    threads = []
+
+    def source(*arguments):
+        threads.append(threading.current_thread())
+        return Source()(*arguments)
+
+    make_session(source).start()
+    assert threads
+    assert threads[0] is not threading.main_thread()
+
+
+def test_a_stream_that_breaks_is_opened_again_and_the_page_hears_of_it(make_session, monkeypatch):
+    monkeypatch.setattr("liver_landmark.streaming.session._FIRST_RETRY_S", 0.02)
+    source = Flaky(refusals=2)
+    session = make_session(source, reconnect_s=5)
+    session.start()
+    messages = set()
+
+    def reopened():
+        messages.add(session.status()["message"])
+        return source.opened >= 7
+
+    wait_for(reopened)
+    assert not session.finished.is_set()
+    assert "camera 0: gives no more pictures. Trying again …" in messages
+    assert "camera 0: unplugged. Trying again …" in messages
+
+
+@pytest.mark.parametrize("reconnect_s", [0.0, 0.3])
+def test_a_stream_that_stays_away_ends_the_session(make_session, reconnect_s):
+    source = Flaky(refusals=1000)
+    session = make_session(source, reconnect_s=reconnect_s)
+    start = time.monotonic()
+    session.start()
+    assert session.finished.wait(5)
+    assert time.monotonic() - start >= reconnect_s
+    assert source.opened == (1 if reconnect_s == 0 else 2)
+    assert session.error == (
+        "camera 0: gives no more pictures" if reconnect_s == 0 else "camera 0: unplugged"
+    )
+    assert session.status()["over"]
+
+
+def test_a_stream_that_comes_back_empty_ends_the_session(make_session, monkeypatch):
+    monkeypatch.setattr("liver_landmark.streaming.session._FIRST_RETRY_S", 0.02)
+
+    opened = []
+
+    def source(address, options, stop):
+        opened.append(1)
+        if len(opened) == 1:
+            yield Picture(None, lambda: np.zeros((4, 4, 3), np.uint8))
+            raise SourceError("camera 0: gives no more pictures")
+
+    session = make_session(source, reconnect_s=0.2)
+    session.start()
+    assert session.finished.wait(5)
+    assert session.error == "camera 0: holds no pictures any more"
+
+
+def test_a_file_that_breaks_is_not_tried_again(make_session):
+    source = Flaky(refusals=0)
+    session = make_session(source, address=FILE)
+    session.start()
+    assert session.finished.wait(5)
+    assert source.opened == 1
+    assert session.error == "camera 0: gives no more pictures"
+
+
+def test_a_model_that_fails_ends_the_session_with_its_reason(make_session):
+    def model(pixels, time_s):
+        raise RuntimeError("out of\nmemory")
+
+    session = make_session(Source(), model)
+    session.start()
+    assert session.finished.wait(5)
+    assert session.error == "out of memory"
+    assert session.status()["message"] == "out of memory. The program has stopped."
+
+
+def test_a_defect_ends_the_session_too(make_session, monkeypatch):
+    hooked = []
+    monkeypatch.setattr(threading, "excepthook", hooked.append)
+
+    def model(pixels, time_s):
+        raise KeyError("bug")
+
+    session = make_session(Source(), model)
+    session.start()
+    assert session.finished.wait(5)
+    assert "defect" in session.error
+    wait_for(lambda: hooked)
+    assert hooked[0].exc_type is KeyError
+
+
+def test_stop_ends_both_threads_even_when_paused(make_session):
+    session = make_session(Source())
+    session.start()
+    session.pause(True)
+    session.stop()
+    assert not any(thread.is_alive() for thread in session._threads)
+    assert session.error is None
+    assert session.status()["message"] == "The program was stopped."
+
+
+def test_options_are_checked():
+    for seconds in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="reconnect_s"):
+            LiveOptions(CaptureOptions(), seconds)
