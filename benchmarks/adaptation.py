@@ -42,7 +42,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from liver_landmark.cli_options import CommandError, quiet_libraries
+from liver_landmark.cli.options import CommandError, quiet_libraries
 from liver_landmark.data.augmentation import Augmentation
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset, spread_frames
 from liver_landmark.data.schema import SPLITS

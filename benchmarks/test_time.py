@@ -3,7 +3,7 @@
     python benchmarks/test_time.py --model outputs/quickstart/best \\
         --dataset outputs/quickstart/data/a --dataset outputs/quickstart/data/b --output FILE.json
 
-Scores are those of scripts/evaluate_model.py, without distances. The difference to the plain forward is that
+Scores are those of `liver-landmark evaluate`, without distances. The difference to the plain forward is that
 of the same frames; its standard error is over patients. Doubt: the probability that a wrong pixel is given
 more of it than a right one (the area under the ROC curve, over every eighth pixel of every eighth row), for
 the variance of the views and for one minus the largest mean probability.

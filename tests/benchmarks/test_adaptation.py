@@ -124,7 +124,7 @@ def test_scores_are_those_of_the_weights_that_were_kept(sources, finished):
 
 
 def test_adamw_trains_as_the_training_loop_does(sources, finished, tmp_path):
-    """Order of frames, augmentation, schedule and clipping, against scripts/train.py's loop."""
+    """Order of frames, augmentation, schedule and clipping, against `liver-landmark train`'s loop."""
     lr = next(line["lr"] for line in lines(finished) if line["method"] == "adamw" and line["seed"] == 1)
     fields = {"model.architecture": "null", "model.init": sources / "model", "data.path": sources / "data"}
     fields |= {"trainable.vision": "attention", "trainable.depth": "none", "trainable.fusion": "false"}

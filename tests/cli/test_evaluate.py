@@ -1,56 +1,43 @@
-"""scripts/evaluate_model.py from outside."""
+"""`liver-landmark evaluate` from outside."""
 
 from __future__ import annotations
 
 import csv
-import importlib.util
+import inspect
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from liver_landmark.cli import main
+from liver_landmark.cli.evaluate import evaluate
 from liver_landmark.curves import get_protocol, rasterize_landmarks
-from tiny_datasets import HEIGHT, WIDTH, polylines, save_dataset, schema_row, tiny_processor
-from tiny_models import tiny_model
-
-
-@pytest.fixture(scope="module")
-def script(repository):
-    spec = importlib.util.spec_from_file_location(
-        "evaluate_model_script", repository / "scripts/evaluate_model.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from liver_landmark.evaluation import DEFAULT_RESOLUTION
+from tiny_datasets import HEIGHT, WIDTH, polylines, save_dataset, schema_row
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("evaluation")
-    tiny_model().save_pretrained(root / "model")
-    tiny_processor().save_pretrained(root / "model")
     rows = [schema_row(f"p/{index}", polylines(index)) for index in range(4)]
     rows.append(schema_row("p/4", polylines(4, without=("ridge", "ligament"))))
     save_dataset(root / "data", rows)
     return root
 
 
-def run(script, folders, output, *options, model="model", dataset="data"):
-    arguments = ["--model", folders / model, "--dataset", folders / dataset, "--output", output]
-    return script.main([str(argument) for argument in (*arguments, "--resolution", 128, *options)])
+@pytest.fixture
+def run(folders, model):
+    def evaluate(output, *options, model=model, dataset="data"):
+        arguments = ["--model", model, "--dataset", folders / dataset, "--output", output]
+        return main(["evaluate", *map(str, (*arguments, "--resolution", 128, *options))])
+
+    return evaluate
 
 
-def error_line(capsys):
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert error.startswith("evaluate_model: error: ")
-    return error
-
-
-def test_what_it_writes(script, folders, tmp_path, capsys):
+def test_what_it_writes(run, model, tmp_path, capsys):
     output = tmp_path / "new" / "result"
-    assert run(script, folders, output, "--batch-size", 2, "--protocol", "toponet") == 0
+    assert run(output, "--batch-size", 2, "--protocol", "toponet") == 0
     assert sorted(path.name for path in output.parent.iterdir()) == ["result"]
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["protocol"] == "toponet"
@@ -71,56 +58,54 @@ def test_what_it_writes(script, folders, tmp_path, capsys):
     for name in overlays:
         assert Image.open(output / "overlays" / name).size == (1920, 36 + 540)
     printed = capsys.readouterr()
-    assert printed.err == ""
+    assert printed.err == f"loading model {model} …\n"
     assert f"{metrics['dsc']:.3f}" in printed.out
     assert "5 frames of 5 patients, protocol toponet, 128x128 px" in printed.out
 
 
-def test_twice_the_same_and_the_datasets_own_protocol(script, folders, tmp_path):
+def test_twice_the_same_and_the_datasets_own_protocol(run, tmp_path):
     outputs = [tmp_path / "one", tmp_path / "two"]
     for output in outputs:
-        assert run(script, folders, output, "--max-frames", 2) == 0
+        assert run(output, "--max-frames", 2) == 0
     texts = [(output / name).read_text() for output in outputs for name in ("metrics.json", "frames.csv")]
     assert texts[:2] == texts[2:]
     metrics = json.loads(texts[0])
     assert (metrics["protocol"], metrics["frames"]) == ("synthetic", 2)
 
 
-def test_masks_of_the_source_are_scored_by_name(script, folders, tmp_path, capsys):
+def test_masks_of_the_source_are_scored_by_name(run, tmp_path, error_line):
     landmarks = polylines(0)
     mask = rasterize_landmarks(landmarks, WIDTH, HEIGHT, get_protocol("toponet"))
     row = schema_row("h0", landmarks, label=Image.fromarray(mask), protocol="as_drawn")
     save_dataset(tmp_path / "drawn", [row])
     for protocol in ("as_drawn", "srft_galore"):
         options = ("--dataset", tmp_path / "drawn", "--protocol", protocol)
-        assert run(script, folders, tmp_path / protocol, *options) == 0
+        assert run(tmp_path / protocol, *options) == 0
         metrics = json.loads((tmp_path / protocol / "metrics.json").read_text())
         assert (metrics["protocol"], metrics["frames"]) == (protocol, 1)
-    capsys.readouterr()
-    assert run(script, folders, tmp_path / "none", "--protocol", "as_drawn") == 2
-    assert "its labels are not as their source drew them" in error_line(capsys)
+    assert run(tmp_path / "none", "--protocol", "as_drawn") == 2
+    assert "its labels are not as their source drew them" in error_line("evaluate")
 
 
-def test_a_former_evaluation_is_replaced_only_when_asked(script, folders, tmp_path, capsys):
+def test_a_former_evaluation_is_replaced_only_when_asked(run, tmp_path, error_line):
     output = tmp_path / "result"
     output.mkdir()
-    assert run(script, folders, output, "--max-frames", 1) == 0
-    capsys.readouterr()
-    assert run(script, folders, output, "--max-frames", 2) == 2
-    assert "holds an evaluation already: pass --overwrite" in error_line(capsys)
+    assert run(output, "--max-frames", 1) == 0
+    assert run(output, "--max-frames", 2) == 2
+    assert "holds an evaluation already: pass --overwrite" in error_line("evaluate")
     assert json.loads((output / "metrics.json").read_text())["frames"] == 1
-    assert run(script, folders, output, "--max-frames", 2, "--overwrite") == 0
+    assert run(output, "--max-frames", 2, "--overwrite") == 0
     assert json.loads((output / "metrics.json").read_text())["frames"] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["result"]
 
 
-def test_a_strangers_folder_is_never_replaced(script, folders, tmp_path, capsys):
+def test_a_strangers_folder_is_never_replaced(run, tmp_path, error_line):
     (tmp_path / "precious.txt").touch()
-    assert run(script, folders, tmp_path, "--overwrite") == 2
-    assert "holds something else than an evaluation" in error_line(capsys)
+    assert run(tmp_path, "--overwrite") == 2
+    assert "holds something else than an evaluation" in error_line("evaluate")
     assert (tmp_path / "precious.txt").exists()
-    assert run(script, folders, tmp_path / "precious.txt" / "result") == 2
-    assert "precious.txt is no folder" in error_line(capsys)
+    assert run(tmp_path / "precious.txt" / "result") == 2
+    assert "precious.txt is no folder" in error_line("evaluate")
 
 
 @pytest.mark.parametrize(
@@ -132,20 +117,19 @@ def test_a_strangers_folder_is_never_replaced(script, folders, tmp_path, capsys)
         (("--device", "nonsense"), {}, "nonsense"),
     ],
 )
-def test_errors_are_one_line_and_leave_nothing(script, folders, tmp_path, capsys, options, names, message):
-    assert run(script, folders, tmp_path / "result", *options, **names) == 2
-    assert message in error_line(capsys)
+def test_errors_are_one_line_and_leave_nothing(run, tmp_path, error_line, options, names, message):
+    assert run(tmp_path / "result", *options, **names) == 2
+    assert message in error_line("evaluate")
     assert not list(tmp_path.iterdir())
 
 
-def test_mixed_protocols_have_to_be_decided(script, folders, tmp_path, capsys):
+def test_mixed_protocols_have_to_be_decided(run, tmp_path, error_line):
     rows = [schema_row("f0", polylines(0)), schema_row("f1", polylines(1), protocol="toponet")]
     save_dataset(tmp_path / "mixed", rows)
-    capsys.readouterr()
     output = tmp_path / "result"
-    assert run(script, folders, output, dataset=tmp_path / "mixed") == 2
-    assert "protocol column holds synthetic, toponet" in error_line(capsys)
-    assert run(script, folders, output, "--protocol", "p2ilf", dataset=tmp_path / "mixed") == 0
+    assert run(output, dataset=tmp_path / "mixed") == 2
+    assert "protocol column holds synthetic, toponet" in error_line("evaluate")
+    assert run(output, "--protocol", "p2ilf", dataset=tmp_path / "mixed") == 0
 
 
 @pytest.mark.parametrize(
@@ -158,17 +142,19 @@ def test_mixed_protocols_have_to_be_decided(script, folders, tmp_path, capsys):
         (None, "frame f1 (row 1): it has no image"),
     ],
 )
-def test_a_frame_that_cannot_be_read_is_named(script, folders, tmp_path, capsys, image, message):
+def test_a_frame_that_cannot_be_read_is_named(run, tmp_path, error_line, image, message):
     rows = [schema_row("f0", polylines(0)), schema_row("f1", polylines(1), image=image)]
     save_dataset(tmp_path / "broken", rows)
-    capsys.readouterr()
-    assert run(script, folders, tmp_path / "result", dataset=tmp_path / "broken") == 2
-    assert message in error_line(capsys)
+    assert run(tmp_path / "result", dataset=tmp_path / "broken") == 2
+    assert message in error_line("evaluate")
     assert not (tmp_path / "result").exists()
 
 
-def test_wrong_options_exit_with_2(script, capsys):
-    for options in (["--protocol", "l3d"], ["--split", "holdout"], ["--batch-size", "none"], []):
-        with pytest.raises(SystemExit) as caught:
-            script.main(options)
-        assert caught.value.code == 2
+@pytest.mark.parametrize("options", [["--protocol", "l3d"], ["--split", "holdout"], ["--batch-size", "none"]])
+def test_wrong_options_are_named(run, tmp_path, error_line, options):
+    assert run(tmp_path / "result", *options) == 2
+    assert options[0] in error_line("evaluate")
+
+
+def test_the_default_resolution_is_the_evaluations_own():
+    assert inspect.signature(evaluate).parameters["resolution"].default == DEFAULT_RESOLUTION

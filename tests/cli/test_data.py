@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,15 +14,6 @@ from PIL import Image
 from liver_landmark.cli import main
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
-
-
-@pytest.fixture(scope="module", autouse=True)
-def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """`datasets` caches in a folder of the tests, not in the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
-    datasets.enable_progress_bars()
 
 
 def write_set(folder: Path, protocol: str = "synthetic") -> Path:
@@ -52,20 +41,13 @@ def run(*arguments: Any) -> int:
     return main(["data", *map(str, arguments)])
 
 
-def error_line(capsys: pytest.CaptureFixture[str]) -> str:
-    error = capsys.readouterr().err
-    assert error.startswith("liver-landmark data: error: ")
-    assert error.count("\n") == 1
-    return error
-
-
-def test_show_writes_a_sheet_and_says_where(folder: Path, tmp_path: Path, capsys) -> None:
+def test_show_writes_a_sheet_and_says_where(folder: Path, tmp_path: Path, capsys, error_line) -> None:
     sheet = tmp_path / "deep" / "sheet.png"
     assert run("show", folder, "--output", sheet) == 0
     assert capsys.readouterr().out == f"3 frames in {sheet}\n"
     assert Image.open(sheet).width == 3 * 400
     assert run("show", folder, "--output", sheet) == 2
-    assert "is there already: pass --overwrite" in error_line(capsys)
+    assert "is there already: pass --overwrite" in error_line("data show")
     assert run("show", folder, "--output", sheet, "--overwrite", "--patient", "train 1") == 0
     assert capsys.readouterr().out == f"1 frames in {sheet}\n"
     assert Image.open(sheet).width == 400
@@ -95,11 +77,16 @@ def test_show_draws_labels_by_the_protocol_that_is_asked_for(folder: Path, tmp_p
     ],
 )
 def test_show_refuses_in_one_line(
-    folder: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+    folder: Path,
+    tmp_path: Path,
+    error_line,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("show", folder, *options) == 2
-    assert message in error_line(capsys)
+    assert message in error_line("data show")
     assert not list(tmp_path.iterdir())
 
 
@@ -119,12 +106,12 @@ def test_check_counts_its_problems(folder: Path, tmp_path: Path, capsys) -> None
     assert good.startswith(f"{folder}: no problems; ")
 
 
-def test_check_of_nothing_is_an_error(tmp_path: Path, capsys) -> None:
+def test_check_of_nothing_is_an_error(tmp_path: Path, error_line) -> None:
     assert run("check", tmp_path / "nowhere") == 2
-    assert "nowhere: no such folder" in error_line(capsys)
+    assert "nowhere: no such folder" in error_line("data check")
 
 
-def test_stats_prints_a_table_and_writes_plots(folder: Path, tmp_path: Path, capsys) -> None:
+def test_stats_prints_a_table_and_writes_plots(folder: Path, tmp_path: Path, capsys, error_line) -> None:
     output = tmp_path / "stats"
     assert run("stats", folder, "--output", output) == 0
     printed = capsys.readouterr().out
@@ -132,14 +119,14 @@ def test_stats_prints_a_table_and_writes_plots(folder: Path, tmp_path: Path, cap
     assert str(output / "stats.json") in printed
     assert len(list(output.iterdir())) == 4
     assert run("stats", folder, "--output", output) == 2
-    assert "is there already: pass --overwrite" in error_line(capsys)
+    assert "is there already: pass --overwrite" in error_line("data stats")
     assert run("stats", folder, "--output", output, "--overwrite", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((output / "stats.json").read_text())
     assert printed["train"]["frames"] == 2
 
 
-def test_export_writes_what_labelme_reads(folder: Path, tmp_path: Path, capsys) -> None:
+def test_export_writes_what_labelme_reads(folder: Path, tmp_path: Path, capsys, error_line) -> None:
     output = tmp_path / "labelme"
     assert run("export", folder, "--split", "test", "--format", "labelme", "--output", output) == 0
     assert capsys.readouterr().out == f"1 frames in {output}\n"
@@ -147,15 +134,15 @@ def test_export_writes_what_labelme_reads(folder: Path, tmp_path: Path, capsys) 
     shapes = json.loads(annotation.read_text())["shapes"]
     assert [shape["label"] for shape in shapes] == ["ridge", "silhouette", "ligament"]
     assert run("export", folder, "--format", "labelme", "--output", output) == 2
-    assert "labelme" in error_line(capsys)
+    assert "labelme" in error_line("data export")
     assert run("export", folder, "--format", "coco", "--output", tmp_path / "coco") == 2
-    assert "format 'coco' is unknown: choose one of labelme" in error_line(capsys)
+    assert "format 'coco' is unknown: choose one of labelme" in error_line("data export")
     assert [path.name for path in tmp_path.iterdir()] == ["labelme"]
 
 
 @pytest.mark.parametrize("command", ["show", "check", "stats", "export"])
 def test_without_the_extra_it_says_what_to_install(
-    folder: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, command: str
+    folder: Path, tmp_path: Path, error_line, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     options = ["--format", "svg", "--output", tmp_path / "svg"] if command == "export" else []
     real = builtins.__import__
@@ -167,4 +154,4 @@ def test_without_the_extra_it_says_what_to_install(
 
     monkeypatch.setattr(builtins, "__import__", without_datasets)
     assert run(command, folder, *options) == 2
-    assert 'datasets is not installed: pip install "liver-landmark[train]"' in error_line(capsys)
+    assert 'datasets is not installed: pip install "liver-landmark[train]"' in error_line(f"data {command}")

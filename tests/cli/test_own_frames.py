@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import training_runs
+from liver_landmark.cli import main
 from liver_landmark.data.export import export_set
 from tiny_datasets import make_dataset, polylines, schema_row
 
@@ -34,13 +35,13 @@ def write_labelme_folder(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_three_commands_improve_a_model_on_patients_it_has_not_seen(tmp_path: Path, repository: Path) -> None:
+def test_three_commands_improve_a_model_on_patients_it_has_not_seen(tmp_path: Path) -> None:
     environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "cache"), "ACCELERATE_USE_CPU": "true"}
 
     def run(*command: str | Path) -> None:
         result = subprocess.run(
             [str(part) for part in command],
-            cwd=repository,
+            cwd=tmp_path,
             env=environment,
             capture_output=True,
             text=True,
@@ -49,10 +50,18 @@ def test_three_commands_improve_a_model_on_patients_it_has_not_seen(tmp_path: Pa
         assert result.returncode == 0, result.stderr[-2000:]
 
     def dsc(model: Path, name: str) -> float:
-        run(
-            *(sys.executable, "scripts/evaluate_model.py", "--model", model, "--dataset", tmp_path / "own"),
-            *("--split", "test", "--protocol", "synthetic", "--device", "cpu", "--output", tmp_path / name),
-        )
+        options = [
+            "--split",
+            "test",
+            "--protocol",
+            "synthetic",
+            "--device",
+            "cpu",
+            "--output",
+            tmp_path / name,
+        ]
+        command = ["evaluate", "--model", model, "--dataset", tmp_path / "own", *options]
+        assert main([str(part) for part in command]) == 0
         return json.loads((tmp_path / name / "metrics.json").read_text())["dsc"]
 
     source = training_runs.write_dataset(tmp_path / "source")
@@ -61,25 +70,31 @@ def test_three_commands_improve_a_model_on_patients_it_has_not_seen(tmp_path: Pa
     arguments = training_runs.recipe_arguments(
         source, architecture, start, budget__steps=60, optimizer__lr=5e-3, validation__every_steps=60
     )
-    run(sys.executable, "scripts/train.py", *arguments)
+    training_runs.run(arguments)
 
     write_labelme_folder(tmp_path / "frames")
     launch = shutil.which("accelerate", path=str(Path(sys.executable).parent))
+    program = (sys.executable, "-m", "liver_landmark")
+    run(*program, "data", "build", "custom", "frames", "--format", "labelme", "--output", "own")
     run(
-        *(sys.executable, "scripts/build_dataset.py", "custom", tmp_path / "frames", "--format", "labelme"),
-        *("--output", tmp_path / "own"),
-    )
-    run(
-        *(launch, "launch", "--num_processes", "1", "scripts/train.py"),
-        *("--config", "hub_configs/training/finetune.yaml", "--model.init", start / "best"),
-        *("--data.path", tmp_path / "own", "--output_dir", tmp_path / "model"),
+        *(launch, "launch", "--num_processes", "1", "-m", "liver_landmark", "train"),
+        *(
+            "--config",
+            "finetune",
+            "--model.init",
+            "start/best",
+            "--data.path",
+            "own",
+            "--output_dir",
+            "model",
+        ),
         # What is smaller here than in life: frames, model and time.
         *("--data.workers", "0", "--budget.steps", "80", "--optimizer.lr", "5e-3", "--optimizer.rank", "4"),
         *("--validation.resolution", "128", "--validation.every_steps", "40"),
     )
     run(
-        *(sys.executable, "-m", "liver_landmark.cli", "predict", tmp_path / "frames", "--recursive"),
-        *("--model", tmp_path / "model" / "best", "--output", tmp_path / "predictions", "--device", "cpu"),
+        *(*program, "predict", "frames", "--recursive", "--model", "model/best", "--output", "predictions"),
+        *("--device", "cpu"),
     )
     before, after = dsc(start / "best", "before"), dsc(tmp_path / "model" / "best", "after")
     assert after > before + 0.1, (before, after)

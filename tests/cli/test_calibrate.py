@@ -1,8 +1,7 @@
-"""scripts/calibrate.py from outside."""
+"""`liver-landmark calibrate` from outside."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 
@@ -11,6 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from liver_landmark import inference
+from liver_landmark.cli import main
+from liver_landmark.cli.calibrate import write_calibration
+from liver_landmark.evaluation.calibration import PresenceFrames, fit_calibration
 from liver_landmark.inference import LandmarkPredictor
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 from liver_landmark.model.presence_liver_landmark import absent_suppressed, presence_features
@@ -18,14 +21,6 @@ from tiny_datasets import make_dataset, polylines, save_dataset, schema_row, tin
 from tiny_models import tiny_model
 
 FRAMES = 12
-
-
-@pytest.fixture(scope="module")
-def script(repository):
-    spec = importlib.util.spec_from_file_location("calibrate_script", repository / "scripts/calibrate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -50,24 +45,17 @@ def model(folders, tmp_path):
     return tmp_path / "model"
 
 
-def run(script, folders, output, *options, model, dataset="data"):
+def run(folders, output, *options, model, dataset="data"):
     arguments = ["--model", model, "--dataset", folders / dataset, "--output", output, "--device", "cpu"]
-    return script.main([str(argument) for argument in (*arguments, *options)])
+    return main(["calibrate", *map(str, (*arguments, *options))])
 
 
-def error_line(capsys):
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert error.startswith("calibrate: error: ")
-    return error
-
-
-def test_what_it_writes(script, folders, model, tmp_path, capsys):
+def test_what_it_writes(folders, model, tmp_path, capsys):
     before = json.loads((model / "config.json").read_text())
     weights = (model / "model.safetensors").read_bytes()
     names = sorted(path.name for path in model.iterdir())
     output = tmp_path / "new" / "report"
-    assert run(script, folders, output, "--held-out", folders / "data", model=model) == 0
+    assert run(folders, output, "--held-out", folders / "data", model=model) == 0
     assert sorted(path.name for path in output.iterdir()) == ["calibration.json", "reliability.png"]
     with Image.open(output / "reliability.png") as plot:
         plot.load()
@@ -103,52 +91,49 @@ def test_what_it_writes(script, folders, model, tmp_path, capsys):
     assert LandmarkPredictor.from_pretrained(model).model.config.presence_calibration == calibration
 
 
-def test_a_copy_and_a_report_only_leave_the_model_alone(script, folders, model, tmp_path, capsys):
+def test_a_copy_and_a_report_only_leave_the_model_alone(folders, model, tmp_path, error_line):
     config = (model / "config.json").read_bytes()
     options = ("--report-only", "--split", "test")
-    assert run(script, folders, tmp_path / "report", *options, model=model) == 0
+    assert run(folders, tmp_path / "report", *options, model=model) == 0
     assert json.loads((tmp_path / "report" / "calibration.json").read_text())["held_out"] is None
     copy = tmp_path / "copies" / "calibrated"
-    assert run(script, folders, tmp_path / "report2", "--output-model", copy, model=model) == 0
+    assert run(folders, tmp_path / "report2", "--output-model", copy, model=model) == 0
     assert (model / "config.json").read_bytes() == config
     assert (copy / "notes.txt").read_text() == "mine"
     assert json.loads((copy / "config.json").read_text())["presence_calibration"]["classes"]
     assert sorted(path.name for path in copy.parent.iterdir()) == ["calibrated"]
-    capsys.readouterr()
-    assert run(script, folders, tmp_path / "report3", "--output-model", copy, model=model) == 2
-    assert "exists already" in error_line(capsys)
+    assert run(folders, tmp_path / "report3", "--output-model", copy, model=model) == 2
+    assert "exists already" in error_line("calibrate")
     assert not (tmp_path / "report3").exists()
 
 
-def test_a_model_from_the_hub_is_calibrated_as_a_copy(script, folders, tmp_path, capsys, monkeypatch):
-    assert run(script, folders, tmp_path / "report", model="somebody/model") == 2
-    assert "--output-model" in error_line(capsys)
+def test_a_model_from_the_hub_is_calibrated_as_a_copy(folders, tmp_path, error_line, monkeypatch):
+    assert run(folders, tmp_path / "report", model="somebody/model") == 2
+    assert "--output-model" in error_line("calibrate")
     # As the Hub's client does: a folder of links into its cache.
     cache = tmp_path / "cache"
     cache.mkdir()
     for path in (folders / "model").iterdir():
         (cache / path.name).symlink_to(path)
-    monkeypatch.setattr(script, "snapshot_download", lambda model_id: str(cache))
-    load = script.load_model_and_processor
-    monkeypatch.setattr(script, "load_model_and_processor", lambda _, device: load(cache, device=device))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda model_id: str(cache))
+    load = inference.load_model_and_processor
+    monkeypatch.setattr(inference, "load_model_and_processor", lambda _, device: load(cache, device=device))
     copy = tmp_path / "copy"
-    assert run(script, folders, tmp_path / "report", "--output-model", copy, model="somebody/model") == 0
+    assert run(folders, tmp_path / "report", "--output-model", copy, model="somebody/model") == 0
     assert not any(path.is_symlink() for path in copy.iterdir())
     assert LandmarkPredictor.from_pretrained(copy).model.config.presence_calibration is not None
     assert json.loads((folders / "model" / "config.json").read_text()).get("presence_calibration") is None
 
 
-def test_a_former_report_is_replaced_only_when_asked(script, folders, model, tmp_path, capsys):
+def test_a_former_report_is_replaced_only_when_asked(folders, model, tmp_path, error_line):
     output = tmp_path / "report"
-    assert run(script, folders, output, "--report-only", model=model) == 0
-    capsys.readouterr()
-    assert run(script, folders, output, "--report-only", model=model) == 2
-    assert "pass --overwrite" in error_line(capsys)
-    assert run(script, folders, output, "--report-only", "--overwrite", model=model) == 0
-    capsys.readouterr()
+    assert run(folders, output, "--report-only", model=model) == 0
+    assert run(folders, output, "--report-only", model=model) == 2
+    assert "pass --overwrite" in error_line("calibrate")
+    assert run(folders, output, "--report-only", "--overwrite", model=model) == 0
     (output / "precious.txt").touch()
-    assert run(script, folders, output, "--report-only", "--overwrite", model=model) == 2
-    assert "holds something else" in error_line(capsys)
+    assert run(folders, output, "--report-only", "--overwrite", model=model) == 2
+    assert "holds something else" in error_line("calibrate")
 
 
 @pytest.mark.parametrize(
@@ -161,16 +146,16 @@ def test_a_former_report_is_replaced_only_when_asked(script, folders, model, tmp
     ],
 )
 def test_errors_are_one_line_and_leave_nothing(
-    script, folders, model, tmp_path, capsys, options, dataset, message
+    folders, model, tmp_path, error_line, options, dataset, message
 ):
     config = (model / "config.json").read_bytes()
-    assert run(script, folders, tmp_path / "report", *options, model=model, dataset=dataset) == 2
-    assert message in error_line(capsys)
+    assert run(folders, tmp_path / "report", *options, model=model, dataset=dataset) == 2
+    assert message in error_line("calibrate")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert (model / "config.json").read_bytes() == config
 
 
-def test_a_calibrated_model_says_that_nothing_is_there(script, model):
+def test_a_calibrated_model_says_that_nothing_is_there(model):
     """Of logits whose strength tells shown from absent, and which draw every landmark in every frame."""
     count = 120
     rng = np.random.default_rng(0)
@@ -183,9 +168,8 @@ def test_a_calibrated_model_says_that_nothing_is_there(script, model):
     assert drawn.all()
     patients = np.array([f"p{index % 8}" for index in range(count)])
     features = presence_features(logits).double().numpy()
-    frames = script.PresenceFrames(features, drawn, shown, patients, "synthetic")
-    calibration, _ = script.fit_calibration(frames, {})
-    script._write_calibration(model, calibration)
+    calibration, _ = fit_calibration(PresenceFrames(features, drawn, shown, patients, "synthetic"), {})
+    write_calibration(model, calibration)
     saved = LandmarkPredictor.from_pretrained(model).model.config.presence_calibration
     suppressed, _, present = absent_suppressed(logits, saved)
     assert (present.numpy() == shown).mean() > 0.98
@@ -194,18 +178,16 @@ def test_a_calibrated_model_says_that_nothing_is_there(script, model):
         assert torch.equal(still_drawn, present[:, column])
 
 
-def test_a_folder_beside_the_report_is_left_alone(script, folders, model, tmp_path):
+def test_a_folder_beside_the_report_is_left_alone(folders, model, tmp_path):
     beside = tmp_path / "report.new" / "notes.txt"
     beside.parent.mkdir()
     beside.write_text("somebody's")
-    assert run(script, folders, tmp_path / "report", "--report-only", model=model) == 0
+    assert run(folders, tmp_path / "report", "--report-only", model=model) == 0
     assert beside.read_text() == "somebody's"
 
 
 @pytest.mark.parametrize("place", ["model/copy", "report", "report/copy"])
-def test_a_copy_goes_into_no_folder_that_is_written_or_copied(
-    script, folders, model, tmp_path, capsys, place
-):
-    assert run(script, folders, tmp_path / "report", "--output-model", tmp_path / place, model=model) == 2
-    assert "--output-model" in error_line(capsys)
+def test_a_copy_goes_into_no_folder_that_is_written_or_copied(folders, model, tmp_path, error_line, place):
+    assert run(folders, tmp_path / "report", "--output-model", tmp_path / place, model=model) == 2
+    assert "--output-model" in error_line("calibrate")
     assert not (tmp_path / place).exists()

@@ -1,4 +1,4 @@
-"""The console command from outside: what it writes, what it says, what it exits with."""
+"""`liver-landmark predict` from outside: what it writes, what it says, what it exits with."""
 
 from __future__ import annotations
 
@@ -16,16 +16,10 @@ import torch
 from PIL import Image
 
 from liver_landmark.cli import main
+from liver_landmark.cli.predict import CURVE_FORMATS
+from liver_landmark.inference import frame_sources
 from tiny_datasets import tiny_processor
 from tiny_models import tiny_model
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture
@@ -85,7 +79,7 @@ def test_masks_overlays_and_jsons_of_a_folder(model, frames, tmp_path, capsys, b
     assert run["failed"] == []
     assert run["versions"]["torch"] == torch.__version__
     printed = capsys.readouterr()
-    assert printed.err == ""
+    assert printed.err == f"loading model {model} …\n"
     assert printed.out.splitlines()[-1] == f"3 of 3 inputs predicted (3 frames), results in {output}"
 
 
@@ -108,7 +102,7 @@ def test_bad_files_are_named_and_the_good_ones_finished(model, frames, tmp_path,
     ]
     assert run["totals"]["failed"] == 3
     assert run["totals"]["skipped_in_folders"] == 1
-    lines = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().err.splitlines()[1:]
     assert lines == [f"error: {failure['reason']}" for failure in run["failed"]]
     assert not (output / "b_mask.png").exists()
 
@@ -123,7 +117,7 @@ def test_frames_of_one_name_do_not_collide(model, frames, tmp_path):
     assert sizes == [(90, 60), (20, 10)]
 
 
-def test_results_are_replaced_only_when_asked(model, frames, tmp_path, capsys):
+def test_results_are_replaced_only_when_asked(model, frames, tmp_path, capsys, error_line):
     output = tmp_path / "out"
     command = (frames / "a.png", "--model", model, "--output", output)
     assert predict(*command) == 0
@@ -131,10 +125,9 @@ def test_results_are_replaced_only_when_asked(model, frames, tmp_path, capsys):
     capsys.readouterr()
     assert predict(*command) == 2
     assert {path.name: path.stat().st_mtime_ns for path in output.iterdir()} == before
-    error = capsys.readouterr().err
-    assert error == (
+    assert error_line("predict") == (
         f"liver-landmark predict: error: {output / 'a_mask.png'} is there already: "
-        "pass --overwrite or --resume, or choose another --output\n"
+        "pass --overwrite or --resume, or choose another --output"
     )
     assert predict(*command, "--overwrite") == 0
     assert all(path.stat().st_mtime_ns > before[path.name] for path in output.iterdir())
@@ -164,13 +157,13 @@ def test_an_empty_name_is_not_the_current_folder(model, frames, monkeypatch, cap
     assert "an input is an empty name" in capsys.readouterr().err
 
 
-def test_names_that_are_too_long_are_one_line(model, frames, capsys):
+def test_names_that_are_too_long_are_one_line(model, frames, error_line):
     assert predict(frames / "a.png", "--model", model, "--output", frames / ("x" * 300)) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert "File name too long" in error_line("predict")
     picture = (frames / "a.png").rename(frames / f"{'x' * 250}.png")
     command = (picture, "--model", model, "--output", frames)
     assert predict(*command) == 2
-    assert "File name too long" in capsys.readouterr().err
+    assert "File name too long" in error_line("predict")
 
 
 def test_a_name_that_the_terminal_cannot_show_is_escaped(model, frames, tmp_path, monkeypatch):
@@ -182,7 +175,7 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(model, frames, tmp_path
     assert rb"\xdcber.png" in shown.buffer.getvalue()
 
 
-def test_usage_errors_are_one_line_and_write_nothing(model, frames, tmp_path, capsys):
+def test_usage_errors_are_one_line_and_write_nothing(model, frames, tmp_path, error_line):
     output = tmp_path / "out"
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("gone")
@@ -204,11 +197,15 @@ def test_usage_errors_are_one_line_and_write_nothing(model, frames, tmp_path, ca
             "its type is segformer, expected liver_landmark",
         ),
         ((frames, "--model", model, "--output", output, "--device", "nonsense"), "nonsense"),
+        ((frames, "--model", model, "--output", output, "--curves", "svg,coco"), "'coco' is unknown"),
+        ((frames, "--model", model, "--output", output, "--scales", "1,x"), "no numbers with commas"),
+        ((frames, "--model", model, "--output", output, "--scales", "0"), "not above 0"),
+        ((frames, "--model", model, "--output", output, "--smoothing", "nan"), "not above 0"),
+        ((frames, "--model", model, "--output", output, "--num-parts", 2), "needs --part-id"),
+        ((frames, "--model", model, "--output", output, "--part-id", 1), "part 1 of 1"),
     ]:
         assert predict(*arguments) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
+        assert message in error_line("predict")
         assert not output.exists()
 
 
@@ -242,7 +239,8 @@ def test_an_interruption_is_one_line_and_what_is_there_is_whole(model, frames, t
     monkeypatch.setattr(outputs, "write_mask", interrupted)
     output = tmp_path / "out"
     assert predict(frames, "--model", model, "--output", output) == 130
-    assert capsys.readouterr().err == "liver-landmark predict: interrupted: --resume goes on from here\n"
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "liver-landmark predict: interrupted: --resume goes on from here"
     there = {path.name for path in output.iterdir()}
     assert {".unfinished", "a_mask.png", "a_overlay.png"} <= there
     assert not there & {"b_mask.png", "predictions.jsonl", "run.json"}
@@ -263,9 +261,9 @@ def test_an_interruption_is_one_line_and_what_is_there_is_whole(model, frames, t
 def test_compiled_masks_are_the_same(model, frames, tmp_path):
     """Three frames, two at a time: the last batch is filled up."""
     masks = []
-    for name, options in (("eager", []), ("compiled", ["--compile"])):
+    for name, compiling in (("eager", []), ("compiled", ["--compile"])):
         output = tmp_path / name
-        assert predict(frames, "--model", model, "--output", output, "--batch-size", 2, *options) == 0
+        assert predict(frames, "--model", model, "--output", output, "--batch-size", 2, *compiling) == 0
         masks.append([np.asarray(Image.open(path)) for path in sorted(output.glob("*_mask.png"))])
     for eager, compiled in zip(*masks, strict=True):
         # Fused kernels round otherwise: a pixel on the edge of two classes may change.
@@ -275,7 +273,7 @@ def test_compiled_masks_are_the_same(model, frames, tmp_path):
 @pytest.mark.slow
 def test_without_a_compiler_nothing_is_written_but_a_line(model, frames, tmp_path, repository):
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "liver_landmark.cli", "predict", str(frames), "--compile"]
+    command = [sys.executable, "-m", "liver_landmark", "predict", str(frames), "--compile"]
     done = subprocess.run(
         [*command, "--model", model, "--output", str(output)],
         capture_output=True,
@@ -284,35 +282,13 @@ def test_without_a_compiler_nothing_is_written_but_a_line(model, frames, tmp_pat
         env={**os.environ, "CXX": "no-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
     )
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.splitlines()[-1].startswith("liver-landmark predict: error: ")
     assert "the model cannot be compiled here, do without: InvalidCxxCompiler: No working" in done.stderr
     assert not output.exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["predict"], ["predict", "x", "--batch-size", "0"]])
-def test_argparse_errors_exit_with_2(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert caught.value.code == 2
-
-
-def test_help_imports_no_command(repository):
-    code = (
-        "import sys, liver_landmark, time; start = time.perf_counter(); from liver_landmark.cli import main\n"
-        "try:\n    main(['predict', '--help'])\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
-        "assert 'liver_landmark.inference' not in sys.modules\n"
-        "assert 'cv2' not in sys.modules and 'datasets' not in sys.modules\n"
-        "assert time.perf_counter() - start < 1\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=repository)
-    assert done.returncode == 0, done.stderr
-    assert "--recursive" in done.stdout
-
-
-def test_version(capsys):
-    with pytest.raises(SystemExit):
-        main(["--version"])
-    assert capsys.readouterr().out.startswith("liver-landmark 0.")
+def test_the_curve_formats_are_those_that_are_written():
+    assert CURVE_FORMATS == frame_sources.CURVE_FORMATS
 
 
 def test_the_real_frame_comes_back_at_its_size(model, p2ilf_sample, tmp_path):
