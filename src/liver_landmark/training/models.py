@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,12 +12,10 @@ import torch
 from .. import LiverLandmarkConfig, LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProcessor
 from ..model.decoders_liver_landmark import Classifier
 from ..model.landmarks_liver_landmark import LandmarkTable
+from ..utils.hub_configs import preset_folder
 from .recipe import ModelConfig
 
 logger = logging.getLogger(__name__)
-
-# In a checkout, two folders above the package. Elsewhere, recipes name folders instead.
-ARCHITECTURES_FOLDER = Path(__file__).resolve().parents[3] / "hub_configs" / "models"
 
 
 def build_model(
@@ -41,7 +38,10 @@ def build_model(
         config = LiverLandmarkConfig.from_pretrained(recipe.init)
         processor = LiverLandmarkImageProcessor.from_pretrained(recipe.init)
     else:
-        folder = architecture_folder(recipe.architecture)
+        try:
+            folder = preset_folder(recipe.architecture)
+        except ValueError as error:
+            raise ValueError(f"model.architecture: {error}") from error
         config = LiverLandmarkConfig.from_pretrained(folder)
         processor = LiverLandmarkImageProcessor.from_pretrained(folder)
     # Of the weights that training starts from, not of those that it ends with.
@@ -62,18 +62,6 @@ def build_model(
         model.config.label_colors = config.label_colors
     # Training in half precision goes by autocast; the weights that the optimizer moves are float32.
     return model.to(torch.float32), processor
-
-
-def architecture_folder(name_or_path: str) -> Path:
-    """The folder of a model configuration, given by its path or its name in hub_configs/models/."""
-    for folder in (Path(name_or_path), ARCHITECTURES_FOLDER / name_or_path):
-        if (folder / "config.json").is_file():
-            return folder
-    known = ", ".join(sorted(path.parent.name for path in ARCHITECTURES_FOLDER.glob("*/config.json")))
-    raise ValueError(
-        f"model.architecture: {name_or_path!r} is no folder with a config.json and no name in "
-        f"hub_configs/models (there are: {known or 'none'})"
-    )
 
 
 def _config_fields() -> set[str]:
