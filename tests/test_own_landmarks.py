@@ -16,6 +16,7 @@ from PIL import Image
 from transformers import pipeline
 
 from liver_landmark import LiverLandmarkForSemanticSegmentation
+from liver_landmark.cli import main
 from liver_landmark.curves import rasterize_landmarks, trace_polylines
 from liver_landmark.curves.formats import FrameAnnotation, write_landmarks
 from liver_landmark.curves.rasterize import PROTOCOLS
@@ -24,7 +25,7 @@ from liver_landmark.data.build import RawRequest, build_raw_set
 from liver_landmark.data.check import SetCheck
 from liver_landmark.data.export import export_set
 from liver_landmark.data.loading import load_landmark_dataset
-from liver_landmark.data.readers import CustomOptions, SplitOptions
+from liver_landmark.data.readers import CustomOptions
 from liver_landmark.data.schema import landmark_features
 from liver_landmark.data.statistics import split_statistics
 from liver_landmark.evaluation import evaluate_model
@@ -111,10 +112,11 @@ def raw(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def built(raw, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sets") / "own"
-    splits = SplitOptions(validation_patients=("carl",), test_patients=("dora",))
-    request = RawRequest("custom", raw, CustomOptions("labelme", landmarks=FOUR.names), splits)
-    result = build_raw_set(request, folder, CARD)
-    assert (result.frames, result.problems) == ({"train": 4, "validation": 2, "test": 2}, 0)
+    command = f"data build custom {raw} --format labelme --output {folder} --landmarks {','.join(FOUR.names)}"
+    splits = ["--validation-patients", "carl", "--test-patients", "dora"]
+    assert main([*command.split(), *splits]) == 0
+    report = json.loads((folder / "report.json").read_text())
+    assert (report["frames"], report["problems"]) == ({"train": 4, "validation": 2, "test": 2}, [])
     return folder
 
 
@@ -176,7 +178,7 @@ def test_sets_of_other_landmarks_are_not_mixed(built, tmp_path):
         load_landmark_dataset([built, tmp_path / "three"])
 
 
-def test_a_trained_model_names_and_finds_them_everywhere(trained, test_split, raw, tmp_path):
+def test_a_trained_model_names_and_finds_them_everywhere(trained, test_split, raw, tmp_path, capsys):
     config = json.loads((trained / "config.json").read_text())
     assert list(config["id2label"].values()) == ["background", *FOUR.names]
     assert config["label_colors"]["gallbladder"] == [255, 255, 0]
@@ -192,6 +194,11 @@ def test_a_trained_model_names_and_finds_them_everywhere(trained, test_split, ra
     assert [label.text for label in labels] == list(FOUR.names)
     with pytest.raises(ValueError, match="p2ilf has ridge, silhouette, ligament only and cannot hold gallb"):
         predict_files(predictor, inputs, tmp_path / "p", PredictionOptions(curves=("p2ilf",)), model_name="o")
+    command = (
+        f"predict {raw / 'dora'} --model {trained} --output {tmp_path / 'p'} --curves p2ilf --device cpu"
+    )
+    assert main(command.split()) == 2
+    assert "--curves: p2ilf has ridge, silhouette, ligament only" in capsys.readouterr().err.splitlines()[-1]
     segment = pipeline("liver-landmark-segmentation", model=str(trained), device="cpu")
     [found] = segment([Image.fromarray(picture(7))])
     assert [(part["label"], part["id"]) for part in found] == [(n, i) for i, n in enumerate(FOUR.names, 1)]
