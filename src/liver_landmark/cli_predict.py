@@ -13,9 +13,9 @@ from .cli_options import CommandError, positive_float, positive_int, quiet_libra
 from .utils.memory import keep_memory_steady
 
 if TYPE_CHECKING:
-    from .inference.frame_sources import PredictionOptions, Source
     from .inference.predict_files import RunListener
     from .inference.predictor import LandmarkPredictor
+    from .inference.result_files import PredictionOptions, Source
     from .inference.views import AveragedViews
 
 
@@ -122,8 +122,8 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from .inference.frame_sources import as_sources, collect_inputs
-    from .inference.predict_files import planned_files, predict_files
-    from .inference.run_journal import PartNames, ResumeError
+    from .inference.predict_files import predict_files
+    from .inference.result_files import OutputError, RunFiles
 
     output = arguments.output
     options = _options(arguments)
@@ -136,9 +136,14 @@ def _predict(arguments: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
     sources = as_sources(inputs.files)
     mine = sources[options.part_id :: options.num_parts]
+    if inputs.left_out:
+        _say(f"{inputs.left_out} files are results of earlier runs and are left out")
     try:
-        keep = arguments.overwrite or arguments.resume or (output / PartNames(options).work).exists()
-        _check_output(output, planned_files(mine, output, options), inputs.files, keep)
+        # Again by predict_files, which knows the model's landmarks; here because loading it takes long.
+        replaces = arguments.overwrite or arguments.resume
+        RunFiles(output, options).check(mine, inputs.files, replaces=replaces)
+    except OutputError as error:
+        raise CommandError(str(error)) from error
     except OSError as error:  # such as a name that is too long
         raise CommandError(f"output {output}: {error}") from error
     predictor = _predictor(arguments, views)
@@ -158,7 +163,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             overwrite=arguments.overwrite,
             listener=listener,
         )
-    except (ResumeError, FileExistsError) as error:
+    except (OutputError, FileExistsError) as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         print(f"error: output folder {output} cannot be written: {error}", file=sys.stderr)
@@ -177,7 +182,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> PredictionOptions:
-    from .inference.frame_sources import PredictionOptions
+    from .inference.result_files import PredictionOptions
 
     if arguments.part_id is None and arguments.num_parts > 1:
         raise CommandError(f"--num-parts {arguments.num_parts} needs --part-id: which of them this is")
@@ -273,25 +278,3 @@ def _listener(sources: Sequence[Source]) -> RunListener:
         print(f"error: {reason}", file=sys.stderr)
 
     return RunListener(on_frame, on_input, on_failed)
-
-
-def _check_output(output: Path, planned: Sequence[Path], inputs: Sequence[Path], keep: bool) -> None:
-    """Refuses to write over an input, over anything that is no folder, and over results unasked."""
-    # What is there of the way to it: a file ends it, and so does a link to nothing.
-    there = next(path for path in (output, *output.absolute().parents) if os.path.lexists(path))
-    if not there.is_dir():
-        what = "exists and" if there == output else f"cannot be made: {there}"
-        raise CommandError(f"output {output} {what} is no folder")
-    # Not `resolve`, which raises at a ring of links.
-    sources = {Path(os.path.realpath(file)) for file in inputs}
-    # A video's frames go into folders, which are cleared: an input in one would be lost.
-    kept = sources.union(*(file.parents for file in sources))
-    for path in planned:
-        place = Path(os.path.realpath(path))
-        if place in kept:
-            verb = "is" if place in sources else "holds"
-            raise CommandError(f"{path} {verb} an input and would be overwritten: choose another --output")
-        if path.exists() and not keep:
-            raise CommandError(
-                f"{path} is there already: pass --overwrite or --resume, or choose another --output"
-            )

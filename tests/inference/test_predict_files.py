@@ -19,15 +19,13 @@ from liver_landmark.inference import (
     AveragedViews,
     FrameError,
     LandmarkPredictor,
+    OutputError,
     PredictionOptions,
     RunListener,
     collect_inputs,
     iterate_predictions,
     predict_files,
 )
-from liver_landmark.inference import frame_sources as sources_module
-from liver_landmark.inference import video_writer as video_output_module
-from liver_landmark.inference.run_journal import ResumeError
 from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES, PALETTE
 from liver_landmark.utils.atomic_files import atomic_path
 from tiny_datasets import SeesColors, tiny_processor
@@ -68,8 +66,7 @@ def inputs(tmp_path) -> Path:
 
 @pytest.fixture
 def short_segments(monkeypatch) -> int:
-    for module in (sources_module, video_output_module):
-        monkeypatch.setattr(module, "SEGMENT_FRAMES", 5)
+    monkeypatch.setattr("liver_landmark.inference.video_writer.SEGMENT_FRAMES", 5)
     return 5
 
 
@@ -188,7 +185,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
         run(predictor, inputs, output, listener=RunListener(on_frame=stop), **options)
     assert not (output / "predictions.jsonl").exists()
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*_mask/*.png")}
-    with pytest.raises(ResumeError, match="--resume goes on with it"):
+    with pytest.raises(OutputError, match="--resume goes on with it"):
         run(predictor, inputs, output, overwrite=False, **options)
     again = []
     listener = RunListener(on_frame=lambda row, frames: again.append(row))
@@ -224,10 +221,10 @@ def test_a_torn_journal_and_a_torn_segment_are_made_again(predictor, inputs, tmp
 def test_a_run_goes_on_with_the_same_settings_only(predictor, inputs, tmp_path):
     output = tmp_path / "out"
     run(predictor, inputs, output)
-    with pytest.raises(ResumeError, match=r"had curves \[\], not \['svg'\]"):
+    with pytest.raises(OutputError, match=r"had curves \[\], not \['svg'\]"):
         run(predictor, inputs, output, resume=True, curves=("svg",))
     other = LandmarkPredictor(SeesColors(), tiny_processor(), revision="other")
-    with pytest.raises(ResumeError, match="model_revision"):
+    with pytest.raises(OutputError, match="model_revision"):
         run(other, inputs, output, resume=True)
     # It ended well before: what lies there stays as it was.
     assert (output / "predictions.jsonl").is_file()
@@ -412,13 +409,13 @@ def test_an_output_that_cannot_be_locked_is_one_line(predictor, inputs, tmp_path
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with pytest.raises(ResumeError, match=r"out: cannot be written: No locks available: choose another"):
+    with pytest.raises(OutputError, match=r"out: cannot be written: No locks available: choose another"):
         run(predictor, inputs, tmp_path / "out")
 
 
 def test_an_output_below_a_file_is_one_line(predictor, inputs, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ResumeError, match=r"file/out: cannot be written: Not a directory: choose another"):
+    with pytest.raises(OutputError, match=r"file/out: cannot be written: Not a directory: choose another"):
         run(predictor, inputs, tmp_path / "file" / "out")
 
 
@@ -483,7 +480,7 @@ def test_a_damaged_record_is_named_and_left(predictor, inputs, tmp_path, file, c
     output = tmp_path / "out"
     run(predictor, inputs / "picture0.png", output)
     (output / file).write_text(content)
-    with pytest.raises(ResumeError, match="damaged"):
+    with pytest.raises(OutputError, match="damaged"):
         run(predictor, inputs / "picture0.png", output, resume=True)
     assert (output / file).read_text() == content
     assert not (output / ".unfinished").exists()
