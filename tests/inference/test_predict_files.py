@@ -281,28 +281,121 @@ def test_from_python_the_same_arrays_come_without_files(predictor, inputs, tmp_p
         list(iterate_predictions(predictor, inputs))
 
 
-def test_a_frame_that_the_model_fails_on_takes_no_other_of_its_batch_along(inputs, tmp_path):
-    class Fails(SeesColors):
-        def forward(self, pixel_values):
-            outputs = super().forward(pixel_values)
-            white = pixel_values.mean(dim=(1, 2, 3)) > 2
-            outputs.logits[white] = float("nan")
-            return outputs
+class FailsOnWhite(SeesColors):
+    """Gives no numbers for a white frame, or raises for its whole batch."""
 
+    def __init__(self, raises: bool = False) -> None:
+        super().__init__()
+        self.raises = raises
+
+    def forward(self, pixel_values):
+        outputs = super().forward(pixel_values)
+        white = pixel_values.mean(dim=(1, 2, 3)) > 2
+        if self.raises and white.any():
+            raise RuntimeError("no kernel for white")
+        outputs.logits[white] = float("nan")
+        return outputs
+
+
+def with_white_frames(inputs: Path, *indices: int) -> None:
     Image.new("RGB", (96, 64), "white").save(inputs / "picture1.png")
     frames = [colored(index) for index in range(FRAMES)]
-    frames[9] = np.full_like(frames[9], 255)
+    for index in indices:
+        frames[index] = np.full_like(frames[index], 255)
     write_video(inputs / "clip.mkv", frames, "ffv1")
-    predictor = LandmarkPredictor(Fails(), tiny_processor(), revision="test")
-    report = run(predictor, inputs, tmp_path / "out", batch_size=4)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_frame_that_the_model_fails_on_costs_no_other_of_its_batch_or_video(inputs, tmp_path, raises):
+    with_white_frames(inputs, 9)
+    output = tmp_path / "out"
+    predictor = LandmarkPredictor(FailsOnWhite(raises), tiny_processor(), revision="test")
+    report = run(predictor, inputs, output, batch_size=4)
     reasons = {Path(failure["file"]).name: failure for failure in report.failed}
     assert set(reasons) == {"broken.png", "picture1.png", "clip.mkv"}
-    assert "not all values are finite" in reasons["picture1.png"]["reason"]
-    assert "(frame 9); the 9 frames before that are predicted" in reasons["clip.mkv"]["reason"]
-    assert reasons["clip.mkv"]["frames"] == 9
-    rows = rows_of(tmp_path / "out" / "predictions.jsonl")
-    assert [row.get("frame") for row in rows] == [*range(9), None, None, None]
-    assert len(times_of(tmp_path / "out" / "clip_overlay.mp4")) == 9
+    reason = "the model fails on it: no kernel for white" if raises else "not all values are finite"
+    assert reason in reasons["picture1.png"]["reason"]
+    assert f"{reason} (frame 9); the 22 other frames are predicted" in reasons["clip.mkv"]["reason"]
+    assert reasons["clip.mkv"]["frames"] == 22
+    assert report.predicted == 3
+    rows = rows_of(output / "predictions.jsonl")
+    expected = [index for index in range(FRAMES) if index != 9]
+    assert [row.get("frame") for row in rows] == [*expected, None, None, None]
+    assert sorted(path.name for path in (output / "clip_mask").iterdir()) == [
+        f"{index:06d}.png" for index in expected
+    ]
+    times = times_of(inputs / "clip.mkv")
+    assert times_of(output / "clip_overlay.mp4") == times[:9] + times[10:]
+    # What was right of the video stays so where the run is repeated, and the whole is tried again.
+    report = run(
+        LandmarkPredictor(SeesColors(), tiny_processor(), revision="test"), inputs, output, resume=True
+    )
+    assert [Path(failure["file"]).name for failure in report.failed] == ["broken.png"]
+    assert report.frames == FRAMES + 4
+
+
+@pytest.mark.parametrize("white", [(0,), (4, 5, 6, 7, 8, 9), (22,), tuple(range(FRAMES))])
+@pytest.mark.parametrize("options", [{}, {"smoothing_s": 0.1}])
+def test_frames_that_fail_are_gone_over_when_a_run_goes_on(inputs, tmp_path, short_segments, white, options):
+    with_white_frames(inputs, *white)
+    predictor = LandmarkPredictor(FailsOnWhite(), tiny_processor(), revision="test")
+    whole = run(predictor, inputs, tmp_path / "whole", **options)
+    kept = [index for index in range(FRAMES) if index not in white]
+    seen = []
+
+    def stop(row, frames):
+        seen.append(row)
+        if len(seen) == 13:
+            raise _Stop
+
+    output = tmp_path / "out"
+    if len(kept) > 13:
+        with pytest.raises(_Stop):
+            run(predictor, inputs, output, listener=RunListener(on_frame=stop), **options)
+    report = run(predictor, inputs, output, resume=True, **options)
+    assert without_folder(report.failed, inputs) == without_folder(whole.failed, inputs)
+    assert untimed(output) == untimed(tmp_path / "whole")
+    rows = [row["frame"] for row in rows_of(output / "predictions.jsonl") if "frame" in row]
+    assert rows == kept
+
+
+def without_folder(failed: list[dict], folder: Path) -> list[dict]:
+    return json.loads(json.dumps(failed).replace(str(folder), ""))
+
+
+def test_a_frame_that_cannot_be_written_costs_no_other(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    for folder in ("clip_mask/000003.png", "picture2_overlay.png"):
+        (output / folder).mkdir(parents=True)
+    report = run(predictor, inputs, output, batch_size=4, curves=("svg",))
+    reasons = {Path(failure["file"]).name: failure["reason"] for failure in report.failed}
+    assert "(frame 3); the 22 other frames are predicted" in reasons["clip.mkv"]
+    assert "picture2.png: its result cannot be written" in reasons["picture2.png"]
+    # All of a frame's files, or none.
+    assert not list(output.glob("picture2_*.svg"))
+    assert not (output / "clip_svg" / "000003.svg").exists()
+    assert report.frames == FRAMES + 2
+
+
+def test_masks_stay_where_the_overlay_cannot_be_written(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    (output / "clip_overlay.mp4").mkdir(parents=True)
+    report = run(predictor, inputs / "clip.mkv", output)
+    assert "its overlay cannot be written" in report.failed[0]["reason"]
+    assert report.failed[0]["frames"] == report.frames == FRAMES
+    assert all("overlay" not in row for row in rows_of(output / "predictions.jsonl"))
+
+
+def test_results_are_replaced_only_when_asked(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    arguments = (predictor, collect_inputs([str(inputs)]), output, PredictionOptions())
+    predict_files(*arguments, model_name="colors")
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    with pytest.raises(OutputError, match=r"clip_mask is there already: pass --overwrite or --resume"):
+        predict_files(*arguments, model_name="colors")
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+    predict_files(*arguments, model_name="colors", overwrite=True)
+    assert (output / "run.json").stat().st_mtime_ns > before[output / "run.json"]
 
 
 def test_averaged_views_leave_a_variance_map(inputs, tmp_path):
@@ -411,12 +504,6 @@ def test_an_output_that_cannot_be_locked_is_one_line(predictor, inputs, tmp_path
     monkeypatch.setattr("fcntl.flock", refuse)
     with pytest.raises(OutputError, match=r"out: cannot be written: No locks available: choose another"):
         run(predictor, inputs, tmp_path / "out")
-
-
-def test_an_output_below_a_file_is_one_line(predictor, inputs, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"file/out: cannot be written: Not a directory: choose another"):
-        run(predictor, inputs, tmp_path / "file" / "out")
 
 
 def test_a_video_whose_stem_is_dots_leaves_the_journal_alone(predictor, inputs, tmp_path):

@@ -410,7 +410,7 @@ class RunFiles:
         """
         others = set(self.output.glob(f"{_WORK_FOLDER}*")) - {self.work}
         others -= set(self.output.glob(f"{_WORK_FOLDER}-*-of-{self.options.num_parts}"))
-        return any(is_held(work) for work in others)
+        return any(work.is_dir() and is_held(work) for work in others)
 
 
 class _Places:

@@ -119,23 +119,22 @@ def open_journal(
         try:
             was_interrupted = files.settings.is_file()
             held.enter_context(hold_folder(files.work, busy))
-            if files.meets_others():
-                if not was_interrupted:
-                    shutil.rmtree(files.work)
-                raise FileExistsError(busy)
-            if was_interrupted and not resume and not overwrite:
-                raise OutputError(
-                    f"{files.output}: an interrupted run lies here: --resume goes on with it, "
-                    "--overwrite starts anew"
-                )
-            if was_interrupted and resume:
-                _check_same(files, _read_json(files.settings), settings)
-            else:
-                files.clear_work()
-                if resume:
-                    _take_up_finished(files, settings)
-                write_json(files.settings, settings)
-            journal = Journal(files.rows)
+            with _removed_on_errors(None if was_interrupted else files.work):
+                if files.meets_others():
+                    raise FileExistsError(busy)
+                if was_interrupted and not resume and not overwrite:
+                    raise OutputError(
+                        f"{files.output}: an interrupted run lies here: --resume goes on with it, "
+                        "--overwrite starts anew"
+                    )
+                if was_interrupted and resume:
+                    _check_same(files, _read_json(files.settings), settings)
+                else:
+                    files.clear_work()
+                    if resume:
+                        _take_up_finished(files, settings)
+                    write_json(files.settings, settings)
+                journal = Journal(files.rows)
         except FileExistsError:
             raise
         except OSError as error:
@@ -144,6 +143,16 @@ def open_journal(
             ) from error
         yield journal
         shutil.rmtree(files.work)
+
+
+@contextmanager
+def _removed_on_errors(folder: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError):
+        if folder is not None:
+            shutil.rmtree(folder)
+        raise
 
 
 def _take_up_finished(files: RunFiles, settings: dict[str, Any]) -> None:
@@ -170,11 +179,9 @@ def _take_up_finished(files: RunFiles, settings: dict[str, Any]) -> None:
             if done is not None:
                 rows.write(json.dumps({_DONE: done}) + "\n")
     except OutputError:
-        shutil.rmtree(files.work)
         raise
     # Damaged by whoever edited them.
     except (ValueError, KeyError, TypeError) as error:
-        shutil.rmtree(files.work)
         reason = f"{files.run.name} or {files.predictions.name} is damaged: {error!r}"
         raise OutputError(f"{files.output}: {reason}; --overwrite starts anew") from error
 
