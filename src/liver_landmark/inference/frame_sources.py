@@ -43,10 +43,6 @@ _TRANSPORT_PACKET = 188
 _HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
 
 
-# ----------------------------------------------------------------------------------------------------
-# Which files.
-
-
 @dataclass(frozen=True)
 class Inputs:
     """What a run is to predict.
@@ -178,10 +174,6 @@ def _files_below(folder: Path, recursive: bool, output: Path | None) -> Iterator
 def _is_same(folder: Path, other: Path) -> bool:
     """Whether two paths lead to one folder, by whatever links."""
     return os.path.realpath(folder) == os.path.realpath(other)
-
-
-# ----------------------------------------------------------------------------------------------------
-# From files to frames.
 
 
 @dataclass(frozen=True)

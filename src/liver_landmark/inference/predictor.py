@@ -1,5 +1,7 @@
 """Frames in, masks at native size out: the model behind one call, and its stages in threads side by side.
 
+`LandmarkPredictor` predicts frames that are at hand, `predict_jobs` many as they come:
+
     read and prepare ─► forward ─► finish (class map, curves, drawing, files) ─► who takes the results
     worker threads      one thread   worker threads                              the caller's thread
 
@@ -35,8 +37,7 @@ from ..utils.frame_files import FrameError
 from .smoothing import CausalSmoother
 from .views import AveragedViews, averaged_forward
 
-# ----------------------------------------------------------------------------------------------------
-# A trained model and its image processor from a folder or the Hub, or one line on why not.
+# A model and its processor, from a folder or the Hub.
 
 
 class ModelLoadError(ValueError):
@@ -113,10 +114,6 @@ def _first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-# ----------------------------------------------------------------------------------------------------
-# What the model sees in one frame, with its doubts.
-
-
 @dataclass(frozen=True)
 class FramePrediction:
     """What the model sees in one frame.
@@ -188,9 +185,6 @@ class FramePrediction:
         return [curve for curve in curves if np.ptp(np.rint(curve.points), axis=0).any()]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Frames in, masks at native size out: the model behind one call.
-
 Frame = np.ndarray | Image.Image
 
 
@@ -232,7 +226,7 @@ class LandmarkPredictor:
     ('ridge', 'silhouette')
 
     `predict` is `prepare`, `forward` and `finish` in a row; what works on many frames calls them itself, each
-    in a thread of its own (`flow.py`).
+    in a thread of its own (`predict_jobs`).
     """
 
     def __init__(
@@ -420,8 +414,7 @@ def _upright_size(frame: Frame) -> tuple[int, int]:
     return (frame.width, frame.height) if swapped else (frame.height, frame.width)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The stages of a prediction, each in threads of its own, so that none waits for another.
+# The stages in threads of their own, so that none waits for another.
 
 # Four 4K frames between two stages: 100 MB as RGB, several times that while they are decoded and drawn.
 _PIXELS_AHEAD = 2**25
@@ -472,6 +465,11 @@ class FailedFrame:
     job: FrameJob
     reason: str
     smoother_state: dict[str, np.ndarray] | None = None
+
+    @property
+    def key(self) -> Any:
+        """Which frame: the job's key."""
+        return self.job.key
 
     @property
     def named_reason(self) -> str:

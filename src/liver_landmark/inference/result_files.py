@@ -151,10 +151,6 @@ class FrameKey:
     time_s: float = 0.0
 
 
-# ----------------------------------------------------------------------------------------------------
-# Names.
-
-
 def output_names(files: Sequence[Path]) -> list[str]:
     """A name for each file's results: its stem, with as much added as keeps all of them apart.
 
@@ -531,7 +527,6 @@ def _as_record(text: str) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-# ----------------------------------------------------------------------------------------------------
 # The files of one frame, and its line of predictions.jsonl.
 
 

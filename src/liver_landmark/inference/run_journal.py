@@ -36,9 +36,6 @@ from .predictor import LandmarkPredictor
 from .result_files import OutputError, PredictionOptions, RunFiles, Source, frame_annotation
 from .smoothing import CausalSmoother
 
-# ----------------------------------------------------------------------------------------------------
-# What a prediction run has done so far, so that an interrupted one can go on.
-
 _DONE = "input_done"
 
 
@@ -212,8 +209,7 @@ def write_predictions(path: Path, journal: Journal, sources: Sequence[Source]) -
             file.writelines(journal.lines(source))
 
 
-# ----------------------------------------------------------------------------------------------------
-# What follows from predictions.jsonl once it is written: totals, CVAT's file, one run made of its parts.
+# What follows from predictions.jsonl once it is written.
 
 
 @dataclass(frozen=True)
@@ -395,7 +391,6 @@ def _merged_record(
     }
 
 
-# ----------------------------------------------------------------------------------------------------
 # run.json: what a run was asked, with what it ran, and what came of it.
 
 _PACKAGES = ("liver-landmark", "torch", "transformers", "numpy", "pillow")

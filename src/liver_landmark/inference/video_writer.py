@@ -35,9 +35,6 @@ from .frame_sources import VideoProgress, VideoStarts
 from .predictor import FailedFrame
 from .result_files import RunFiles, Source, WrittenFrame, row_line
 
-# ----------------------------------------------------------------------------------------------------
-# Writing overlays as H.264 in MP4: every frame at the very time of the input's.
-
 # A fixed number of threads: x264's output depends on it, and a video is to be the same on every machine.
 _OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0", "threads": "4", "forced-idr": "1"}
 # As in the standards that H.264 refers to: colors of HD, the luma of BT.601.
@@ -176,9 +173,7 @@ def _storable(rate: Fraction) -> Fraction:
     return rate.limit_denominator(1001)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The results of one video, made safe segment by segment.
-
+# A video's results, segment by segment.
 
 # A video's results are made safe every so many frames: what an interruption costs at most.
 SEGMENT_FRAMES = 250
@@ -263,7 +258,7 @@ class VideoOutput:
         Raises:
             OSError: that cannot be written.
         """
-        entry = {"failed": failed.named_reason, "frame": failed.job.key.index}
+        entry = {"failed": failed.named_reason, "frame": failed.key.index}
         self._add_entry(entry, failed.smoother_state)
 
     def _add_entry(self, entry: dict[str, Any], state: dict[str, np.ndarray] | None) -> None:
