@@ -35,9 +35,6 @@ from ..inference.overlay import draw_overlay
 from ..model.landmarks_liver_landmark import LANDMARK_NAMES
 from .session import LiveSession, Result, landmarks_of
 
-# ----------------------------------------------------------------------------------------------------
-# The picture that a page shows: the frame with its landmarks, reduced, as JPEG.
-
 
 @dataclass(frozen=True)
 class Look:
@@ -110,9 +107,6 @@ class PictureMaker:
         _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self.options.quality])
         return np.asarray(jpeg).tobytes()
 
-
-# ----------------------------------------------------------------------------------------------------
-# The page of a live session, over HTTP: to this machine's own browser, and to nobody else unless asked.
 
 # Seconds: an answer without news, and a connection without a request.
 _LONG_POLL_S, _IDLE_S = 1.0, 30.0
