@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+import tempfile
 import unicodedata
 from functools import cache
 from pathlib import Path
@@ -115,15 +116,13 @@ def predictor(views: AveragedViews | None) -> LandmarkPredictor:
 @cache
 def contents(kind: str) -> bytes:
     """A picture or a video; the name that it gets says nothing of it."""
-    path = Path(f"{kind}.png" if kind == "picture" else f"{kind}.mkv")
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "picture.png" if kind == "picture" else "video.mkv")
         if kind == "picture":
-            Image.fromarray(moving_frames(1, 32, 16)[0]).save(Path(folder, path))
+            Image.fromarray(moving_frames(1, 32, 16)[0]).save(path)
         else:
-            write_video(Path(folder, path), moving_frames(VIDEO_FRAMES, 32, 16), "ffv1")
-        return Path(folder, path).read_bytes()
+            write_video(path, moving_frames(VIDEO_FRAMES, 32, 16), "ffv1")
+        return path.read_bytes()
 
 
 RESULTS = ["mask.png", "overlay.png", "overlay.mp4", "labelme.json", "p2ilf.xml", "svg.svg", "variance.png"]
@@ -166,6 +165,13 @@ def everything_in(folder: Path) -> dict[str, bytes]:
 @example(
     inputs={"a.png": "picture", "a_probability_ridge.png": "picture"},
     options=NO_OPTIONS | {"save_probabilities": True},
+    views=None,
+    beside=True,
+    replaces=True,
+)
+@example(
+    inputs={"b.mp4": "video", "b_svg/000000.svg": "picture"},
+    options=NO_OPTIONS,
     views=None,
     beside=True,
     replaces=True,
