@@ -7,6 +7,7 @@ import json
 import os
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -171,22 +172,27 @@ class _Stop(BaseException):
     """A kill from outside."""
 
 
+def run_until(frames: int, predictor, folder, output, **options) -> None:
+    """A run that is killed when so many frames are written."""
+    seen = []
+
+    def stop(row, _):
+        seen.append(row)
+        if len(seen) == frames:
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        run(predictor, folder, output, listener=RunListener(on_frame=stop), **options)
+
+
 @pytest.mark.parametrize("options", [{}, {"smoothing_s": 0.1}, {"overlay": False, "curves": ("labelme",)}])
 @pytest.mark.parametrize("stop_after", [1, 6, 14, 23, 25])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     predictor, inputs, tmp_path, short_segments, stop_after, options
 ):
     run(predictor, inputs, tmp_path / "whole", **options)
-    seen = []
-
-    def stop(row, frames):
-        seen.append(row)
-        if len(seen) == stop_after:
-            raise _Stop
-
     output = tmp_path / "out"
-    with pytest.raises(_Stop):
-        run(predictor, inputs, output, listener=RunListener(on_frame=stop), **options)
+    run_until(stop_after, predictor, inputs, output, **options)
     assert not (output / "predictions.jsonl").exists()
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*_mask/*.png")}
     with pytest.raises(OutputError, match="--resume goes on with it"):
@@ -205,16 +211,8 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
 
 def test_a_torn_journal_and_a_torn_segment_are_made_again(predictor, inputs, tmp_path, short_segments):
     run(predictor, inputs, tmp_path / "whole")
-    seen = []
-
-    def stop(row, frames):
-        seen.append(row)
-        if len(seen) == 24:
-            raise _Stop
-
     output = tmp_path / "out"
-    with pytest.raises(_Stop):
-        run(predictor, inputs, output, listener=RunListener(on_frame=stop))
+    run_until(24, predictor, inputs, output)
     journal = output / ".unfinished" / "rows.jsonl"
     journal.write_bytes(journal.read_bytes()[:-9])
     report = run(predictor, inputs, output, resume=True)
@@ -345,17 +343,9 @@ def test_frames_that_fail_are_gone_over_when_a_run_goes_on(inputs, tmp_path, sho
     predictor = LandmarkPredictor(FailsOnWhite(), tiny_processor(), revision="test")
     whole = run(predictor, inputs, tmp_path / "whole", **options)
     kept = [index for index in range(FRAMES) if index not in white]
-    seen = []
-
-    def stop(row, frames):
-        seen.append(row)
-        if len(seen) == 13:
-            raise _Stop
-
     output = tmp_path / "out"
     if len(kept) > 13:
-        with pytest.raises(_Stop):
-            run(predictor, inputs, output, listener=RunListener(on_frame=stop), **options)
+        run_until(13, predictor, inputs, output, **options)
     report = run(predictor, inputs, output, resume=True, **options)
     assert without_folder(report.failed, inputs) == without_folder(whole.failed, inputs)
     assert_same_results(output, tmp_path / "whole")
@@ -460,15 +450,7 @@ def test_what_a_killed_run_left_half_written_goes_and_nothing_else(
 ):
     run(predictor, inputs, tmp_path / "whole")
     output = tmp_path / "out"
-    seen = []
-
-    def stop(row, frames):
-        seen.append(row)
-        if len(seen) == 14:
-            raise _Stop
-
-    with pytest.raises(_Stop):
-        run(predictor, inputs, output, listener=RunListener(on_frame=stop))
+    run_until(14, predictor, inputs, output)
     for name in (
         *("picture3_mask.png", "picture3_p2ilf.xml", "picture3_variance.png", "broken_overlay.png"),
         *("clip_overlay.mp4", "clip_mask/000099.png", "run.json", "predictions.jsonl", "cvat.xml"),
@@ -502,10 +484,8 @@ def test_a_part_leaves_alone_what_others_are_writing(predictor, inputs, tmp_path
 
 
 def test_an_output_that_cannot_be_locked_is_one_line(predictor, inputs, tmp_path, monkeypatch):
-    def refuse(file, operation):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr("fcntl.flock", refuse)
+    error = OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    monkeypatch.setattr("liver_landmark.inference.run_journal.hold_folder", Mock(side_effect=error))
     with pytest.raises(OutputError, match=r"out: cannot be written: No locks available: choose another"):
         run(predictor, inputs, tmp_path / "out")
 
@@ -544,15 +524,21 @@ def test_a_name_that_xml_cannot_hold_is_left_out_of_cvat(predictor, inputs, tmp_
         assert len(read_landmarks(output / "cvat.xml", "cvat")) == FRAMES + 3
 
 
-@pytest.mark.parametrize("difference", ["options", "inputs"])
+@pytest.mark.parametrize("difference", ["options", "inputs", "damage"])
 def test_parts_that_do_not_belong_together_are_not_merged(predictor, inputs, tmp_path, difference):
     output = tmp_path / "out"
     run(predictor, inputs, output, num_parts=2, part_id=0)
     if difference == "inputs":
         Image.fromarray(colored(0)).save(inputs / "another.png")
-    legend = difference == "inputs"
+    if difference == "damage":
+        (output / "run-0-of-2.json").write_text("no JSON")
+    legend = difference != "options"
     report = run(predictor, inputs, output, num_parts=2, part_id=1, legend=legend)
-    why = {"options": "part 0 had legend True, part 1 False", "inputs": "part 0 had other inputs"}[difference]
+    why = {
+        "options": "part 0 had legend True, part 1 False",
+        "inputs": "part 0 had other inputs",
+        "damage": "run-0-of-2.json is damaged",
+    }[difference]
     assert f"predictions.jsonl: the parts are not merged: {why}" in report.failed[-1]["reason"]
     assert not (output / "predictions.jsonl").exists()
 
@@ -575,15 +561,6 @@ def test_a_damaged_record_is_named_and_left(predictor, inputs, tmp_path, file, c
         run(predictor, inputs / "picture0.png", output, resume=True)
     assert (output / file).read_text() == content
     assert not (output / ".unfinished").exists()
-
-
-def test_a_damaged_record_of_a_part_is_named(predictor, inputs, tmp_path):
-    output = tmp_path / "out"
-    output.mkdir()
-    (output / "run-0-of-2.json").write_text("no JSON")
-    (output / "predictions-0-of-2.jsonl").touch()
-    report = run(predictor, inputs, output, num_parts=2, part_id=1)
-    assert "the parts are not merged: run-0-of-2.json is damaged" in report.failed[-1]["reason"]
 
 
 def test_a_run_under_way_is_not_called_interrupted(predictor, inputs, tmp_path):
