@@ -337,7 +337,7 @@ def test_a_frame_that_the_model_fails_on_costs_no_other_of_its_batch_or_video(in
 
 
 @pytest.mark.parametrize("white", [(0,), (4, 5, 6, 7, 8, 9), (22,), tuple(range(FRAMES))])
-@pytest.mark.parametrize("options", [{}, {"smoothing_s": 0.1}])
+@pytest.mark.parametrize("options", [{"curves": ("cvat",)}, {"smoothing_s": 0.1}])
 def test_frames_that_fail_are_gone_over_when_a_run_goes_on(inputs, tmp_path, short_segments, white, options):
     with_white_frames(inputs, *white)
     predictor = LandmarkPredictor(FailsOnWhite(), tiny_processor(), revision="test")
@@ -347,6 +347,9 @@ def test_frames_that_fail_are_gone_over_when_a_run_goes_on(inputs, tmp_path, sho
     if len(kept) > 13:
         run_until(13, predictor, inputs, output, **options)
     report = run(predictor, inputs, output, resume=True, **options)
+    if "curves" in options:
+        names = [annotation.file_name for annotation in read_landmarks(output / "cvat.xml", "cvat")]
+        assert [name for name in names if "/" in name] == [f"clip.mkv/frame_{index:06d}" for index in kept]
     assert without_folder(report.failed, inputs) == without_folder(whole.failed, inputs)
     assert_same_results(output, tmp_path / "whole")
     rows = [row["frame"] for row in rows_of(output / "predictions.jsonl") if "frame" in row]

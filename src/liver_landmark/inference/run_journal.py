@@ -268,25 +268,26 @@ def write_cvat(files: RunFiles, frames: int) -> list[dict[str, Any]]:
         Entries of run.json's `failed` for the files whose names XML cannot hold: their curves are left out.
     """
     path, predictions = files.cvat, files.predictions
-    names = Counter(Path(row["file"]).name for row in read_rows(predictions) if row.get("frame", 0) == 0)
+    inputs = list(dict.fromkeys(row["file"] for row in read_rows(predictions)))
+    counts = Counter(Path(file).name for file in inputs)
+    names = {
+        file: Path(file).name if counts[Path(file).name] == 1 else Path(file).as_posix() for file in inputs
+    }
 
     def annotation(row: dict[str, Any]) -> FrameAnnotation:
-        file = Path(row["file"])
-        name = file.name if names[file.name] == 1 else file.as_posix()
+        name = names[row["file"]]
         if "frame" in row:
             frame = f"frame_{row['frame']:06d}"
             name = frame if len(names) == 1 else f"{name}/{frame}"
         return frame_annotation(row, name)
 
     refused: dict[str, str] = {}
-    left_out: Counter[str] = Counter()
-    for row in read_rows(predictions):
-        if row.get("frame", 0) == 0:
-            try:
-                xml_fragment(Element("image", name=annotation(row).file_name), 0)
-            except ValueError as error:
-                refused[row["file"]] = f"{row['file']}: its curves are not in {path.name}: {error}"
-        left_out[row["file"]] += row["file"] in refused
+    for file, name in names.items():
+        try:
+            xml_fragment(Element("image", name=name), 0)
+        except ValueError as error:
+            refused[file] = f"{file}: its curves are not in {path.name}: {error}"
+    left_out = Counter(row["file"] for row in read_rows(predictions) if row["file"] in refused)
     kept = (annotation(row) for row in read_rows(predictions) if row["file"] not in refused)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(iterate_cvat(kept, frames - left_out.total()))
