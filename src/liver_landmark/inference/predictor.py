@@ -1,5 +1,7 @@
 """Frames in, masks at native size out: the model behind one call, and its stages in threads side by side.
 
+`LandmarkPredictor` predicts frames that are at hand, `predict_jobs` many as they come:
+
     read and prepare ─► forward ─► finish (class map, curves, drawing, files) ─► who takes the results
     worker threads      one thread   worker threads                              the caller's thread
 
@@ -14,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,8 +37,7 @@ from ..utils.frame_files import FrameError
 from .smoothing import CausalSmoother
 from .views import AveragedViews, averaged_forward
 
-# ----------------------------------------------------------------------------------------------------
-# A trained model and its image processor from a folder or the Hub, or one line on why not.
+# A model and its processor, from a folder or the Hub.
 
 
 class ModelLoadError(ValueError):
@@ -111,10 +112,6 @@ def _usable_device(device: str | torch.device | None) -> torch.device:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-# ----------------------------------------------------------------------------------------------------
-# What the model sees in one frame, with its doubts.
 
 
 @dataclass(frozen=True)
@@ -195,9 +192,6 @@ class FramePrediction:
         return [curve for curve in curves if np.ptp(np.rint(curve.points), axis=0).any()]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Frames in, masks at native size out: the model behind one call.
-
 Frame = np.ndarray | Image.Image
 
 
@@ -239,7 +233,7 @@ class LandmarkPredictor:
     ('ridge', 'silhouette')
 
     `predict` is `prepare`, `forward` and `finish` in a row; what works on many frames calls them itself, each
-    in a thread of its own (`flow.py`).
+    in a thread of its own (`predict_jobs`).
     """
 
     def __init__(
@@ -428,8 +422,7 @@ def _upright_size(frame: Frame) -> tuple[int, int]:
     return (frame.width, frame.height) if swapped else (frame.height, frame.width)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The stages of a prediction, each in threads of its own, so that none waits for another.
+# The stages in threads of their own, so that none waits for another.
 
 # Four 4K frames between two stages: 100 MB as RGB, several times that while they are decoded and drawn.
 _PIXELS_AHEAD = 2**25
@@ -475,10 +468,16 @@ class SeenFrame:
 
 @dataclass(frozen=True)
 class FailedFrame:
-    """A frame without a prediction, and why, in one line."""
+    """A frame without a prediction, and why, in one line; the smoother's state as `SeenFrame` has it."""
 
     job: FrameJob
     reason: str
+    smoother_state: dict[str, np.ndarray] | None = None
+
+    @property
+    def key(self) -> Any:
+        """Which frame: the job's key."""
+        return self.job.key
 
     @property
     def named_reason(self) -> str:
@@ -493,7 +492,12 @@ class _InFlight:
     read_ms: float
     prepared: PreparedFrame
     output: ModelOutput | None = None
-    state: dict[str, np.ndarray] | None = field(default=None)
+    state: dict[str, np.ndarray] | None = None
+
+
+# What one frame may cause and the next need not: of torch's errors, all but those of a device that is lost
+# (AcceleratorError). Anything else is a bug, and ends the whole.
+_FRAME_ERRORS = (ValueError, RuntimeError, OSError, MemoryError)
 
 
 def predict_jobs(
@@ -509,12 +513,14 @@ def predict_jobs(
     Args:
         predictor: The model.
         jobs: `FrameJob`s; anything else among them is passed on in its place.
-        finish: What is made of each frame, in a worker thread. What it raises ends the whole.
+        finish: What is made of each frame, in a worker thread. What it raises ends the whole; for a frame
+            that it cannot be made of, it may return a `FailedFrame`.
         batch_size: Frames in one forward pass.
         workers: Threads each for reading and for finishing.
 
     Yields:
-        What `finish` returned, a `FailedFrame`, or what was no job, in the jobs' order.
+        What `finish` returned, a `FailedFrame`, or what was no job, in the jobs' order. A frame that cannot
+        be read, prepared, predicted or finished fails alone, whatever batch it is in.
     """
 
     def prepare(job: Any) -> Any:
@@ -527,16 +533,16 @@ def predict_jobs(
             return _InFlight(job, frame, read_ms, predictor.prepare(frame))
         except FrameError as error:
             return FailedFrame(job, str(error))
-        except ValueError as error:
-            return FailedFrame(job, f"the frame is refused: {error}")
+        except _FRAME_ERRORS as error:
+            return FailedFrame(job, f"the frame is refused: {_one_line(error)}")
 
     def make(item: Any) -> Any:
         if not isinstance(item, _InFlight):
             return item
         try:
             prediction = predictor.finish(item.prepared, item.output)
-        except ValueError as error:
-            return FailedFrame(item.job, str(error))
+        except _FRAME_ERRORS as error:
+            return FailedFrame(item.job, _one_line(error), item.state)
         prediction.milliseconds["read"] = item.read_ms
         return finish(SeenFrame(item.job, item.frame, prediction, item.state))
 
@@ -573,21 +579,48 @@ def _forward(predictor: LandmarkPredictor, items: Iterator[Any], batch_size: int
     yield from _with_outputs(predictor, waiting)
 
 
-def _with_outputs(predictor: LandmarkPredictor, items: Sequence[Any]) -> Sequence[Any]:
-    batch = [item for item in items if isinstance(item, _InFlight)]
-    if batch:
-        outputs = predictor.forward([item.prepared for item in batch])
-        for item, output in zip(batch, outputs, strict=True):
-            item.output = output if item.job.smoother is None else _smoothed(item, output)
-    return items
+def _with_outputs(predictor: LandmarkPredictor, items: Sequence[Any]) -> Iterator[Any]:
+    batch = [item.prepared for item in items if isinstance(item, _InFlight)]
+    outputs = iter(_outputs(predictor, batch) if batch else ())
+    for item in items:
+        if isinstance(item, _InFlight):
+            output = next(outputs)
+            item = FailedFrame(item.job, output) if isinstance(output, str) else _smoothed(item, output)
+        # A frame that failed leaves the smoother as it was, and the frames after it need that state too.
+        if isinstance(item, FailedFrame) and item.job.smoother is not None and item.job.keep_state:
+            item = replace(item, smoother_state=item.job.smoother.state())
+        yield item
 
 
-def _smoothed(item: _InFlight, output: ModelOutput) -> ModelOutput:
-    smoother = item.job.smoother
+def _outputs(predictor: LandmarkPredictor, batch: Sequence[PreparedFrame]) -> list[ModelOutput | str]:
+    """What the model says about each frame, or why it cannot; a batch that fails is halved to find out."""
+    try:
+        return list(predictor.forward(batch))
+    except torch.AcceleratorError:
+        raise
+    except torch.OutOfMemoryError:
+        reason = "the device's memory is too small for this frame: predict it with --device cpu"
+    except _FRAME_ERRORS as error:
+        reason = f"the model fails on it: {_one_line(error)}"
+    if len(batch) == 1:
+        return [reason]
+    # Here and not above, where the error still holds the memory of the batch.
+    middle = len(batch) // 2
+    return _outputs(predictor, batch[:middle]) + _outputs(predictor, batch[middle:])
+
+
+def _smoothed(item: _InFlight, output: ModelOutput) -> _InFlight:
+    item.output, smoother = output, item.job.smoother
+    if smoother is None:
+        return item
     # Values that are not finite would stay in the average for ever; `finish` refuses the frame.
-    if not torch.isfinite(output.logits).all():
-        return output
-    logits = smoother.update(output.logits.numpy(), item.job.time_s)
+    if torch.isfinite(output.logits).all():
+        logits = smoother.update(output.logits.numpy(), item.job.time_s)
+        item.output = replace(output, logits=torch.from_numpy(logits))
     if item.job.keep_state:
         item.state = smoother.state()
-    return ModelOutput(torch.from_numpy(logits), output.variance, output.milliseconds)
+    return item
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -34,9 +34,6 @@ import numpy as np
 from ..inference.overlay import draw_overlay
 from .session import LiveSession, Result, landmarks_of
 
-# ----------------------------------------------------------------------------------------------------
-# The picture that a page shows: the frame with its landmarks, reduced, as JPEG.
-
 
 @dataclass(frozen=True)
 class Look:
@@ -117,9 +114,6 @@ class PictureMaker:
         _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self.options.quality])
         return np.asarray(jpeg).tobytes()
 
-
-# ----------------------------------------------------------------------------------------------------
-# The page of a live session, over HTTP: to this machine's own browser, and to nobody else unless asked.
 
 # Seconds: an answer without news, and a connection without a request.
 _LONG_POLL_S, _IDLE_S = 1.0, 30.0

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from liver_landmark.inference.predictor import (
     FailedFrame,
@@ -130,35 +131,97 @@ def test_large_frames_are_bounded_by_their_pixels():
     results.close()
 
 
-def test_an_error_that_is_no_frames_own_ends_the_whole():
+@pytest.mark.parametrize("error", [torch.AcceleratorError("device lost"), TypeError("a bug")], ids=repr)
+def test_an_error_that_is_no_frames_own_ends_the_whole(error):
     predictor = CountingPredictor()
-    predictor.forward = lambda frames: (_ for _ in ()).throw(RuntimeError("device lost"))
+    predictor.forward = lambda frames: (_ for _ in ()).throw(error)
     before = threading.active_count()
-    with pytest.raises(RuntimeError, match="device lost"):
+    with pytest.raises(type(error), match=str(error)):
         list(predict_jobs(predictor, map(job, range(9)), lambda seen: seen))
     assert threading.active_count() == before
 
 
-def test_a_jobs_smoother_sees_its_frames_in_order():
-    import torch
+@pytest.mark.parametrize("error", [RuntimeError("no such kernel"), torch.OutOfMemoryError("CUDA")], ids=repr)
+def test_a_frame_that_the_model_fails_on_takes_no_other_of_its_batch_along(error):
+    predictor = CountingPredictor()
 
-    predictor, times = CountingPredictor(), []
-    predictor.forward = lambda frames: [ModelOutput(torch.zeros(4, 2, 2), None, 1.0) for _ in frames]
-    predictor.finish = lambda frame, output: FramePrediction(
-        np.zeros((4, 4), np.uint8), {}, {}, (), False, output.logits.numpy(), milliseconds={}
+    def forward(frames, forward=predictor.forward):
+        if any(frame.pixel_values[0] == 6 for frame in frames):
+            raise error
+        return forward(frames)
+
+    predictor.forward = forward
+    results = list(
+        predict_jobs(
+            predictor, map(job, range(12)), lambda seen: int(seen.prediction.mask[0, 0]), batch_size=4
+        )
     )
+    [failed] = [result for result in results if isinstance(result, FailedFrame)]
+    assert results == [*range(6), failed, *range(7, 12)]
+    reason = {
+        "RuntimeError": "frame6: the model fails on it: no such kernel",
+        "OutOfMemoryError": "frame6: the device's memory is too small for this frame: predict it with "
+        "--device cpu",
+    }
+    assert failed.named_reason == reason[type(error).__name__]
+    assert predictor.batches == [[0, 1, 2, 3], [4, 5], [7], [8, 9, 10, 11]]
+
+
+def test_a_batch_that_is_too_large_for_the_memory_is_halved():
+    predictor = CountingPredictor()
+
+    def forward(frames, forward=predictor.forward):
+        if len(frames) > 2:
+            raise torch.OutOfMemoryError("CUDA")
+        return forward(frames)
+
+    predictor.forward = forward
+    seen = list(predict_jobs(predictor, map(job, range(10)), lambda seen: seen.job.key, batch_size=5))
+    assert seen == list(range(10))
+    assert max(map(len, predictor.batches)) == 2
+
+
+def test_a_jobs_smoother_sees_its_frames_in_order_without_those_that_fail():
+    predictor, times = CountingPredictor(), []
+
+    def forward(frames):
+        if any(frame.pixel_values[0] == 5 for frame in frames):
+            raise RuntimeError
+        return [ModelOutput(torch.full((4, 2, 2), frame.pixel_values[0]), None, 1.0) for frame in frames]
+
+    def finish(frame, output):
+        if not output.logits.isfinite().all():
+            raise ValueError("not finite")
+        mask, logits = np.zeros((4, 4), np.uint8), output.logits.numpy()
+        return FramePrediction(mask, {}, {}, (), False, logits, milliseconds={})
+
+    predictor.forward, predictor.finish = forward, finish
     smoother = SimpleNamespace(
-        update=lambda logits, time_s: times.append(time_s) or logits + time_s,
+        update=lambda logits, time_s: times.append(time_s) or np.full_like(logits, time_s),
         state=lambda: {"last": np.array(times[-1])},
     )
+    values = [0, 1, 255, 3, float("nan"), 5, 6, 7, 8]
     jobs = [
         FrameJob(
-            n, "v", lambda: np.zeros((4, 4, 3), np.uint8), time_s=n / 10, smoother=smoother, keep_state=n == 6
+            index,
+            "v",
+            lambda value=value: np.full((4, 4, 3), value, np.float32),
+            time_s=index / 10,
+            smoother=smoother,
+            # After a frame that the processor, the model or what follows it fails on, and one that is right.
+            keep_state=index in (2, 4, 5, 7),
         )
-        for n in range(9)
+        for index, value in enumerate(values)
     ]
     seen = list(predict_jobs(predictor, jobs, lambda seen: seen, batch_size=4))
-    assert times == [n / 10 for n in range(9)]
-    assert [item.smoother_state for item in seen].count(None) == 8
-    assert seen[6].smoother_state["last"] == 0.6
-    assert [float(item.prediction.logits[0, 0, 0]) for item in seen] == pytest.approx(times)
+    assert times == [0.0, 0.1, 0.3, 0.6, 0.7, 0.8]
+    assert [isinstance(item, FailedFrame) for item in seen] == [index in (2, 4, 5) for index in range(9)]
+    states = {item.job.key: item.smoother_state for item in seen if item.smoother_state is not None}
+    assert {index: float(state["last"]) for index, state in states.items()} == {
+        2: 0.1,
+        4: 0.3,
+        5: 0.3,
+        7: 0.7,
+    }
+    shown = [float(item.prediction.logits[0, 0, 0]) for item in seen if not isinstance(item, FailedFrame)]
+    assert shown == pytest.approx(times)

@@ -1,4 +1,4 @@
-"""Videos, read and written: against PyAV used plainly, and against the clock of the input."""
+"""Videos, read: against PyAV used plainly, turned, cut off, damaged, and of no kind that is read."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from liver_landmark.inference.video_reader import VideoError, VideoLimits, open_video
-from liver_landmark.inference.video_writer import VideoWriter, join_videos
-from tiny_videos import moving_frames, write_sound, write_video
-
-
-def times_of(path):
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        return [frame.pts * frame.time_base for frame in container.decode(stream)]
+from tiny_videos import moving_frames, read_video, write_sound, write_video
 
 
 def read_all(path, limits=None):
@@ -35,7 +26,7 @@ def test_frames_sizes_and_times_are_the_files(tmp_path):
         assert reader.duration_s == pytest.approx(1.001)
         frames = list(reader)
     assert [frame.index for frame in frames] == list(range(30))
-    assert [frame.pts * reader.time_base for frame in frames] == times_of(path)
+    assert [frame.pts * reader.time_base for frame in frames] == read_video(path)[1]
     with av.open(str(path)) as container:
         for frame, plain in zip(frames, container.decode(video=0), strict=True):
             assert np.array_equal(frame.pixels, plain.to_ndarray(format="rgb24"))
@@ -145,50 +136,6 @@ def test_the_frame_before_damage_is_left_out(tmp_path, damaged):
         assert np.array_equal(frame.pixels, expected.pixels)
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    denominator=st.sampled_from([1, 24, 25, 1000, 30000, 90000, 12800, 10**6]),
-    numerator=st.sampled_from([1, 1001]),
-    start=st.integers(0, 10**6),
-    steps=st.lists(st.integers(1, 5000), min_size=1, max_size=12),
-    parts=st.integers(1, 4),
-)
-def test_written_times_are_exact_in_parts_too(tmp_path_factory, denominator, numerator, start, steps, parts):
-    folder = tmp_path_factory.mktemp("times")
-    time_base = Fraction(numerator, denominator)
-    pts = np.cumsum([start, *steps]).tolist()
-    # MP4 holds 32 bits of time a frame.
-    scale = -(-10000 // denominator) * 2 * denominator
-    if pts[-1] * numerator * scale / denominator > 2**31:
-        return
-    pieces = [piece.tolist() for piece in np.array_split(pts, parts) if len(piece)]
-    files = []
-    for number, piece in enumerate(pieces):
-        files.append(folder / f"{number}.mp4")
-        with VideoWriter(files[-1], 16, 16, time_base, Fraction(25)) as writer:
-            for stamp in piece:
-                writer.write(np.full((16, 16, 3), stamp % 256, np.uint8), stamp)
-    join_videos(folder / "joined.mp4", files)
-    assert times_of(folder / "joined.mp4") == [stamp * time_base for stamp in pts]
-
-
-@pytest.mark.parametrize("size", [(48, 64), (47, 64), (48, 63), (1, 1)])
-def test_written_colors_come_back(tmp_path, size):
-    frames = [np.full((*size, 3), color, np.uint8) for color in ((200, 40, 40), (30, 180, 60), (90, 90, 90))]
-    with VideoWriter(tmp_path / "a.mp4", size[1], size[0], Fraction(1, 25)) as writer:
-        for index, frame in enumerate(frames):
-            writer.write(frame, index)
-    for seen, frame in zip(read_all(tmp_path / "a.mp4"), frames, strict=True):
-        assert np.abs(seen.pixels.astype(int) - frame).max() <= 6
-
-
-def test_a_frame_of_another_size_is_refused(tmp_path):
-    with VideoWriter(tmp_path / "a.mp4", 64, 48, Fraction(1, 25)) as writer:
-        writer.write(np.zeros((48, 64, 3), np.uint8), 0)
-        with pytest.raises(ValueError, match="must be"):
-            writer.write(np.zeros((64, 48, 3), np.uint8), 1)
-
-
 @pytest.mark.parametrize("name", ["late.mkv", "late.webm", "late.mp4", "late.ts"])
 def test_a_video_that_begins_late_is_not_cut_off(tmp_path, name):
     codec = "libvpx" if name.endswith("webm") else "libx264"
@@ -198,20 +145,3 @@ def test_a_video_that_begins_late_is_not_cut_off(tmp_path, name):
         times = [frame.time_s for frame in reader]
         assert reader.duration_s == pytest.approx(1.2, abs=0.05)
     assert (len(times), times[0]) == (30, pytest.approx(10))
-
-
-def test_a_time_that_mp4_cannot_hold_is_refused(tmp_path):
-    black = np.zeros((16, 16, 3), np.uint8)
-    with VideoWriter(tmp_path / "a.mp4", 16, 16, Fraction(1, 25)) as writer:
-        with pytest.raises(ValueError, match="MP4 cannot hold"):
-            writer.write(black, -1)
-        writer.write(black, 0)
-        for wrong in (0, 10**9):
-            with pytest.raises(ValueError, match="MP4 cannot hold"):
-                writer.write(black, wrong)
-        # Just below the limit of 2^31 ticks of 1/12800 s.
-        writer.write(black, 2**31 // 512 - 1)
-        writer.write(black, 2**31 // 512)
-    assert times_of(tmp_path / "a.mp4") == [
-        Fraction(stamp, 25) for stamp in (0, 2**31 // 512 - 1, 2**31 // 512)
-    ]
