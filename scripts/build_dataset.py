@@ -76,7 +76,7 @@ def run_synthetic(arguments: argparse.Namespace) -> str:
     request = SyntheticRequest(
         arguments.domain, arguments.patients, arguments.frames, width, height, arguments.seed
     )
-    card = (CARDS / "synthetic" / "README.md").read_text()
+    card = (CARDS / "synthetic" / "README.md").read_text(encoding="utf-8")
     built = build_synthetic(request, arguments.output, card, arguments.workers, arguments.overwrite)
     return "built" if built else NOTHING_TO_DO
 

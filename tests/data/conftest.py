@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from liver_landmark.data import build
-from liver_landmark.data import build as finished_set
+from liver_landmark.data import build, dataset_folder
 from raw_sets import l3d
 from raw_sets.pictures import truncate
 from raw_sets.truth import RawSet
@@ -14,8 +13,8 @@ from raw_sets.truth import RawSet
 @pytest.fixture
 def small_parts(monkeypatch) -> None:
     """Several shards out of a few frames, and tiles that nobody looks at."""
-    monkeypatch.setattr(build, "FRAMES_PER_SHARD", 3)
-    monkeypatch.setattr(finished_set, "_SHEET_TILE_PX", 64)
+    monkeypatch.setattr(dataset_folder, "FRAMES_PER_SHARD", 3)
+    monkeypatch.setattr(build, "_SHEET_TILE_PX", 64)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from liver_landmark.data import build
 from liver_landmark.data.build import RawRequest, build_raw_set
-from liver_landmark.data.dataset_folder import WorkFolder
+from liver_landmark.data.dataset_folder import DatasetWriter
 from liver_landmark.data.loading import load_landmark_dataset
 from liver_landmark.data.readers import L3dOptions, ProblemError, finish_plan
 from raw_sets import l3d
@@ -73,21 +73,13 @@ def test_an_interrupted_build_goes_on_and_gives_the_same(tmp_path, raw, card, mo
 def test_what_a_build_killed_at_its_very_end_left_is_cleared_up(tmp_path, raw, card):
     build_raw_set(l3d_request(raw), tmp_path / "set", card)
     whole = content(tmp_path / "set")
-    fingerprint = json.loads((tmp_path / "set" / "build.json").read_text())["fingerprint"]
-    for name, left in ((fingerprint, False), ("another set's", True)):
-        with suppress(KeyboardInterrupt), WorkFolder(tmp_path / "set", name).opened():
+    request = json.loads((tmp_path / "set" / "build.json").read_text(encoding="utf-8"))["request"]
+    for described, left in ((request, False), ({"another": "set"}, True)):
+        with suppress(KeyboardInterrupt), DatasetWriter(tmp_path / "set", described, []).opened():
             raise KeyboardInterrupt
         assert not build_raw_set(l3d_request(raw), tmp_path / "set", card).built
         assert (tmp_path / ".set.building").exists() == left
         assert content(tmp_path / "set") == whole
-
-
-def test_a_second_build_leaves_the_first_alone(tmp_path, raw, card):
-    with WorkFolder(tmp_path / "set", "first").opened():
-        with pytest.raises(FileExistsError, match="another build is writing it"):
-            build_raw_set(l3d_request(raw), tmp_path / "set", card)
-        assert (tmp_path / ".set.building").is_dir()
-    assert not (tmp_path / "set").exists()
 
 
 def test_an_interrupted_build_of_other_files_starts_anew(tmp_path, raw, card, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liver_landmark.data.readers.raw_folders import SplitOptions, assign_splits, check_trainable, first_kept
+from liver_landmark.data.readers.frame_plan import SplitOptions, assign_splits, check_trainable, first_kept
 
 PATIENTS = st.lists(st.text("abcP0123", min_size=1, max_size=6), min_size=3, max_size=60, unique=True)
 
