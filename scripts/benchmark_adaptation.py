@@ -54,7 +54,7 @@ from liver_landmark.data.augmentation import Augmentation
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset, spread_frames
 from liver_landmark.data.schema import SPLITS
 from liver_landmark.evaluation import DEFAULT_RESOLUTION, evaluate_model
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.training.models import build_model
 from liver_landmark.training.optimizers import freeze_all_but
 from liver_landmark.training.recipe import Recipe, parse_recipe, recipe_to_dict
@@ -115,7 +115,7 @@ class Benchmark:
             raise CommandError(f"dataset {self.recipe.data.path}, split {split}: {error}") from error
         return {
             "dsc": metrics["dsc"],
-            "per_class": {name: metrics["per_class"][name]["dsc"] for name in LANDMARK_NAMES},
+            "per_class": {name: metrics["per_class"][name]["dsc"] for name in DEFAULT_LANDMARKS.names},
         }
 
     def adapt(self, name: str, lr: float, seed: int) -> dict[str, Any]:

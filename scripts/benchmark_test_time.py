@@ -30,7 +30,7 @@ from liver_landmark.evaluation.evaluate import build_metrics
 from liver_landmark.evaluation.truth import dataset_protocol, get_scoring, truth_mask
 from liver_landmark.inference.predictor import LandmarkPredictor, load_model_and_processor
 from liver_landmark.inference.views import AveragedViews
-from liver_landmark.model.landmarks_liver_landmark import IGNORE_INDEX, LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS, IGNORE_INDEX
 from liver_landmark.model.post_processing_liver_landmark import class_map, upsample
 from liver_landmark.utils.atomic_files import write_json
 
@@ -121,7 +121,9 @@ def summarize(found: dict[str, Any]) -> dict[str, dict[str, float | None]]:
             means = [statistics.fmean(differences) for differences in by_patient.values()]
             line["difference"] = metrics["dsc"] - found[PLAIN]["metrics"]["dsc"]
             line["standard_error"] = statistics.stdev(means) / len(means) ** 0.5 if len(means) > 1 else None
-        line |= {f"dsc_{landmark}": metrics["per_class"][landmark]["dsc"] for landmark in LANDMARK_NAMES}
+        line |= {
+            f"dsc_{landmark}": metrics["per_class"][landmark]["dsc"] for landmark in DEFAULT_LANDMARKS.names
+        }
         line["forward_ms"] = statistics.median(values["milliseconds"])
         if values["wrong"]:
             wrong = np.concatenate(values["wrong"])
@@ -133,7 +135,7 @@ def summarize(found: dict[str, Any]) -> dict[str, dict[str, float | None]]:
 
 def format_table(lines: dict[str, dict[str, float | None]]) -> str:
     """The figures as a Markdown table."""
-    head = "| | pooled DSC | difference | " + " | ".join(f"{name} DSC" for name in LANDMARK_NAMES)
+    head = "| | pooled DSC | difference | " + " | ".join(f"{name} DSC" for name in DEFAULT_LANDMARKS.names)
     text = [f"{head} | forward, ms | ROC: variance | ROC: 1 - probability |", "|---" * 9 + "|"]
     for name, line in lines.items():
         difference = ""
@@ -142,7 +144,7 @@ def format_table(lines: dict[str, dict[str, float | None]]) -> str:
             if line["standard_error"] is not None:
                 difference += f" ± {line['standard_error']:.4f}"
         cells = [name, f"{line['dsc']:.4f}", difference]
-        for landmark in LANDMARK_NAMES:
+        for landmark in DEFAULT_LANDMARKS.names:
             value = line[f"dsc_{landmark}"]
             cells.append("" if value is None else f"{value:.3f}")
         cells.append(f"{line['forward_ms']:.0f}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.utils.atomic_files import write_text
 
 # (peak learning rate, seed) -> what the run left.
@@ -92,7 +92,7 @@ def summarize(runs: Runs, seeds: int, reference: Runs) -> dict[str, Any]:
         "test_dsc": spread([_dsc(run, "test") for run in tested.values()]),
         "test_dsc_per_class": {
             name: spread([run["test"]["per_class"][name] for run in tested.values()])
-            for name in LANDMARK_NAMES
+            for name in DEFAULT_LANDMARKS.names
         },
         "test_dsc_minus_reference": spread(pairs),
         "state_bytes": max((run["state_bytes"] for run in tested.values()), default=None),
@@ -127,12 +127,15 @@ def _dsc(run: Mapping[str, Any], split: str) -> float | None:
 def format_table(results: Mapping[str, Any]) -> str:
     """results.json as Markdown; DSC in points, that is times 100."""
     reference = results["reference"]
-    titles = ["method", "learning rates: validation DSC", "edge", "test DSC", *LANDMARK_NAMES]
+    titles = ["method", "learning rates: validation DSC", "edge", "test DSC", *DEFAULT_LANDMARKS.names]
     titles += [f"minus {reference}, by seed", "state MiB", "s/step", "optimizer ms/step"]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     start = results["unadapted"]
     if start is not None:
-        values = [start["test"]["dsc"], *(start["test"]["per_class"][name] for name in LANDMARK_NAMES)]
+        values = [
+            start["test"]["dsc"],
+            *(start["test"]["per_class"][name] for name in DEFAULT_LANDMARKS.names),
+        ]
         cells = [f"not adapted | {_points(start['validation']['dsc'])} |", *map(_points, values)]
         lines.append("| " + " | ".join([*cells, "", "", "", ""]) + " |")
     for name, row in results["methods"].items():
@@ -168,7 +171,7 @@ def _cells(name: str, row: Mapping[str, Any], *, is_reference: bool) -> list[str
         ", ".join(rates),
         "yes" if row["lr_at_an_edge"] else "",
         _with_spread(row["test_dsc"]),
-        *(_with_spread(row["test_dsc_per_class"][landmark]) for landmark in LANDMARK_NAMES),
+        *(_with_spread(row["test_dsc_per_class"][landmark]) for landmark in DEFAULT_LANDMARKS.names),
         "" if is_reference else _with_spread(row["test_dsc_minus_reference"], sign="+"),
         "–" if state is None else f"{state / 2**20:.2f}",
         "–" if row["seconds_per_step"] is None else f"{row['seconds_per_step']:.2f}",

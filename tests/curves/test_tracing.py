@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 from liver_landmark.curves import trace_polylines
-from liver_landmark.model.landmarks_liver_landmark import NUM_CLASSES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 
 IDS = {"ridge": 1, "silhouette": 2, "ligament": 3}
 
@@ -176,7 +176,7 @@ def test_a_stroke_along_the_border_is_not_pushed_inwards() -> None:
 def test_scores_are_means_across_the_stroke_at_each_point() -> None:
     truth = [(100, 300), (700, 300)]
     mask = draw(("silhouette", truth))
-    scores = np.zeros((NUM_CLASSES, *mask.shape), np.float32)
+    scores = np.zeros((DEFAULT_LANDMARKS.num_classes, *mask.shape), np.float32)
     # Rising along the curve; across it, the mean of 0.1 above and 0.3 below.
     scores[2] = np.linspace(0, 0.5, mask.shape[1]) + np.where(np.arange(600) < 300, 0.1, 0.3)[:, None]
     [curve] = trace_polylines(mask, scores=scores, tolerance_px=0)

@@ -19,7 +19,7 @@ from liver_landmark.data.augmentation import (
     draw_variation,
     warp_mask,
 )
-from liver_landmark.model.landmarks_liver_landmark import PALETTE
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 
 
 @settings(deadline=None, max_examples=60)
@@ -34,7 +34,7 @@ def test_image_mask_and_polylines_stay_together(seed: int, outside: str) -> None
     # The frame shows its mask: only pixels that were blended across an edge may differ.
     pure = (result.image == 0).sum(axis=2) + (result.image == 255).sum(axis=2) == 3
     known = pure & (result.mask != 255)
-    assert (result.image[known] == PALETTE[result.mask[known]]).all(axis=1).mean() > 0.95
+    assert (result.image[known] == DEFAULT_LANDMARKS.palette[result.mask[known]]).all(axis=1).mean() > 0.95
     # The ligament is drawn last: its color lies under its polyline, but for the border of the old frame.
     matrix = draw_variation(config, np.random.default_rng([seed, 0, 0])).geometry.matrix(WIDTH, HEIGHT)
     for landmark in result.landmarks:
@@ -47,7 +47,7 @@ def test_image_mask_and_polylines_stay_together(seed: int, outside: str) -> None
             ):
                 column, row = min(max(round(x), 0), WIDTH - 1), min(max(round(y), 0), HEIGHT - 1)
                 assert result.mask[row, column] == 3
-                assert (result.image[row, column] == PALETTE[3]).all()
+                assert (result.image[row, column] == DEFAULT_LANDMARKS.palette[3]).all()
 
 
 @settings(deadline=None, max_examples=40)

@@ -18,7 +18,7 @@ from liver_landmark.evaluation.calibration import (
     fit_calibration,
     fit_platt,
 )
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.model.presence_liver_landmark import absent_suppressed, presence_features
 
 
@@ -131,7 +131,7 @@ def test_few_frames_of_a_kind_choose_no_threshold() -> None:
 def test_a_calibration_says_of_logits_what_it_says_of_frames() -> None:
     calibration, reasons = fit_calibration(simulated_frames(), {"dataset": "a", "frames": 360})
     assert calibration["source"] == {"dataset": "a", "frames": 360}
-    assert list(reasons) == list(LANDMARK_NAMES)
+    assert list(reasons) == list(DEFAULT_LANDMARKS.names)
     assert calibration["classes"]["silhouette"]["threshold"] == 0
     logits = torch.randn(40, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     logits += torch.linspace(-4, 4, 40)[:, None, None, None] * torch.tensor([0.0, 1, 1, 1])[:, None, None]

@@ -28,7 +28,7 @@ from liver_landmark.inference import (
 from liver_landmark.inference import frame_sources as sources_module
 from liver_landmark.inference import video_writer as video_output_module
 from liver_landmark.inference.run_journal import ResumeError
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES, PALETTE
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.utils.atomic_files import atomic_path
 from tiny_datasets import SeesColors, tiny_processor
 from tiny_videos import write_video
@@ -48,7 +48,7 @@ def colored(index: int, width: int = 96, height: int = 64) -> np.ndarray:
         if class_id == 3 and index % 3 == 0:
             continue
         top = 4 + 18 * (class_id - 1) + index % 5
-        frame[top : top + 8, 8 + index : width - 8] = PALETTE[class_id]
+        frame[top : top + 8, 8 + index : width - 8] = DEFAULT_LANDMARKS.palette[class_id]
     return frame
 
 
@@ -142,7 +142,7 @@ def test_a_folder_of_pictures_and_videos(predictor, inputs, tmp_path):
             assert [curve["category"] for curve in annotation.landmarks] == [
                 curve.category for curve in alone.curves()
             ]
-        for class_id, landmark in enumerate(LANDMARK_NAMES, start=1):
+        for class_id, landmark in enumerate(DEFAULT_LANDMARKS.names, start=1):
             saved = np.asarray(Image.open(output / row["probabilities"][f"probability_{landmark}"]))
             assert saved.dtype == np.uint16
             assert np.abs(saved / 65535 - alone.probabilities()[class_id]).max() < 1e-5
@@ -163,7 +163,7 @@ def test_the_overlay_shows_the_frame_with_its_landmarks(predictor, inputs, tmp_p
             assert pixels.shape == frame.shape
             # Gray where nothing is; a landmark's own color, blended with itself, where it is.
             assert np.abs(pixels[60:, :6] - 60).max() < 8
-            assert np.abs(pixels[8 + index % 5, 60] - PALETTE[1]).max() < 60
+            assert np.abs(pixels[8 + index % 5, 60] - DEFAULT_LANDMARKS.palette[1]).max() < 60
 
 
 class _Stop(BaseException):

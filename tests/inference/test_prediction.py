@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 
 from liver_landmark.curves.formats import FrameAnnotation, format_p2ilf_json, parse_p2ilf_json
 from liver_landmark.inference import FramePrediction
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 
 
 def prediction_of(mask: np.ndarray, logits: np.ndarray | None = None, variance=None) -> FramePrediction:
@@ -27,7 +27,7 @@ def test_probabilities_are_the_softmax_of_the_upsampled_logits():
     )
     expected = upsampled.softmax(1)[0].numpy()
     assert prediction.probabilities() == pytest.approx(expected, abs=1e-6)
-    for class_id, name in enumerate(LANDMARK_NAMES, start=1):
+    for class_id, name in enumerate(DEFAULT_LANDMARKS.names, start=1):
         assert np.array_equal(prediction.probability(name), prediction.probabilities()[class_id])
 
 

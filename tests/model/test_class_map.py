@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from liver_landmark.model import post_processing_liver_landmark as class_map_liver_landmark
 from liver_landmark.model import post_processing_liver_landmark as frame_columns_liver_landmark
-from liver_landmark.model.landmarks_liver_landmark import ID2LABEL, LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.model.post_processing_liver_landmark import (
     FrameColumns,
     class_map,
@@ -89,16 +89,23 @@ def test_large_frames(size, kind):
         found != F.interpolate(logits[None], size=size, mode="bilinear")[0].argmax(dim=0)
     ).float().mean() < 1e-4
     scores = landmark_scores(logits, found)
-    assert tuple(scores) == LANDMARK_NAMES
+    assert tuple(scores) == DEFAULT_LANDMARKS.names
     probability = softmax(upsampled)
-    for class_id, name in list(ID2LABEL.items())[1:]:
+    for class_id, name in list(DEFAULT_LANDMARKS.id2label.items())[1:]:
         assert scores[name] == pytest.approx(
             probability[class_id][found.numpy() == class_id].mean(), abs=1e-5
         )
 
 
 @settings(max_examples=80, deadline=None)
-@given(SIDES, SIDES, PIXELS, PIXELS, st.integers(0, 10**6), st.sets(st.sampled_from(list(ID2LABEL.values()))))
+@given(
+    SIDES,
+    SIDES,
+    PIXELS,
+    PIXELS,
+    st.integers(0, 10**6),
+    st.sets(st.sampled_from(DEFAULT_LANDMARKS.class_names)),
+)
 def test_scores_are_means_over_any_segmentation(h, w, height, width, seed, names):
     logits = random_logits(4, h, w, seed, "areas")
     # Not what the logits say, and with the ignored id in it.
@@ -106,7 +113,7 @@ def test_scores_are_means_over_any_segmentation(h, w, height, width, seed, names
     scores = landmark_scores(logits, torch.from_numpy(given_ids), sorted(names))
     probability = softmax(upsampled_slowly(logits, (height, width)))
     assert list(scores) == sorted(names)
-    for class_id, name in ID2LABEL.items():
+    for class_id, name in DEFAULT_LANDMARKS.id2label.items():
         if name in names:
             chosen = given_ids == class_id
             expected = probability[class_id][chosen].mean() if chosen.any() else 0.0
@@ -202,7 +209,7 @@ def test_nearest_takes_the_logit_that_a_pixel_lies_in(size):
     assert found.dtype == torch.uint8
     np.testing.assert_array_equal(found, expected)
     probability = softmax(logits.numpy())[:, rows][:, :, columns]
-    for class_id, name in list(ID2LABEL.items())[1:]:
+    for class_id, name in list(DEFAULT_LANDMARKS.id2label.items())[1:]:
         score = landmark_scores(logits, found, interpolation="nearest")[name]
         assert score == pytest.approx(probability[class_id][expected == class_id].mean(), abs=1e-6)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from liver_landmark.model.image_processing_liver_landmark import LiverLandmarkImageProcessor
-from liver_landmark.model.landmarks_liver_landmark import ID2LABEL
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from processor_inputs import make_processor
 
 
@@ -40,7 +40,7 @@ def test_masks_and_scores_agree_with_opencv_and_a_plain_softmax(h, w, height, wi
     clear = ordered[-1] - ordered[-2] > 1e-4  # two classes within rounding may fall either way
     np.testing.assert_array_equal(segmentation[clear], expected[clear])
     probability = np.exp(upsampled) / np.exp(upsampled).sum(axis=0)
-    for class_id, name in ID2LABEL.items():
+    for class_id, name in DEFAULT_LANDMARKS.id2label.items():
         given_pixels = segmentation == class_id
         score = probability[class_id][given_pixels].mean() if given_pixels.any() else 0.0
         assert result["scores"][name] == pytest.approx(score, abs=1e-5)

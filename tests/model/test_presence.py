@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel
 
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.model.presence_liver_landmark import (
     absent_suppressed,
     check_presence_calibration,
@@ -28,7 +28,7 @@ from tiny_models import tiny_config, tiny_model
 def calibration(thresholds: tuple[float, ...] = (0.5, 0.5, 0.5), bias: float = 0.0) -> dict[str, Any]:
     classes = {
         name: {"weights": [1.0 + index], "bias": bias - index, "threshold": threshold}
-        for index, (name, threshold) in enumerate(zip(LANDMARK_NAMES, thresholds, strict=True))
+        for index, (name, threshold) in enumerate(zip(DEFAULT_LANDMARKS.names, thresholds, strict=True))
     }
     return {"features": ["top"], "classes": classes, "source": {"dataset": "a", "frames": 84}}
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from liver_landmark.inference import LandmarkPredictor
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.model.presence_liver_landmark import absent_suppressed, presence_features
 from tiny_datasets import make_dataset, polylines, save_dataset, schema_row, tiny_processor
 from tiny_models import tiny_model
@@ -82,7 +82,7 @@ def test_what_it_writes(script, folders, model, tmp_path, capsys):
     )
     assert len(source["fingerprint"]) == 64
     assert str(tmp_path) not in json.dumps(calibration)
-    assert list(report["thresholds"]) == list(LANDMARK_NAMES)
+    assert list(report["thresholds"]) == list(DEFAULT_LANDMARKS.names)
     assert calibration["classes"]["ligament"]["threshold"] == 0.5
     assert calibration["classes"]["ridge"]["threshold"] == 0
     fitted = report["calibrated_on"]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from colored_frames import colored_frame
 from liver_landmark.curves.formats import read_landmarks
-from liver_landmark.model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.utils.frame_files import FrameError, FrameLimits
 
 SECRET = "Patient-4711"
@@ -64,8 +64,8 @@ def test_only_what_is_switched_on_is_drawn(analysis):
     both = drawn()
     ridge = drawn(landmarks=("ridge",))
     for plane, names in ((both, ("ridge", "ligament")), (ridge, ("ridge",))):
-        for name in LANDMARK_NAMES:
-            inside = mask == LABEL2ID[name]
+        for name in DEFAULT_LANDMARKS.names:
+            inside = mask == DEFAULT_LANDMARKS.label2id[name]
             share = plane[inside].mean() if inside.any() else 0
             assert share > 0.9 if name in names else share < 0.01
     curves = drawn(shown=(CURVES,))
@@ -92,7 +92,9 @@ def test_the_heat_map_shows_where_a_landmark_is_likely(analysis):
     from demo_frame import View, draw_view
 
     drawn = draw_view(analysis, View(shown=(), heat_map="ridge"))
-    ridge, elsewhere = (analysis.prediction.mask == value for value in (LABEL2ID["ridge"], 0))
+    ridge, elsewhere = (
+        analysis.prediction.mask == value for value in (DEFAULT_LANDMARKS.label2id["ridge"], 0)
+    )
     difference = np.abs(drawn.astype(int) - analysis.frame).sum(axis=2)
     assert difference[ridge].mean() > 2 * difference[elsewhere].mean()
     assert changed(drawn, draw_view(analysis, View(shown=(), heat_map="ligament"))).any()

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from colored_frames import colored_frame
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from served_demo import serving
 
 SECRET = "Patient-4711"
 META = {"_type": "gradio.FileData"}
-VIEW = [list(LANDMARK_NAMES), 0.4, ["areas"], "none"]
+VIEW = [list(DEFAULT_LANDMARKS.names), 0.4, ["areas"], "none"]
 FULL = "The demo's storage is full. Please try again in some minutes."
 GONE = "This upload has been deleted from the server."
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..model.landmarks_liver_landmark import IGNORE_INDEX, LABEL2ID, LANDMARKS, NUM_CLASSES
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, IGNORE_INDEX
 from .centerline import Centerline, StrokePlane, sample_linear, trace_centerline
 from .polyline import PieceEnd, arc_lengths, normals, order_chains, simplify
 from .skeleton import NoisyMaskError, SkeletonPath, skeleton_paths
@@ -232,6 +232,7 @@ class TracedPolyline:
 def trace_polylines(
     mask: np.ndarray,
     *,
+    names: Sequence[str] = DEFAULT_LANDMARKS.names,
     scores: Scores | None = None,
     tolerance_px: float = 0.5,
     min_length_px: float | None = None,
@@ -246,6 +247,7 @@ def trace_polylines(
 
     Args:
         mask: (H, W) uint8 class ids; 255 is unknown, as what another class covers.
+        names: The landmarks in the order of their ids, which begin with 1.
         scores: (classes, H, W) floats, the class scores that the mask was made of; or a function that gives
             a class's (H, W) by its name, which is called for classes that have curves only.
         tolerance_px: A point is left out where the polyline stays this near to it; 0 keeps all.
@@ -260,9 +262,9 @@ def trace_polylines(
         NoisyMaskError: more than 1,000 pieces of a class, or as many forks and ends in one: no strokes. It
             is a ValueError.
     """
-    _check(mask, scores, tolerance_px, min_length_px)
+    _check(mask, len(names) + 1, scores, tolerance_px, min_length_px)
     traced = []
-    for name, plane in _class_planes(mask):
+    for name, plane in _class_planes(mask, names):
         found: list[tuple[np.ndarray, float]] = []
         for curve in bridge(plane, _trace_class(plane)):
             length_px = arc_lengths(curve.points)[-1]
@@ -279,37 +281,43 @@ def trace_polylines(
         for points, width_px in found:
             means = None if of_class is None else _mean_scores(plane, points, width_px, of_class)
             traced.append(TracedPolyline(name, points.astype(np.float32), width_px, means))
-    return sorted(traced, key=lambda curve: (LABEL2ID[curve.category], *curve.points[0].tolist()))
+    return sorted(traced, key=lambda curve: (names.index(curve.category), *curve.points[0].tolist()))
 
 
-def _check(mask: np.ndarray, scores: Scores | None, tolerance_px: float, min_length_px: float | None) -> None:
+def _check(
+    mask: np.ndarray,
+    classes: int,
+    scores: Scores | None,
+    tolerance_px: float,
+    min_length_px: float | None,
+) -> None:
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise ValueError(f"mask must be (H, W) uint8 class ids, got {mask.shape} {mask.dtype}")
-    if isinstance(scores, np.ndarray) and scores.shape != (NUM_CLASSES, *mask.shape):
-        raise ValueError(f"scores must be {(NUM_CLASSES, *mask.shape)}, as the mask is, got {scores.shape}")
+    if isinstance(scores, np.ndarray) and scores.shape != (classes, *mask.shape):
+        raise ValueError(f"scores must be {(classes, *mask.shape)}, as the mask is, got {scores.shape}")
     if not tolerance_px >= 0 or not (min_length_px is None or min_length_px >= 0):
         raise ValueError(
             f"tolerance_px and min_length_px must be at least 0, got {tolerance_px} and {min_length_px}"
         )
 
 
-def _class_planes(mask: np.ndarray) -> Iterator[tuple[str, StrokePlane]]:
+def _class_planes(mask: np.ndarray, names: Sequence[str]) -> Iterator[tuple[str, StrokePlane]]:
     """The classes that a mask holds; a plane lasts until the next is asked for, which takes its memory."""
     left, top, width, height = cv2.boundingRect(mask)
     drawn = mask[top : top + height, left : left + width]
     inside = np.empty((height, width), np.uint8)
     counted = 0
-    for landmark in LANDMARKS if width else ():
-        cv2.inRange(drawn, landmark.id, landmark.id, inside)
+    for class_id, name in enumerate(names if width else (), start=1):
+        cv2.inRange(drawn, class_id, class_id, inside)
         pixels = cv2.countNonZero(inside)
         counted += pixels
         if pixels:
-            yield landmark.name, StrokePlane(mask, landmark.id, inside, (left, top))
+            yield name, StrokePlane(mask, class_id, inside, (left, top))
     # Whatever else is drawn must be what is unknown.
     if width and counted != cv2.countNonZero(drawn):
         found = np.flatnonzero(np.bincount(drawn.ravel(), minlength=256))
-        for odd in np.setdiff1d(found, [*range(NUM_CLASSES), IGNORE_INDEX]).tolist():
-            raise ValueError(f"mask holds the id {odd}: expected 0 to {NUM_CLASSES - 1}, or {IGNORE_INDEX}")
+        for odd in np.setdiff1d(found, [*range(len(names) + 1), IGNORE_INDEX]).tolist():
+            raise ValueError(f"mask holds the id {odd}: expected 0 to {len(names)}, or {IGNORE_INDEX}")
 
 
 def _trace_class(plane: StrokePlane) -> list[Centerline]:

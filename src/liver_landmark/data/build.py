@@ -26,6 +26,7 @@ from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 
 from ..curves.rasterize import AS_DRAWN, get_protocol
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from ..synthetic.dataset import GENERATOR_VERSION, PROTOCOL, SyntheticRequest, frames_by_split, iterate_rows
 from ..utils.atomic_files import write_json
 from ..utils.background import ordered_map
@@ -123,6 +124,11 @@ class RawRequest:
     def label_protocol(self) -> str:
         """The protocol that labels are drawn by."""
         return self.protocol or DEFAULT_PROTOCOLS[self.set_name]
+
+    @property
+    def table(self) -> LandmarkTable:
+        """The set's landmarks: of one's own frames those that were asked for, else the default ones."""
+        return self.options.table if isinstance(self.options, CustomOptions) else DEFAULT_LANDMARKS
 
     @property
     def source(self) -> str:
@@ -225,7 +231,7 @@ def build_raw_set(
     for problem in plan.problems:
         report_problem(problem)
     described = request.as_json(plan)
-    writer = DatasetWriter(output, described, plan_shards(plan.frames))
+    writer = DatasetWriter(output, described, plan_shards(plan.frames), request.table.names)
     if is_built(output, described):
         writer.clear_up()
         return _told_by(output)
@@ -245,12 +251,14 @@ def build_raw_set(
             tolerated = ", ".join(f"{name} {count}" for name, count in report["tolerated"].items())
             values = {
                 "source": request.source,
+                "landmarks": ", ".join(f"`{name}`" for name in request.table.names),
+                "class_ids": ", ".join(f"{number} {name}" for number, name in request.table.id2label.items()),
                 "protocol": request.label_protocol,
                 "stroke": _stroke_range(writer.records),
                 "left_out": str(report["left_out"]),
                 "tolerated": tolerated or "none",
             }
-            _fill_folder(folder, writer, counts, described, card_template, values)
+            _fill_folder(folder, writer, counts, request.table, described, card_template, values)
     return _told_by(output, built=True)
 
 
@@ -363,7 +371,7 @@ def build_synthetic(
         with dataset_folder(output, overwrite) as folder:
             values = {name: str(value) for name, value in asdict(request).items()}
             values |= {"protocol": PROTOCOL.name, "version": str(GENERATOR_VERSION)}
-            _fill_folder(folder, writer, counts, described, card_template, values)
+            _fill_folder(folder, writer, counts, DEFAULT_LANDMARKS, described, card_template, values)
     return True
 
 
@@ -375,22 +383,24 @@ def _fill_folder(
     folder: Path,
     writer: DatasetWriter[Any],
     counts: SetCounts,
+    table: LandmarkTable,
     described: Mapping[str, Any],
     card_template: str,
     values: Mapping[str, str],
 ) -> None:
     files = writer.place(folder)
-    _write_sheet(folder / SHEET_FILE, [path for split in SPLITS for path in files.get(split, ())])
+    _write_sheet(folder / SHEET_FILE, [path for split in SPLITS for path in files.get(split, ())], table)
     write_card(folder, card_template, {**values, **writer.card_values(counts, files)})
     write_build(folder, described)
 
 
-def _write_sheet(path: Path, files: Sequence[Path]) -> None:
+def _write_sheet(path: Path, files: Sequence[Path], table: LandmarkTable) -> None:
     tiles = []
     for row in _spread_rows(files, _SHEET_FRAMES):
         with Image.open(io.BytesIO(row["image"]["bytes"])) as image:
             rgb = np.asarray(image.convert("RGB"))
-        tiles.append(draw_tile(rgb, row["landmarks"], _SHEET_TILE_PX, caption=row["frame_id"]))
+        caption = row["frame_id"]
+        tiles.append(draw_tile(rgb, row["landmarks"], _SHEET_TILE_PX, caption=caption, table=table))
     write_sheet(path, tiles, _SHEET_COLUMNS)
 
 

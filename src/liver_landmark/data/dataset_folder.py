@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from ..utils.atomic_files import (
     atomic_path,
     hold_folder,
@@ -125,19 +126,19 @@ def file_digest(path: Path) -> str:
 # Rows to Parquet, for every set that is built.
 
 
-def write_parquet(path: Path, rows: Iterable[Row]) -> None:
+def write_parquet(path: Path, rows: Iterable[Row], names: Sequence[str] = DEFAULT_LANDMARKS.names) -> None:
     """Writes rows of the schema, in row groups that are small in memory; the file is whole or not there.
 
     Args:
         path: The file.
         rows: With encoded pictures, and landmarks by name. The same rows give the same bytes.
+        names: The set's landmarks, in the order of their ids.
 
     Raises:
-        ValueError: a landmark that the schema does not know.
+        ValueError: a landmark that is none of these.
     """
-    features = landmark_features()
-    schema = features.arrow_schema
-    numbers = {name: number for number, name in enumerate(features["landmarks"].feature["category"].names)}
+    schema = landmark_features(names).arrow_schema
+    numbers = {name: number for number, name in enumerate(names)}
     group: list[Row] = []
     size = 0
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as parquet:
@@ -243,13 +244,21 @@ class DatasetWriter(Generic[_Frame]):
         output: Where the set is to be.
         request: What decides its bytes, as JSON values.
         shards: All of them, in order.
+        names: The set's landmarks, in the order of their ids.
     """
 
-    def __init__(self, output: Path, request: Mapping[str, Any], shards: Sequence[Shard[_Frame]]) -> None:
+    def __init__(
+        self,
+        output: Path,
+        request: Mapping[str, Any],
+        shards: Sequence[Shard[_Frame]],
+        names: Sequence[str] = DEFAULT_LANDMARKS.names,
+    ) -> None:
         self._output = Path(output).absolute()
         self.path = self._output.with_name(f".{self._output.name}.building")
         self._fingerprint = request_fingerprint(request)
         self.shards = shards
+        self.names = tuple(names)
         self.records: list[ShardRecord] = []
 
     @contextmanager
@@ -339,7 +348,7 @@ class DatasetWriter(Generic[_Frame]):
                     yield outcome[0]
                 progress.update()
 
-        write_parquet(path, rows())
+        write_parquet(path, rows(), self.names)
         if record.frames:
             record.sha256, record.size_bytes = file_digest(path), path.stat().st_size
         else:
@@ -366,7 +375,7 @@ class DatasetWriter(Generic[_Frame]):
         return self.path / f"{shard.name}.parquet"
 
     def _counts(self) -> SetCounts:
-        counts = SetCounts()
+        counts = SetCounts(self.names)
         split_of: dict[str, str] = {}
         frame_ids: set[str] = set()
         for shard, record in zip(self.shards, self.records, strict=True):

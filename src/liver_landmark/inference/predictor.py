@@ -27,7 +27,7 @@ from transformers import AutoImageProcessor, AutoModel, PretrainedConfig
 
 from ..curves import TracedPolyline, trace_polylines
 from ..model import LiverLandmarkConfig, LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProcessor
-from ..model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES, LANDMARKS, LandmarkTable
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from ..model.post_processing_liver_landmark import class_map, landmark_scores, upsampled_probabilities
 from ..model.presence_liver_landmark import absent_suppressed
 from ..utils.background import in_background, ordered_map
@@ -136,7 +136,8 @@ class FramePrediction:
         logits: (classes, h, w) float32 at the model's own resolution, of all landmarks, judged present or
             not; after view averaging and smoothing they are log-probabilities.
         variance: (h, w) float32, how much the averaged views differ: the sum over the classes of the variance
-            of their probabilities, 0 to 0.75; None without view averaging.
+            of their probabilities, 0 to 1 - 1/classes; None without view averaging.
+        landmarks: The model's: what ids, names and channels mean, and their colors.
     """
 
     mask: np.ndarray
@@ -147,11 +148,15 @@ class FramePrediction:
     logits: np.ndarray
     variance: np.ndarray | None = None
     milliseconds: dict[str, float] = field(default_factory=dict)
+    landmarks: LandmarkTable = DEFAULT_LANDMARKS
 
     @property
     def pixel_counts(self) -> dict[str, int]:
         """Landmark name -> its pixels."""
-        return {landmark.name: int(np.count_nonzero(self.mask == landmark.id)) for landmark in LANDMARKS}
+        return {
+            landmark.name: int(np.count_nonzero(self.mask == landmark.id))
+            for landmark in self.landmarks.landmarks
+        }
 
     def probabilities(self) -> np.ndarray:
         """(classes, H, W) float32 probabilities at the frame's own size, computed anew at each call."""
@@ -159,7 +164,7 @@ class FramePrediction:
 
     def probability(self, name: str) -> np.ndarray:
         """(H, W) float32 probability of one landmark, by its name."""
-        return self.probabilities()[LABEL2ID[name]]
+        return self.probabilities()[self.landmarks.label2id[name]]
 
     def variance_map(self) -> np.ndarray | None:
         """(H, W) float32 `variance` at the frame's own size; None without view averaging."""
@@ -184,7 +189,9 @@ class FramePrediction:
         if not self.mask.any():
             return []
         scores = self.probabilities() if with_scores else None
-        curves = trace_polylines(self.mask, scores=scores, tolerance_px=tolerance_px)
+        curves = trace_polylines(
+            self.mask, names=self.landmarks.names, scores=scores, tolerance_px=tolerance_px
+        )
         return [curve for curve in curves if np.ptp(np.rint(curve.points), axis=0).any()]
 
 
@@ -386,20 +393,20 @@ class LandmarkPredictor:
             ValueError: logits that are not finite.
         """
         start = time.perf_counter()
-        calibration = self.model.config.presence_calibration
-        logits, presence, judged = absent_suppressed(output.logits[None], calibration)
+        calibration, names = self.model.config.presence_calibration, self.landmarks.names
+        logits, presence, judged = absent_suppressed(output.logits[None], calibration, names)
         segmentation = class_map(logits[0], frame.size)
         mask = segmentation.numpy()
         found = judged[0].tolist()
         if calibration is None:
-            found = [bool((mask == landmark.id).any()) for landmark in LANDMARKS]
-        scores = landmark_scores(logits[0], segmentation)
+            found = [bool((mask == landmark.id).any()) for landmark in self.landmarks.landmarks]
+        scores = landmark_scores(logits[0], segmentation, self.landmarks)
         postprocess = (time.perf_counter() - start) * 1e3
         return FramePrediction(
             mask=mask,
-            scores={name: float(scores[name]) for name in LANDMARK_NAMES},
-            presence=dict(zip(LANDMARK_NAMES, presence[0].tolist(), strict=True)),
-            present=tuple(name for name, shown in zip(LANDMARK_NAMES, found, strict=True) if shown),
+            scores={name: float(scores[name]) for name in names},
+            presence=dict(zip(names, presence[0].tolist(), strict=True)),
+            present=tuple(name for name, shown in zip(names, found, strict=True) if shown),
             calibrated=calibration is not None,
             logits=output.logits.numpy(),
             variance=None if output.variance is None else output.variance.numpy(),
@@ -408,6 +415,7 @@ class LandmarkPredictor:
                 "forward": output.milliseconds,
                 "postprocess": postprocess,
             },
+            landmarks=self.landmarks,
         )
 
 

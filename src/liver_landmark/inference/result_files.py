@@ -29,7 +29,7 @@ from PIL import Image
 
 from ..curves import NoisyMaskError, TracedPolyline
 from ..curves.formats import FrameAnnotation, write_landmarks
-from ..model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from ..utils.atomic_files import atomic_path, is_held, partial_target, write_png
 from .frame_sources import FrameKey, PredictionOptions, Source
 from .overlay import draw_overlay
@@ -46,7 +46,7 @@ _CURVE_FILES = {
 }
 # A frame of a video, in one of its folders.
 FRAME_FILE = re.compile(r"\d{6,}\.(png|json|xml|svg)")
-_PLANES = (*(f"probability_{landmark}" for landmark in LANDMARK_NAMES), "variance")
+_PLANES = (*(f"probability_{landmark}" for landmark in DEFAULT_LANDMARKS.names), "variance")
 # Without a filter, runs of equal ids stay runs: a third of the time and of the bytes.
 _MASK_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
 _MASK_PNG += [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
@@ -152,10 +152,10 @@ def _write_frame(output: Path, seen: SeenFrame, options: PredictionOptions) -> W
     start = time.perf_counter()
     overlay = None
     if options.overlay:
-        overlay = draw_overlay(seen.frame, prediction.mask, legend=options.legend)
+        overlay = draw_overlay(seen.frame, prediction.mask, legend=options.legend, table=prediction.landmarks)
         milliseconds["draw"] = (time.perf_counter() - start) * 1e3
     start = time.perf_counter()
-    _write_curves(output, key, row, options)
+    _write_curves(output, key, row, options, prediction.landmarks)
     if options.save_probabilities:
         row |= _write_probabilities(output, seen)
     if overlay is not None and key.index is None:
@@ -185,18 +185,30 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
         temporary.write_bytes(encoded.data)
 
 
-def frame_annotation(row: dict[str, Any], file_name: str) -> FrameAnnotation:
-    """The curves of a line of predictions.jsonl as an annotation of a picture of that name."""
+def frame_annotation(
+    row: dict[str, Any], file_name: str, landmarks: LandmarkTable | None = None
+) -> FrameAnnotation:
+    """The curves of a line of predictions.jsonl as an annotation of a picture of that name.
+
+    The line names the model's landmarks, in their order; colors come from `landmarks` alone.
+    """
+    table = LandmarkTable.from_names(list(row["presence"])) if landmarks is None else landmarks
     curves = [{"category": curve["category"], "points": curve["points"]} for curve in row["curves"]]
-    return FrameAnnotation(file_name, row["width"], row["height"], curves)
+    return FrameAnnotation(file_name, row["width"], row["height"], curves, table=table)
 
 
-def _write_curves(output: Path, key: FrameKey, row: dict[str, Any], options: PredictionOptions) -> None:
+def _write_curves(
+    output: Path,
+    key: FrameKey,
+    row: dict[str, Any],
+    options: PredictionOptions,
+    landmarks: LandmarkTable,
+) -> None:
     picture = key.source.file.name if key.index is None else f"{key.source.name}_{key.index:06d}.png"
     for kind in options.curves:
         for format, suffix in _CURVE_FILES.get(kind, ()):
             path = result_file(output, key, kind, suffix)
-            write_landmarks(path, [frame_annotation(row, picture)], format)
+            write_landmarks(path, [frame_annotation(row, picture, landmarks)], format)
 
 
 def _curve_row(curve: TracedPolyline) -> dict[str, Any]:
@@ -211,8 +223,8 @@ def _curve_row(curve: TracedPolyline) -> dict[str, Any]:
 def _write_probabilities(output: Path, seen: SeenFrame) -> dict[str, Any]:
     key, planes = seen.job.key, {}
     probabilities = seen.prediction.probabilities()
-    for name in LANDMARK_NAMES:
-        planes[f"probability_{name}"] = probabilities[LABEL2ID[name]]
+    for landmark in seen.prediction.landmarks.landmarks:
+        planes[f"probability_{landmark.name}"] = probabilities[landmark.id]
     variance = seen.prediction.variance_map()
     if variance is not None:
         planes["variance"] = variance

@@ -29,7 +29,7 @@ import cv2
 from ..curves.formats import FrameAnnotation
 from ..curves.formats.annotation import xml_fragment
 from ..curves.formats.cvat import iterate_cvat
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from ..utils.atomic_files import atomic_path, hold_folder, write_json
 from .frame_sources import PredictionOptions, Source
 from .predictor import LandmarkPredictor
@@ -251,8 +251,10 @@ class Totals:
         present: Counter[str] = Counter()
         spent: Counter[str] = Counter()
         before: dict[str, Any] = {}
+        names: list[str] = []
         for row in read_rows(path):
             frames += 1
+            names = list(row["presence"])
             present.update(row["present"])
             spent.update(row["milliseconds"])
             if row.get("frame", 0) > 0 and row["file"] == before.get("file"):
@@ -261,7 +263,7 @@ class Totals:
             before = row
         return cls(
             frames,
-            {name: present[name] for name in LANDMARK_NAMES},
+            {name: present[name] for name in names},
             {stage: round(total / frames, 3) for stage, total in spent.items()},
             elapsed_s / intervals if intervals else None,
         )
@@ -302,9 +304,11 @@ def write_cvat(path: Path, predictions: Path, frames: int) -> list[dict[str, Any
             except ValueError as error:
                 refused[row["file"]] = f"{row['file']}: its curves are not in {path.name}: {error}"
         left_out[row["file"]] += row["file"] in refused
+    first = next(read_rows(predictions), None)
+    table = DEFAULT_LANDMARKS if first is None else LandmarkTable.from_names(list(first["presence"]))
     kept = (annotation(row) for row in read_rows(predictions) if row["file"] not in refused)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(iterate_cvat(kept, frames - left_out.total()))
+        file.writelines(iterate_cvat(kept, frames - left_out.total(), table))
     return [{"file": name, "reason": reason, "frames": left_out[name]} for name, reason in refused.items()]
 
 

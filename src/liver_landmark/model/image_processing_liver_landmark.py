@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
-from .landmarks_liver_landmark import ID2LABEL
+from .landmarks_liver_landmark import LandmarkTable
 from .post_processing_liver_landmark import class_map, landmark_scores
 
 # ----------------------------------------------------------------------------------------------------
@@ -389,6 +389,7 @@ class LiverLandmarkImageProcessor(BaseImageProcessor):
         interpolation: str = "bilinear",
         return_scores: bool = False,
         score_classes: Sequence[str] | None = None,
+        id2label: Mapping[int, str] | None = None,
     ) -> list[torch.Tensor] | list[dict[str, Any]]:
         """Class maps at each frame's native size.
 
@@ -405,17 +406,25 @@ class LiverLandmarkImageProcessor(BaseImageProcessor):
                 drew, not of whether it drew everything.
             score_classes: The classes that scores are wanted for; None: all. Those of the landmarks cost a
                 few ms for a 1080p frame, the background's the upsampling of the whole frame.
+            id2label: `model.config.id2label`, which names the scores; needed for them only.
 
         Returns:
             B maps (height, width) int64 on the logits' device, or B dicts.
 
         Raises:
-            ValueError: logits that are not (B, C, h, w) or not finite, or sizes that do not fit them.
+            ValueError: logits that are not (B, C, h, w) or not finite, sizes or names that do not fit them,
+                or scores without names.
         """
         logits = outputs.logits.detach()
         if logits.ndim != 4:
             raise ValueError(f"logits: expected (B, C, h, w), got {tuple(logits.shape)}")
-        names = tuple(ID2LABEL.values()) if score_classes is None else tuple(score_classes)
+        landmarks = None
+        if return_scores:
+            if id2label is None:
+                raise ValueError(
+                    "return_scores needs the classes' names: pass id2label=model.config.id2label"
+                )
+            landmarks = LandmarkTable.from_id2label(id2label)
         sizes = _target_sizes(target_sizes, logits)
 
         results = []
@@ -423,8 +432,11 @@ class LiverLandmarkImageProcessor(BaseImageProcessor):
             name = f"logits[{index}]"
             segmentation = class_map(frame_logits, size, interpolation, name=name)
             result = segmentation.to(torch.int64)
-            if return_scores:
-                scores = landmark_scores(frame_logits, segmentation, names, interpolation, name=name)
+            if landmarks is not None:
+                names = landmarks.class_names if score_classes is None else score_classes
+                scores = landmark_scores(
+                    frame_logits, segmentation, landmarks, names, interpolation, name=name
+                )
                 result = {"segmentation": result, "scores": scores}
             results.append(result)
         return results

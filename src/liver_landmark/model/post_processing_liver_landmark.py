@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .landmarks_liver_landmark import ID2LABEL, LABEL2ID, LANDMARK_NAMES
+from .landmarks_liver_landmark import LandmarkTable
 
 # ----------------------------------------------------------------------------------------------------
 # A magnified frame as columns of pixels: which class each pixel has, by interpolating few of them.
@@ -226,16 +226,19 @@ def class_map(
 def landmark_scores(
     logits: torch.Tensor,
     segmentation: torch.Tensor,
-    names: Sequence[str] = LANDMARK_NAMES,
+    landmarks: LandmarkTable,
+    names: Sequence[str] | None = None,
     interpolation: str = "bilinear",
     name: str = "logits",
 ) -> dict[str, float]:
     """How sure the model is of what it drew: a class's mean probability over the pixels that it was given.
 
     Args:
-        logits: (4, h, w) of any float type.
+        logits: (C, h, w) of any float type.
         segmentation: (H, W) class ids, as `class_map` gives them, on the logits' device.
-        names: The classes that are wanted. "background" costs the interpolation of the whole frame.
+        landmarks: The C classes of the model.
+        names: The classes that are wanted; None: all landmarks. The background costs the interpolation of
+            the whole frame.
         interpolation: What the segmentation was made with.
         name: What errors call the logits.
 
@@ -243,15 +246,17 @@ def landmark_scores(
         Name -> mean softmax probability, 0.0 for a class that was given no pixel.
 
     Raises:
-        ValueError: logits that are not (4, h, w) or not finite, an unknown class, or another interpolation.
+        ValueError: logits that are not (C, h, w) or not finite, an unknown class, or another interpolation.
     """
     logits = _checked(logits, interpolation, name)
-    if len(logits) != len(ID2LABEL):
-        raise ValueError(f"scores: {len(logits)} channels of {name} for {len(ID2LABEL)} classes")
-    unknown = [class_name for class_name in names if class_name not in LABEL2ID]
+    if len(logits) != landmarks.num_classes:
+        raise ValueError(f"scores: {len(logits)} channels of {name} for {landmarks.num_classes} classes")
+    names = landmarks.names if names is None else names
+    label2id = landmarks.label2id
+    unknown = [class_name for class_name in names if class_name not in label2id]
     if unknown:
-        raise ValueError(f"scores: unknown class {unknown[0]!r}: choose from {', '.join(LABEL2ID)}")
-    size, class_ids = tuple(segmentation.shape), [LABEL2ID[class_name] for class_name in names]
+        raise ValueError(f"scores: unknown class {unknown[0]!r}: choose from {', '.join(label2id)}")
+    size, class_ids = tuple(segmentation.shape), [label2id[class_name] for class_name in names]
     if interpolation == "bilinear" and _few_pixels_matter(logits, size):
         columns = FrameColumns.of(logits, size)
         means = mean_probabilities_by_columns(columns, segmentation.numpy(), class_ids)

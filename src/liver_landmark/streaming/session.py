@@ -25,7 +25,6 @@ import torch
 
 from ..inference.predictor import FramePrediction, LandmarkPredictor
 from ..inference.smoothing import CausalSmoother
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
 from .capture import CaptureOptions, Picture, SourceAddress, SourceError, pictures
 
 # ----------------------------------------------------------------------------------------------------
@@ -53,8 +52,12 @@ def landmarks_of(prediction: FramePrediction) -> dict[str, Any]:
     """What a page says of a prediction, ready for JSON."""
     return {
         "landmarks": {
-            name: {"present": name in prediction.present, "probability": round(prediction.presence[name], 3)}
-            for name in LANDMARK_NAMES
+            name: {
+                "present": name in prediction.present,
+                "probability": round(prediction.presence[name], 3),
+                "color": "#" + bytes(color).hex(),
+            }
+            for name, color in prediction.landmarks.colors.items()
         },
         "calibrated": prediction.calibrated,
         "height": prediction.mask.shape[0],

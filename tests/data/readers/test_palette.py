@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from liver_landmark.data.readers.pictures import PALETTES, PaletteError, parse_palette, read_palette_mask
-from liver_landmark.model.landmarks_liver_landmark import LABEL2ID
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.utils.frame_files import read_frame
 
 WIDTH, HEIGHT, STROKE_PX = 320, 180, 9
@@ -38,7 +38,7 @@ def draw(colors, *, antialiased=False, stroke_px=STROKE_PX) -> np.ndarray:
 
 
 def true_mask(names=tuple(LINES)) -> np.ndarray:
-    gray = draw({name: (LABEL2ID[name],) * 3 for name in names})
+    gray = draw({name: (DEFAULT_LANDMARKS.label2id[name],) * 3 for name in names})
     return gray[..., 0]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
 from ...curves.formats import AnnotationError, LabelMap, parse_cvat, parse_labelme, read_annotation_bytes
+from ...model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from ...utils.frame_files import SUFFIXES
 from .frame_plan import Found, RawFrame, check_source, problem_of
 from .raw_folders import (
@@ -38,6 +39,7 @@ class CustomOptions:
     Attributes:
         format: `labelme`: a JSON file beside each picture; `cvat`: XML of "CVAT for images 1.1".
         label_map: JSON file, or entries LABEL=CLASS; see `LabelMap`.
+        landmarks: Names of the set's landmarks, in the order of their ids.
         annotations: The XML file, in the raw folder; None: every `annotations.xml` below the raw folder.
         patient_pattern: See `find_place`.
         source: The schema's `source`.
@@ -48,15 +50,25 @@ class CustomOptions:
     annotations: Path | None = None
     patient_pattern: str | None = None
     source: str = "custom"
+    landmarks: tuple[str, ...] = DEFAULT_LANDMARKS.names
 
     def __post_init__(self) -> None:
         check_source(self.source)
+        try:
+            _ = self.table
+        except ValueError as error:
+            raise ValueError(f"--landmarks: {str(error).removeprefix('labels: ')}") from None
         if self.format not in ("labelme", "cvat"):
             raise ValueError(f"format {self.format!r} is unknown: choose labelme or cvat")
         if self.annotations is not None and self.format != "cvat":
             raise ValueError("--annotations is CVAT's one file of all frames: leave it out for labelme")
         if self.patient_pattern is not None:
             compile_patient_pattern(self.patient_pattern)
+
+    @property
+    def table(self) -> LandmarkTable:
+        """The set's landmarks."""
+        return LandmarkTable.from_names(self.landmarks)
 
     def labels(self) -> LabelMap:
         """Which label means which landmark.
@@ -66,10 +78,10 @@ class CustomOptions:
         """
         files = [entry for entry in self.label_map if entry.lower().endswith(".json")]
         if not files:
-            return LabelMap.parse(self.label_map)
+            return LabelMap.parse(self.label_map, self.table)
         if len(self.label_map) > 1:
             raise ValueError(f"--label-map {files[0]}: give one file, or entries LABEL=CLASS, and not both")
-        return LabelMap.read(files[0])
+        return LabelMap.read(files[0], self.table)
 
 
 def find_custom(raw: Path, options: CustomOptions) -> Found:

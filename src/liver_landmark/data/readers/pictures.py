@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from ...model.landmarks_liver_landmark import BACKGROUND, LABEL2ID, LANDMARK_NAMES, LANDMARKS
+from ...model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from ...utils.frame_files import FrameError, FrameLimits, decode_picture, read_frame
 
 # ----------------------------------------------------------------------------------------------------
@@ -407,27 +407,34 @@ class Palette:
 
 _RED, _GREEN, _BLUE, _YELLOW, _WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 255, 255)
 
+# The published sets of masks have the default landmarks, and masks of one's own are read as theirs are.
+_IDS = DEFAULT_LANDMARKS.label2id
+
 PALETTES: dict[str, Palette] = {
     palette.name: palette
     for palette in (
         # LLSD's recolored masks: this project's colors.
-        Palette("masks_gt", tuple((landmark.color, landmark.id) for landmark in LANDMARKS), exact=True),
+        Palette(
+            "masks_gt",
+            tuple((landmark.color, landmark.id) for landmark in DEFAULT_LANDMARKS.landmarks),
+            exact=True,
+        ),
         # LLSD as drawn by hand: red is the ligament here.
         Palette(
             "masks_original",
             (
-                (_WHITE, LABEL2ID["silhouette"]),
-                (_RED, LABEL2ID["ligament"]),
-                (_BLUE, LABEL2ID["ridge"]),
-                (_GREEN, LABEL2ID["ridge"]),
+                (_WHITE, _IDS["silhouette"]),
+                (_RED, _IDS["ligament"]),
+                (_BLUE, _IDS["ridge"]),
+                (_GREEN, _IDS["ridge"]),
             ),
         ),
         Palette(
             "p2ilf",
             (
-                (_RED, LABEL2ID["ridge"]),
-                (_YELLOW, LABEL2ID["silhouette"]),
-                (_BLUE, LABEL2ID["ligament"]),
+                (_RED, _IDS["ridge"]),
+                (_YELLOW, _IDS["silhouette"]),
+                (_BLUE, _IDS["ligament"]),
             ),
         ),
     )
@@ -445,13 +452,13 @@ def parse_palette(text: str) -> Palette:
     colors = []
     for entry in text.split(","):
         match = re.fullmatch(r"\s*(\w+)\s*=\s*#([0-9a-fA-F]{6})\s*", entry)
-        if not match or match[1] not in LANDMARK_NAMES:
+        if not match or match[1] not in DEFAULT_LANDMARKS.names:
             raise PaletteError(
                 f"palette {text!r}: choose one of {', '.join(PALETTES)}, or write "
                 "ridge=#ff0000,silhouette=#ffff00,ligament=#0000ff"
             )
         red, green, blue = bytes.fromhex(match[2])
-        colors.append(((red, green, blue), LABEL2ID[match[1]]))
+        colors.append(((red, green, blue), _IDS[match[1]]))
     _check_apart(text, colors)
     return Palette(text, tuple(colors))
 
@@ -503,7 +510,7 @@ def read_palette_mask(rgb: np.ndarray, palette: Palette) -> np.ndarray:
         raise PaletteError(f"{share:.0%} of it are drawn on, expected strokes on black")
     pieces = sum(
         cv2.connectedComponents((mask == landmark.id).view(np.uint8), connectivity=8)[0] - 1
-        for landmark in LANDMARKS
+        for landmark in DEFAULT_LANDMARKS.landmarks
     )
     if pieces > _MAX_PIECES:
         raise PaletteError(f"it falls into {pieces} pieces, expected strokes (at most {_MAX_PIECES})")
@@ -516,7 +523,7 @@ def _exact(rgb: np.ndarray, palette: Palette) -> np.ndarray:
     classes = np.zeros(len(colors), np.uint8)
     for color, landmark in palette.colors:
         classes[(colors == np.array(color, np.uint8)).all(axis=-1)] = landmark
-    strange = np.flatnonzero(classes == BACKGROUND.id)
+    strange = np.flatnonzero(classes == 0)
     if strange.size:
         y, x = np.argwhere(drawn)[strange[0]]
         raise PaletteError(
@@ -550,7 +557,7 @@ def _hand_drawn(rgb: np.ndarray, palette: Palette) -> np.ndarray:
 def _opened(mask: np.ndarray, limit_px: float) -> np.ndarray:
     """Each class without what is less than 3 px wide; refused if that is more than a few specks."""
     opened = np.zeros_like(mask)
-    for landmark in LANDMARKS:
+    for landmark in DEFAULT_LANDMARKS.landmarks:
         plane = (mask == landmark.id).astype(np.uint8)
         kept = cv2.morphologyEx(plane, cv2.MORPH_OPEN, np.ones((_SIDE_PX, _SIDE_PX), np.uint8))
         before, after = np.count_nonzero(plane), np.count_nonzero(kept)
@@ -572,4 +579,4 @@ def _classify(colors: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndar
     share = np.take_along_axis(np.stack([share for share, _ in projections]), nearest[None], axis=0)[0]
     ids = np.array([landmark for _, landmark in palette.colors], np.uint8)[nearest]
     strange = (distances.min(axis=0) > _BAND) & (colors.max(axis=-1) > _DIM)
-    return np.where((share >= _EDGE) & ~strange, ids, np.uint8(BACKGROUND.id)), strange
+    return np.where((share >= _EDGE) & ~strange, ids, np.uint8(0)), strange

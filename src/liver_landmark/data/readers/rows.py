@@ -274,7 +274,8 @@ def _label(
     if protocol == AS_DRAWN:
         return labels.mask, labels.stroke_width_px
     drawing = get_protocol(protocol)
-    label = rasterize_landmarks(landmarks, picture.width, picture.height, drawing)
+    names = labels.annotation.table.names
+    label = rasterize_landmarks(landmarks, picture.width, picture.height, drawing, names=names)
     return label, drawing.native_stroke_width_px(picture.width, picture.height)
 
 
