@@ -38,7 +38,6 @@ from .dataset_folder import (
     ShardRecord,
     check_output,
     dataset_folder,
-    file_digest,
     is_built,
     plan_shards,
     write_build,
@@ -62,6 +61,7 @@ from .readers import (
     finish_plan,
     read_row,
 )
+from .readers.frame_plan import file_digest
 from .readers.raw_folders import natural_key
 from .schema import SPLITS
 from .show import draw_tile, write_sheet
@@ -76,7 +76,6 @@ _SHEET_FRAMES, _SHEET_COLUMNS, _SHEET_TILE_PX = 12, 4, 400
 # encoded frame up to four.
 _PIXELS_AT_ONCE = 2**24
 
-# ----------------------------------------------------------------------------------------------------
 # From a raw set.
 
 # Part of a build's fingerprint: raise it whenever the same raw set gives other rows.
@@ -330,7 +329,6 @@ def _stroke_range(records: Sequence[ShardRecord]) -> str:
     return f"{low} px" if low == high else f"{low} to {high} px"
 
 
-# ----------------------------------------------------------------------------------------------------
 # From the renderer.
 
 
@@ -375,7 +373,6 @@ def build_synthetic(
     return True
 
 
-# ----------------------------------------------------------------------------------------------------
 # What both leave in the folder: Parquet files, contact sheet, card, request.
 
 
@@ -421,7 +418,6 @@ def _spread_rows(files: Sequence[Path], wanted: int) -> Iterator[dict[str, Any]]
                 first += rows
 
 
-# ----------------------------------------------------------------------------------------------------
 # To the Hub.
 
 

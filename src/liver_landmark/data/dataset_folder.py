@@ -32,6 +32,7 @@ from ..utils.atomic_files import (
 )
 from .card import FILES_HEADER, SetCounts, data_files, dataset_info
 from .readers import Problem
+from .readers.frame_plan import file_digest
 from .schema import SPLITS, landmark_features
 
 BUILD_FILE = "build.json"
@@ -47,7 +48,6 @@ _FINGERPRINT_FILE = "fingerprint.txt"
 Row = dict[str, Any]
 _Frame = TypeVar("_Frame")
 
-# ----------------------------------------------------------------------------------------------------
 # The finished folder: known by the fingerprint of its request, and replaced whole.
 
 
@@ -116,13 +116,6 @@ def dataset_folder(output: Path, overwrite: bool) -> Iterator[Path]:
     replace_folder(complete, output)
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# ----------------------------------------------------------------------------------------------------
 # Rows to Parquet, for every set that is built.
 
 
@@ -162,7 +155,6 @@ def _numbered(landmarks: Sequence[Row] | None, numbers: Mapping[str, int]) -> li
     return [{"category": numbers[curve["category"]], "points": curve["points"]} for curve in landmarks]
 
 
-# ----------------------------------------------------------------------------------------------------
 # Shard by shard, so that a build that was killed goes on where it was.
 
 

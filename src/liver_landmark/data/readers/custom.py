@@ -126,7 +126,6 @@ def _cvat_files(files: Iterable[Path], options: CustomOptions) -> list[Path]:
     return [file for file in files if file.name.casefold() == CVAT_FILE]
 
 
-# ----------------------------------------------------------------------------------------------------
 # Which picture of a folder an annotation is of: by the name that it gives, and where it lies.
 
 

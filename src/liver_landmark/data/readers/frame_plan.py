@@ -197,7 +197,6 @@ class Plan:
     inputs: dict[str, str]
 
 
-# ----------------------------------------------------------------------------------------------------
 # Which split a patient is in: by folder, by name, or drawn from the patients' names and a seed.
 
 # A patient or a picture that is in two splits stays in the first of these.
@@ -324,7 +323,6 @@ def check_trainable(frames: Mapping[str, int], before: Mapping[str, int]) -> Non
         raise ValueError(f"no frame is for {missing[0]}, which training needs; {_WAY_OUT}")
 
 
-# ----------------------------------------------------------------------------------------------------
 # The plan.
 
 # Each holds a file; more would wait for the disk.
@@ -402,7 +400,7 @@ def _hash_files(
     others = {file for frame in frames for file in frame.files} - images
     read = {file: known[file] for file in others & known.keys()}
     pictures = dict(_each(images, lambda file: _try(digest_picture, raw / file), workers))
-    digests = read | dict(_each(others - read.keys(), lambda file: _try(_digest_file, raw / file), workers))
+    digests = read | dict(_each(others - read.keys(), lambda file: _try(file_digest, raw / file), workers))
     problems, kept = [], []
     for frame in frames:
         failed = next(
@@ -436,7 +434,8 @@ def _try(work: Callable[[Path], _Result], path: Path) -> _Result | OSError:
         return error
 
 
-def _digest_file(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
