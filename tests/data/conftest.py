@@ -1,13 +1,24 @@
-"""A raw set in which two frames cannot be read, and builds of small parts."""
+"""A raw set in which two frames cannot be read, builds of small parts, a cache of the tests' own."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import datasets
 import pytest
 
 from liver_landmark.data import build, dataset_folder
 from raw_sets import l3d
 from raw_sets.pictures import truncate
 from raw_sets.truth import RawSet
+
+
+@pytest.fixture(scope="module", autouse=True)
+def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """`datasets` caches in a folder of the tests, not in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        yield
 
 
 @pytest.fixture
