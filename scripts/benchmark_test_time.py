@@ -27,7 +27,7 @@ from scipy.stats import rankdata
 from liver_landmark.data.loading import load_landmark_dataset, read_row
 from liver_landmark.evaluation import DEFAULT_RESOLUTION, MaskPair, summarize_frames
 from liver_landmark.evaluation.evaluate import build_metrics
-from liver_landmark.evaluation.truth import dataset_protocol, get_scoring, truth_mask
+from liver_landmark.evaluation.truth import check_scorable, dataset_protocol, get_scoring, truth_mask
 from liver_landmark.inference.predictor import LandmarkPredictor, load_model_and_processor
 from liver_landmark.inference.views import AveragedViews
 from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS, IGNORE_INDEX
@@ -54,7 +54,9 @@ def score_dataset(model: Any, processor: Any, dataset: datasets.Dataset, resolut
     """
     scoring = get_scoring(dataset_protocol(dataset))
     predictors = {name: LandmarkPredictor(model, processor, views=views) for name, views in SETTINGS.items()}
-    metrics = build_metrics(_METRICS)
+    landmarks = model.config.landmark_table
+    stored = check_scorable(dataset, scoring, landmarks)
+    metrics = build_metrics(_METRICS, landmarks.names)
     found: dict[str, dict[str, list[Any]]] = {
         name: {"frames": [], "milliseconds": [], "wrong": [], "variance": [], "unlikeliness": []}
         for name in SETTINGS
@@ -62,13 +64,14 @@ def score_dataset(model: Any, processor: Any, dataset: datasets.Dataset, resolut
     rows = dataset.with_format(None).select_columns(_COLUMNS)
     for index in range(len(rows)):
         row = read_row(rows, index)
-        truth = truth_mask(row, scoring.protocol, resolution)
+        truth = landmarks.translate(truth_mask(row, scoring.protocol, resolution, stored), stored)
         for name, predictor in predictors.items():
             [output] = predictor.forward([predictor.prepare(row["image"])])
             mask = class_map(output.logits, truth.shape, scoring.prediction_resize).numpy()
-            frame = {"patient_id": row["patient_id"], "truth": "polylines"}
+            pair = MaskPair(truth, mask, landmarks)
+            frame = {"patient_id": row["patient_id"], "truth": "polylines", **pair.pixel_counts()}
             for metric in metrics.values():
-                frame |= metric.score(MaskPair(truth, mask))
+                frame |= metric.score(pair)
             found[name]["frames"].append(frame)
             found[name]["milliseconds"].append(output.milliseconds)
             if output.variance is not None:

@@ -135,7 +135,7 @@ def calibrate(arguments: argparse.Namespace) -> None:
         "model": arguments.model,
         "presence_calibration": calibration,
         "thresholds": reasons,
-        "calibrated_on": summarize_reliability(frames.shown, answers),
+        "calibrated_on": summarize_reliability(frames, answers),
         "held_out": None,
         "definitions": dict(DEFINITIONS),
     }
@@ -156,7 +156,7 @@ def _score_held_out(name: str, frames: PresenceFrames, calibration: dict[str, An
         "uncalibrated": apply_calibration(frames, None),
         "calibrated": apply_calibration(frames, calibration),
     }
-    return {"dataset": name, "split": "test", **summarize_reliability(frames.shown, answers)}
+    return {"dataset": name, "split": "test", **summarize_reliability(frames, answers)}
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
@@ -209,7 +209,7 @@ def _write_report(
             remove_folder(staged)
         with new_folder(staged) as folder:
             write_json(folder / REPORT_FILE, report)
-            plot_reliability(folder / PLOT_FILE, frames.shown, answers, title)
+            plot_reliability(folder / PLOT_FILE, frames, answers, title)
         if output.exists():
             remove_folder(output)
         staged.rename(output)

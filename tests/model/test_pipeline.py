@@ -106,7 +106,10 @@ def test_what_a_frame_gives_is_what_model_and_processor_give(
         with torch.no_grad():
             outputs = segment.model(**segment.image_processor(frame, return_tensors="pt"))
         [expected] = segment.image_processor.post_process_semantic_segmentation(
-            outputs, target_sizes=[(frame.height, frame.width)], return_scores=True
+            outputs,
+            target_sizes=[(frame.height, frame.width)],
+            return_scores=True,
+            id2label=segment.model.config.id2label,
         )
         ids = expected["segmentation"].numpy()
         np.testing.assert_array_equal(np.asarray(segment.index_mask(result)), ids)

@@ -179,7 +179,7 @@ def test_a_calibrated_model_says_that_nothing_is_there(script, model):
     strength = torch.from_numpy(np.where(shown, 2.5, 0.8) + rng.normal(0, 0.1, (count, 3)))
     for column in range(3):
         logits[:, column + 1, 2 * column : 2 * column + 2] += strength[:, column, None, None]
-    drawn = absent_suppressed(logits, None)[2].numpy()
+    drawn = absent_suppressed(logits, None, DEFAULT_LANDMARKS.names)[2].numpy()
     assert drawn.all()
     patients = np.array([f"p{index % 8}" for index in range(count)])
     features = presence_features(logits).double().numpy()
@@ -187,7 +187,7 @@ def test_a_calibrated_model_says_that_nothing_is_there(script, model):
     calibration, _ = script.fit_calibration(frames, {})
     script._write_calibration(model, calibration)
     saved = LandmarkPredictor.from_pretrained(model).model.config.presence_calibration
-    suppressed, _, present = absent_suppressed(logits, saved)
+    suppressed, _, present = absent_suppressed(logits, saved, DEFAULT_LANDMARKS.names)
     assert (present.numpy() == shown).mean() > 0.98
     for column in range(3):
         still_drawn = (suppressed.argmax(1) == column + 1).flatten(1).any(1)

@@ -64,8 +64,10 @@ def test_on_zerogpu_the_package_comes_before_the_model_is_moved(engine, monkeypa
     monkeypatch.delitem(sys.modules, "spaces", raising=False)
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     # Without the package, torch has no device of that name to give.
-    model = SimpleNamespace(to=lambda device: sys.modules["spaces"].MOVED.append(device))
     plain = engine._predictor(False)
+    model = SimpleNamespace(
+        to=lambda device: sys.modules["spaces"].MOVED.append(device), config=plain.model.config
+    )
     found = SimpleNamespace(**vars(plain) | {"model": model, "device": plain.device})
     monkeypatch.setattr(demo_engine.LandmarkPredictor, "from_pretrained", lambda name: found)
     demo_engine.Engine.from_pretrained("model")

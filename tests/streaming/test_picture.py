@@ -67,7 +67,7 @@ def test_the_same_picture_is_drawn_once(monkeypatch):
 @pytest.mark.parametrize("look", [{"alpha": 1.1}, {"alpha": float("nan")}, {"landmarks": ("liver",)}])
 def test_looks_are_checked(look):
     with pytest.raises(ValueError, match=r"alpha must lie|landmarks are"):
-        Look(**look)
+        PictureMaker().jpeg(result(), Look(**look))
 
 
 @pytest.mark.parametrize("options", [{"max_width": 8}, {"quality": 0}, {"quality": 101}, {"alpha": -1}])

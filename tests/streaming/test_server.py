@@ -57,8 +57,16 @@ def test_a_frame_comes_with_what_is_in_it(server):
     assert Image.open(io.BytesIO(answer.body)).size == (16, 12)
     status = answer.status
     assert status["frame"] >= 1
-    assert status["landmarks"]["ridge"] == {"present": True, "probability": 0.9}
-    assert status["landmarks"]["silhouette"] == {"present": False, "probability": 0.25}
+    assert status["landmarks"]["ridge"] == {
+        "present": True,
+        "probability": 0.9,
+        "color": "#ff0000",
+    }
+    assert status["landmarks"]["silhouette"] == {
+        "present": False,
+        "probability": 0.25,
+        "color": "#00ff00",
+    }
     assert (status["calibrated"], status["width"], status["height"]) == (True, 16, 12)
     assert (status["source"], status["message"], status["paused"], status["over"]) == (
         "camera 0", "", False, False,

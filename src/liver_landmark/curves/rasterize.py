@@ -19,9 +19,6 @@ import numpy as np
 
 from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 
-# ----------------------------------------------------------------------------------------------------
-# The named rasterizing protocols: how wide a stroke is and how masks and predictions are resized.
-
 
 @dataclass(frozen=True)
 class Protocol:
@@ -107,9 +104,6 @@ def get_protocol(name: str) -> Protocol:
     except KeyError:
         raise ValueError(f"protocol {name!r} is unknown: choose one of {', '.join(PROTOCOLS)}") from None
 
-
-# ----------------------------------------------------------------------------------------------------
-# Polylines -> masks of class ids, by a named protocol.
 
 # OpenCV's plain nearest takes the source pixel under each target pixel's *corner*, and so shifts what it
 # shrinks by up to half a target pixel: what published scripts do, and nothing else should.

@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..curves.formats.annotation import OUTSIDE_TOLERANCE_PX
 from ..curves.rasterize import AS_DRAWN, check_label_protocol, get_protocol, rasterize_landmarks
-from ..model.landmarks_liver_landmark import IGNORE_INDEX, LandmarkTable
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, IGNORE_INDEX, LandmarkTable
 from .schema import SPLITS, landmark_features, landmarks_of, picture_digest, validate_columns
 
 # ----------------------------------------------------------------------------------------------------
@@ -44,7 +44,10 @@ class DrawLabels:
     """
 
     def __init__(
-        self, protocol: str | None, landmarks: LandmarkTable, stored: LandmarkTable | None = None
+        self,
+        protocol: str | None,
+        landmarks: LandmarkTable = DEFAULT_LANDMARKS,
+        stored: LandmarkTable | None = None,
     ) -> None:
         self.protocol = protocol
         self.landmarks = landmarks
@@ -185,7 +188,10 @@ def flatten_polylines(column: pa.Array | pa.ChunkedArray) -> FlatPolylines:
 
 
 def impossible_polylines(
-    polylines: FlatPolylines, width: np.ndarray, height: np.ndarray, names: Sequence[str]
+    polylines: FlatPolylines,
+    width: np.ndarray,
+    height: np.ndarray,
+    names: Sequence[str] = DEFAULT_LANDMARKS.names,
 ) -> Iterator[tuple[int, str]]:
     """(row, reason) of each polyline that no frame can have, the first reason of each.
 

@@ -11,7 +11,7 @@ methods, 1999.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,6 @@ from ..model.presence_liver_landmark import (
 from ..utils.atomic_files import atomic_path
 from .evaluate import DEFAULT_RESOLUTION
 from .truth import check_scorable, dataset_protocol, get_scoring, truth_mask
-
-# ----------------------------------------------------------------------------------------------------
-# What a model says about the presence of each landmark, frame by frame, beside what is in the frame.
 
 _COLUMNS = ["image", "label", "landmarks", "width", "height", "frame_id", "patient_id"]
 
@@ -150,7 +147,6 @@ def collect_presence(
     )
 
 
-# ----------------------------------------------------------------------------------------------------
 # Calibration of presence: from evidence to probabilities, and to an answer.
 
 # With fewer frames of either kind, the best threshold would be that of a few frames.
@@ -275,7 +271,6 @@ def cross_validate(frames: PresenceFrames) -> tuple[np.ndarray, np.ndarray] | No
     return probability, answers
 
 
-# ----------------------------------------------------------------------------------------------------
 # How far presence probabilities can be believed: calibration error, Brier score, answers, a plot.
 
 BINS = 10
@@ -331,19 +326,16 @@ def expected_calibration_error(probability: np.ndarray, shown: np.ndarray, bins:
     return float(abs(table[:, 2] - table[:, 1]).sum() / table[:, 0].sum())
 
 
-def summarize_reliability(
-    shown: np.ndarray, answers: Answers, names: Sequence[str] = DEFAULT_LANDMARKS.names
-) -> dict[str, Any]:
+def summarize_reliability(frames: PresenceFrames, answers: Answers) -> dict[str, Any]:
     """`pooled` and `per_class` figures of each kind of probability.
 
     Args:
-        shown: (N, K) bool truth.
+        frames: Whose truth the answers are compared with, and whose landmarks are named.
         answers: See `Answers`.
-        names: The K landmarks.
     """
     per_class: dict[str, Any] = {}
-    for column, name in enumerate(names):
-        truth = shown[:, column]
+    for column, name in enumerate(frames.names):
+        truth = frames.shown[:, column]
         per_class[name] = {"frames_shown": int(truth.sum()), "frames_absent": int((~truth).sum())}
         for kind, (probability, present) in answers.items():
             found = present[:, column]
@@ -354,10 +346,13 @@ def summarize_reliability(
                 "frames_invented": int((~truth & found).sum()),
             }
     pooled = {
-        kind: {**_errors(probability, shown), "accuracy": float((present == shown).mean())}
+        kind: {
+            **_errors(probability, frames.shown),
+            "accuracy": float((present == frames.shown).mean()),
+        }
         for kind, (probability, present) in answers.items()
     }
-    return {"frames": len(shown), "pooled": pooled, "per_class": per_class}
+    return {"frames": len(frames), "pooled": pooled, "per_class": per_class}
 
 
 def _errors(probability: np.ndarray, shown: np.ndarray) -> dict[str, float]:
@@ -365,25 +360,18 @@ def _errors(probability: np.ndarray, shown: np.ndarray) -> dict[str, float]:
     return {"ece": expected_calibration_error(probability, shown), "brier": brier}
 
 
-def plot_reliability(
-    path: Path,
-    shown: np.ndarray,
-    answers: Answers,
-    title: str,
-    names: Sequence[str] = DEFAULT_LANDMARKS.names,
-) -> None:
+def plot_reliability(path: Path, frames: PresenceFrames, answers: Answers, title: str) -> None:
     """Writes a PNG: for each landmark and all together, share shown over mean probability, and frames.
 
     Bins of fewer than ten frames are hollow.
 
     Args:
         path: File to write, whole or not at all.
-        shown: (N, K) bool truth.
+        frames: Whose truth the answers are compared with, and whose landmarks are named.
         answers: See `Answers`.
         title: Above all.
-        names: The K landmarks.
     """
-    count = len(names)
+    names, count = frames.names, len(frames.names)
     figure = Figure(figsize=(1 + 3 * (count + 1), 5), dpi=_DPI, layout="constrained")
     # A data set may be called anything, formulas too.
     figure.suptitle(f"{title} (hollow: fewer than {_FEW_FRAMES} frames)", parse_math=False)
@@ -392,7 +380,7 @@ def plot_reliability(
     columns = [[column] for column in range(count)] + [list(range(count))]
     for place, (name, chosen) in enumerate(zip((*names, "all"), columns, strict=True)):
         tables = {
-            kind: reliability_bins(probability[:, chosen], shown[:, chosen])
+            kind: reliability_bins(probability[:, chosen], frames.shown[:, chosen])
             for kind, (probability, _) in answers.items()
         }
         _draw_panel(axes[0, place], axes[1, place], name, tables)

@@ -14,14 +14,12 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..data.loading import read_row
-from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
+from ..model.landmarks_liver_landmark import LandmarkTable
 from .distances import DistanceMetric
 from .metrics import FrameMetric, MaskPair, OverlapMetric, PresenceMetric
 from .truth import Scoring, check_scorable, dataset_protocol, get_scoring, truth_mask
 
-# ----------------------------------------------------------------------------------------------------
 # The metrics that an evaluation can compute, by name: a new one is one entry here.
-
 METRICS: dict[str, Callable[[Sequence[str]], FrameMetric]] = {
     "overlap": OverlapMetric,
     "presence": PresenceMetric,
@@ -29,9 +27,7 @@ METRICS: dict[str, Callable[[Sequence[str]], FrameMetric]] = {
 }
 
 
-def build_metrics(
-    names: Sequence[str], landmarks: Sequence[str] = DEFAULT_LANDMARKS.names
-) -> dict[str, FrameMetric]:
+def build_metrics(names: Sequence[str], landmarks: Sequence[str]) -> dict[str, FrameMetric]:
     """The metrics of those names, for these landmarks; a ValueError names the ones there are."""
     for name in names:
         if name not in METRICS:
@@ -39,13 +35,13 @@ def build_metrics(
     return {name: METRICS[name](landmarks) for name in names}
 
 
-# ----------------------------------------------------------------------------------------------------
-# A model over a dataset of the schema: frames in, metrics.json and frames.csv out.
-
 # The size at which every L3D paper scores.
 DEFAULT_RESOLUTION = 1024
 
 _COLUMNS = ["image", "label", "landmarks", "width", "height", "frame_id", "patient_id"]
+
+# Of the columns that `MaskPair.pixel_counts` gives each landmark.
+_TRUTH_PX = "truth_px_"
 
 FrameCallback = Callable[[int, Mapping[str, Any], MaskPair], None]
 
@@ -130,13 +126,7 @@ def evaluate_model(
             if on_frame is not None:
                 on_frame(index, frame, pair)
             bar.update()
-    return summarize_frames(
-        frames,
-        protocol=scoring.name,
-        resolution=resolution,
-        metric_names=names,
-        landmarks=landmarks.names,
-    )
+    return summarize_frames(frames, protocol=scoring.name, resolution=resolution, metric_names=names)
 
 
 def summarize_frames(
@@ -145,10 +135,15 @@ def summarize_frames(
     protocol: str,
     resolution: int,
     metric_names: Sequence[str],
-    landmarks: Sequence[str] = DEFAULT_LANDMARKS.names,
 ) -> Evaluation:
-    """The evaluation that follows from rows of frames.csv, scored by one process or gathered from several."""
+    """The evaluation that follows from rows of frames.csv, scored by one process or gathered from several.
+
+    Their columns say which landmarks there are. A ValueError says that there are no rows.
+    """
+    if not frames:
+        raise ValueError("there are no frames to summarize")
     scoring = get_scoring(protocol)
+    landmarks = [column.removeprefix(_TRUTH_PX) for column in frames[0] if column.startswith(_TRUTH_PX)]
     pooled: dict[str, Any] = {}
     per_class: dict[str, dict[str, Any]] = {name: {} for name in landmarks}
     definitions = {

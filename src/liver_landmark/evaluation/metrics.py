@@ -11,9 +11,6 @@ import numpy as np
 
 from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, IGNORE_INDEX, LandmarkTable
 
-# ----------------------------------------------------------------------------------------------------
-# A frame's truth and prediction side by side: what every metric is computed from.
-
 
 @dataclass(frozen=True)
 class MaskPair:
@@ -79,7 +76,6 @@ class MaskPair:
         return counts
 
 
-# ----------------------------------------------------------------------------------------------------
 # What a metric is: columns of a frame, and a summary of the frames' columns.
 
 
@@ -118,7 +114,6 @@ def mean_or_none(values: Iterable[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-# ----------------------------------------------------------------------------------------------------
 # Dice and IoU: pooled as the L3D papers compute them, per class, and their macro means.
 
 # The L3D papers' smoothing, in numerator and denominator alike: a frame that is empty on both sides scores 1.
@@ -226,7 +221,6 @@ class OverlapMetric:
         return MetricSummary(pooled, per_class)
 
 
-# ----------------------------------------------------------------------------------------------------
 # Presence: does the model see a landmark where there is one, and none where there is none?
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from av.error import FFmpegError
 
+from ..curves.formats import check_names_fit
 from ..utils.atomic_files import write_json
 from ..utils.frame_files import FrameError
 from .frame_sources import (
@@ -196,8 +197,11 @@ def predict_files(
     Raises:
         ResumeError: remains of another run, or of one with other settings, or an output folder that cannot
             be made or locked.
+        ValueError: curves in a format that cannot hold the model's landmarks.
         OSError: a JSON in the output folder cannot be written.
     """
+    for kind in options.curves:
+        check_names_fit(kind, predictor.landmarks.names)
     names = PartNames(options)
     sources = as_sources(inputs.files)
     mine = sources[options.part_id :: options.num_parts]

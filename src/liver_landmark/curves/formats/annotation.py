@@ -19,9 +19,6 @@ from defusedxml import DefusedXmlException
 
 from ...model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 
-# ----------------------------------------------------------------------------------------------------
-# What an annotation file says about one frame, and what makes it refusable.
-
 # Far outside any frame; the rasterizer takes no more, and float32 still tells whole pixels apart.
 LARGEST_COORDINATE_PX = 2.0**24
 # How far outside a frame a point may lie: annotation tools round, and let the mouse reach the border.
@@ -184,7 +181,6 @@ def check_inside(annotation: FrameAnnotation, width: int, height: int, file: str
     return outside
 
 
-# ----------------------------------------------------------------------------------------------------
 # Numbers as strangers write them: strict where Python's own conversions are generous.
 
 # `float` would also take "nan", "1_000", other scripts' digits.
@@ -223,7 +219,6 @@ def count(value: float, least: int = 0) -> int:
     return int(value)
 
 
-# ----------------------------------------------------------------------------------------------------
 # Annotation files from strangers: bounded before they are parsed, parsed by nothing that they can drive.
 
 # labelme keeps the picture in the file, as base64; it is cut out before anything is decoded, because one
@@ -341,7 +336,6 @@ def _decode(data: bytes, file: str | PathLike[str], marks: dict[bytes, int]) -> 
         raise AnnotationError(file, f"not UTF-8: byte {error.start} does not fit: save it as UTF-8") from None
 
 
-# ----------------------------------------------------------------------------------------------------
 # From the labels that annotators typed to landmarks.
 
 # In the place of a landmark's name: leave curves of that label out. No landmark can be called so.
@@ -455,7 +449,6 @@ DEFAULT_LABELS = LabelMap.of(DEFAULT_LANDMARKS)
 L3D_LABELS = LabelMap(DEFAULT_LABELS.classes, tolerated={"rigde": "ridge"})
 
 
-# ----------------------------------------------------------------------------------------------------
 # Writing XML: text that it can hold, one layout for every format.
 
 # XML 1.0 has no way to write the other characters, escaped or not.
