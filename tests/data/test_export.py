@@ -18,11 +18,6 @@ from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
 
 
-@pytest.fixture(autouse=True)
-def datasets_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
 @pytest.fixture
 def splits() -> dict[str, datasets.Dataset]:
     rows = {}

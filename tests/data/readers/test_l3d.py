@@ -183,30 +183,6 @@ def test_points_a_little_outside_are_kept_and_counted(tmp_path):
     assert built.report["tolerated"] == {"points_outside": 3}
 
 
-FIRST_SHAPE = {
-    "points": [
-        ([[5, 5], [74, 20]], "outside"),
-        ([[5, 5], [20, -10]], "outside"),
-        ([[5, 5]], "at least two"),
-        ([], "at least two"),
-        ([[5, 5], [5, 5]], "different"),
-        ([[5, 5], [5.0, 5.0], [5, 5]], "different"),
-    ],
-    "label": [("vessel", "vessel"), ("", "label")],
-}
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "reason"),
-    [(field, value, reason) for field, cases in FIRST_SHAPE.items() for value, reason in cases],
-)
-def test_curves_that_cannot_be(tmp_path, field, value, reason):
-    raw = l3d.write_l3d(tmp_path / "raw")
-    frame = raw.frames[3]
-    l3d.edit_json(frame, lambda document: document["shapes"][0].update({field: value}))
-    check_left_out(raw, tmp_path / "built", frame, frame.annotation, reason, *L3D)
-
-
 def test_several_problems_are_all_told_and_the_first_stops_a_strict_build(tmp_path):
     raw = l3d.write_l3d(tmp_path / "raw")
     first, second, third = raw.frames[0], raw.frames[2], raw.frames[-1]
@@ -233,15 +209,6 @@ def test_a_folder_that_is_no_such_set(tmp_path):
     with pytest.raises(ValueError, match="Train, Val and Test"):
         build(empty, tmp_path / "built", *L3D)
     assert not (tmp_path / "built").exists()
-
-
-def test_a_split_that_is_lost_altogether_is_an_error(tmp_path):
-    raw = l3d.write_l3d(tmp_path / "raw")
-    for frame in raw.of_split("validation"):
-        truncate(frame.picture)
-    with pytest.raises(ValueError, match="validation"):
-        build(raw, tmp_path / "built", *L3D)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw"]
 
 
 def test_the_same_frame_id_twice(tmp_path):

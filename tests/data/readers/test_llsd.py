@@ -1,4 +1,4 @@
-"""Irregular folders of color masks: which colors, which folder, hand-drawn or exact, layouts, damage."""
+"""Folders of color masks: which colors, which folder, hand-drawn or exact, layouts, damage."""
 
 from itertools import pairwise
 

@@ -1,27 +1,30 @@
-"""What `load_landmark_dataset` refuses: types, polylines and patients that cannot be, each in one line."""
+"""What `load_landmark_dataset` refuses, each in one line, and the arithmetic behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import math
+import re
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Features, Image, List, Value
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image as Picture
 
-from liver_landmark.data.loading import first_difference, load_landmark_dataset
+from liver_landmark.data.loading import (
+    first_difference,
+    flatten_polylines,
+    impossible_polylines,
+    load_landmark_dataset,
+)
 from liver_landmark.data.schema import landmark_features
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
-
-
-@pytest.fixture(scope="module", autouse=True)
-def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """`datasets` caches in a folder of the tests, not in the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
 
 
 def write_splits(folder: Path, **splits: datasets.Dataset) -> Path:
@@ -178,3 +181,95 @@ def test_labels_as_drawn_cannot_be_asked_of_a_set_that_draws_them(tmp_path: Path
     folder = write_splits(tmp_path / "set", train=make_dataset([row_of("one")]))
     with pytest.raises(ValueError, match="its labels are drawn by synthetic and not stored as their source"):
         load_landmark_dataset(folder, "train", "as_drawn")
+
+
+TYPE = landmark_features().arrow_schema.field("landmarks").type
+FRAME_WIDTH, FRAME_HEIGHT = 100, 60
+numbers = st.floats(-200, 200, width=32) | st.sampled_from([-1.0, 0.0, 60.0, 100.0, math.nan, math.inf])
+points = st.none() | st.lists(st.none() | st.tuples(numbers | st.none(), numbers | st.none()), max_size=5)
+landmarks = st.fixed_dictionaries({"category": st.none() | st.integers(-1, 3), "points": points})
+rows = st.lists(st.none() | st.lists(st.none() | landmarks, max_size=4), max_size=5)
+
+
+def as_chunks(rows: list, cut: int) -> pa.ChunkedArray:
+    """The rows in two chunks, each a slice of a longer array: offsets do not start at 0."""
+    whole = pa.array([None, *rows, None], TYPE)
+    cut = min(cut, len(rows))
+    return pa.chunked_array([whole[1 : 1 + cut], whole[1 + cut : 1 + len(rows)]], TYPE)
+
+
+def plain(rows: list) -> list[tuple]:
+    """(row, place, category, points) of each polyline, what is missing as NaN or -1."""
+    found = []
+    for row, curves in enumerate(rows):
+        for place, polyline in enumerate(curves or ()):
+            polyline = polyline or {"category": None, "points": None}
+            pairs = [pair or (None, None) for pair in polyline["points"] or ()]
+            category = -1 if polyline["category"] is None else polyline["category"]
+            found.append(
+                (row, place, category, [[math.nan if v is None else v for v in pair] for pair in pairs])
+            )
+    return found
+
+
+def is_possible(category: int, points: list) -> bool:
+    return (
+        0 <= category <= 2
+        and len(points) >= 2
+        and all(-1 <= x <= FRAME_WIDTH and -1 <= y <= FRAME_HEIGHT for x, y in points)
+    )
+
+
+@given(rows, st.integers(0, 5))
+@example([[{"category": None, "points": [(0.0, None), (math.inf, None)]}]], 0)
+def test_arrays_hold_what_the_rows_hold(rows: list, cut: int) -> None:
+    flat, expected = flatten_polylines(as_chunks(rows, cut)), plain(rows)
+    assert flat.row.tolist() == [row for row, *_ in expected]
+    assert flat.place.tolist() == [place for _, place, *_ in expected]
+    assert flat.category.tolist() == [category for *_, category, _ in expected]
+    assert flat.count.tolist() == [len(points) for *_, points in expected]
+    every_point = [point for *_, points in expected for point in points]
+    np.testing.assert_array_equal(flat.points, np.array(every_point, np.float64).reshape(-1, 2))
+    with np.errstate(invalid="ignore"):
+        lengths = flat.lengths_px()
+    for length, (*_, points) in zip(lengths, expected, strict=True):
+        plain_length = sum(math.dist(a, b) for a, b in itertools.pairwise(points))
+        assert length == pytest.approx(plain_length, nan_ok=True)
+
+
+@given(rows, st.integers(0, 5))
+def test_each_impossible_polyline_is_found_and_no_other(rows: list, cut: int) -> None:
+    width, height = np.full(len(rows), FRAME_WIDTH), np.full(len(rows), FRAME_HEIGHT)
+    found = list(impossible_polylines(flatten_polylines(as_chunks(rows, cut)), width, height))
+    expected = [
+        (row, place) for row, place, category, points in plain(rows) if not is_possible(category, points)
+    ]
+    assert [(row, int(reason.split()[1]) - 1) for row, reason in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("landmark", "reason"),
+    [
+        ({"category": 3, "points": [(1, 1), (2, 2)]}, r"polyline 2 \(class 3\): it is of no known class"),
+        ({"category": 0, "points": [(1, 1)]}, r"polyline 2 \(ridge\): it has 1 points, at least 2"),
+        (
+            {"category": 1, "points": [(1, math.nan), (2, 2)]},
+            r"\(silhouette\): a coordinate of it is not fin",
+        ),
+        (
+            {"category": 2, "points": [(1, 1), (2, 61.5), (300, 300)]},
+            r"polyline 2 \(ligament\): its point \(2, 61.5\) lies outside of the frame of 100x60 px",
+        ),
+    ],
+)
+def test_the_reason_is_named(landmark: dict, reason: str) -> None:
+    fine = {"category": 0, "points": [(-1, -1), (100, 60)]}
+    flat = flatten_polylines(pa.array([[], [fine, landmark, fine]], TYPE))
+    [(row, found)] = impossible_polylines(flat, np.array([9, 100]), np.array([9, 60]))
+    assert row == 1
+    assert re.search(reason, found), found
+
+
+def test_in_a_frame_of_unknown_size_nothing_lies_outside() -> None:
+    flat = flatten_polylines(pa.array([[{"category": 0, "points": [(1, 1), (900, 2)]}]], TYPE))
+    assert not list(impossible_polylines(flat, np.array([np.nan]), np.array([np.nan])))
