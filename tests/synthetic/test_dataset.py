@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import datasets
 import numpy as np
 import pytest
@@ -169,6 +171,33 @@ def test_a_failure_leaves_nothing_behind(tmp_path, card, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         build_synthetic(REQUEST, tmp_path / "out", card)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_build_goes_on_and_gives_the_same(tmp_path, card, monkeypatch):
+    monkeypatch.setattr("liver_landmark.data.dataset_folder.FRAMES_PER_SHARD", 2)
+    assert build_synthetic(REQUEST, tmp_path / "whole", card)
+    rendered = []
+
+    def noted(*arguments, stop=None):
+        for number, row in iterate_rows(*arguments):
+            if len(rendered) == stop:
+                raise KeyboardInterrupt
+            rendered.append(row["frame_id"])
+            yield number, row
+
+    monkeypatch.setattr("liver_landmark.data.build.iterate_rows", partial(noted, stop=4))
+    with pytest.raises(KeyboardInterrupt):
+        build_synthetic(REQUEST, tmp_path / "set", card)
+    assert not (tmp_path / "set").exists()
+    rendered.clear()
+    monkeypatch.setattr("liver_landmark.data.build.iterate_rows", noted)
+    assert build_synthetic(REQUEST, tmp_path / "set", card)
+    # Three frames train, in two shards; the fifth frame's shard was not finished.
+    assert rendered == [
+        f"synthetic-a-{number:03d}-{frame:04d}" for number, frame in [(1, 0), (1, 1), (2, 0), (2, 1)]
+    ]
+    assert files_of(tmp_path / "set") == files_of(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "whole"]
 
 
 def test_the_card_tells_the_counts(built, loaded):
