@@ -32,6 +32,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from .param_groups import SKETCHED_TYPES, check_projection
+
 # ----------------------------------------------------------------------------------------------------
 # Random sketches of a matrix's columns: the real subsampled randomized Fourier transform, and a Gaussian.
 
@@ -189,16 +191,11 @@ def add_sparse_signs(basis: torch.Tensor, size: float, seeds: Seeds) -> torch.Te
 # ----------------------------------------------------------------------------------------------------
 # The range finder: an orthonormal basis of the subspace that holds most of a gradient's energy.
 
-_SKETCHES: dict[str, Callable[[torch.Tensor, int, Seeds], torch.Tensor]] = {
-    "srft": srft_sketch,
-    "srft_energy": srft_energy_sketch,
-    "gaussian": gaussian_sketch,
-}
-SKETCHED_TYPES = tuple(_SKETCHES)
+_SKETCHES: dict[str, Callable[[torch.Tensor, int, Seeds], torch.Tensor]] = dict(
+    zip(SKETCHED_TYPES, (srft_sketch, srft_energy_sketch, gaussian_sketch), strict=True)
+)
 # Of a warm start's basis, what is random: enough to be found, too little to cost energy.
 _BLIND_SPOT = 1e-3
-PROJ_TYPES = (*_SKETCHES, "srft_oblivious", "svd")
-SIDES = ("longer", "shorter", "left", "right")
 
 
 def resolve_side(side: str, rows: int, columns: int) -> str:
@@ -295,22 +292,6 @@ def _power_of_two_to_one(peak: torch.Tensor) -> torch.Tensor:
     bound = {torch.float32: 126, torch.float64: 1022}[peak.dtype]
     exponent = torch.where(torch.isfinite(peak), -torch.frexp(peak).exponent, 0).clamp(-bound, bound)
     return torch.ldexp(torch.ones_like(peak), exponent)
-
-
-def check_projection(proj_type: str, side: str, oversampling: int, power_iterations: int) -> None:
-    """Raises a ValueError that names the first of the four that cannot be."""
-    if not isinstance(proj_type, str) or proj_type not in PROJ_TYPES:
-        raise ValueError(f"proj_type: {proj_type!r} is unknown: choose one of {', '.join(PROJ_TYPES)}")
-    if not isinstance(side, str) or side not in SIDES:
-        raise ValueError(f"side: {side!r} is unknown: choose one of {', '.join(SIDES)}")
-    for name, value in (("oversampling", oversampling), ("power_iterations", power_iterations)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
-        if value and proj_type not in SKETCHED_TYPES:
-            raise ValueError(
-                f"{name} means nothing for proj_type {proj_type}: set it to 0, or choose one of "
-                f"{', '.join(SKETCHED_TYPES)}"
-            )
 
 
 def compute_basis(

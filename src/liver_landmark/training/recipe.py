@@ -16,7 +16,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from ..curves.rasterize import check_label_protocol
-from ..data.augmentation import AugmentationConfig
+from ..data.augmentation_config import AugmentationConfig
 from ..optim.param_groups import check_projected_group
 
 # ----------------------------------------------------------------------------------------------------
