@@ -169,6 +169,16 @@ def test_hidden_states_are_the_maps_on_the_way(frames: torch.Tensor) -> None:
     assert len(tiny_model(use_depth=False)(frames, output_hidden_states=True).hidden_states) == 6
 
 
+@variants
+def test_maps_and_attentions_are_tuples_in_any_combination(fields: dict, frames: torch.Tensor) -> None:
+    model = tiny_model(**fields)
+    output = model(frames[:1], output_hidden_states=True, output_attentions=True)
+    assert type(output.hidden_states) is type(output.attentions) is tuple
+    assert all(isinstance(entry, torch.Tensor) for entry in (*output.hidden_states, *output.attentions))
+    assert len(output.attentions) == (model.config.fusion_num_layers if model.config.use_depth else 0)
+    assert output.hidden_states[-1].shape[-2:] == ((6, 8) if "released" in fields.values() else (24, 32))
+
+
 def test_return_dict_false_gives_the_same_values(frames: torch.Tensor, labels: torch.Tensor) -> None:
     model = tiny_model()
     named = model(frames, labels, output_attentions=True)
