@@ -157,6 +157,8 @@ def test_batches_that_do_not_fit_together():
         ({"image_std": [1, 1, 0]}, "image_std"),
         ({"max_pixels": 0}, "max_pixels"),
         ({"do_resize": "no"}, "do_resize"),
+        ({"do_convert_rgb": None}, "do_convert_rgb"),
+        ({"size": (5, 6, 7)}, "size"),
     ],
 )
 def test_wrong_fields_are_refused_in_the_constructor_and_in_a_call(fields, message):
@@ -171,10 +173,14 @@ def test_unknown_names_are_refused():
         LiverLandmarkImageProcessor(do_pad=True)
     with pytest.raises(TypeError, match="'do_pad'"):
         make_processor()(noise(4, 4), do_pad=True)
-    with pytest.raises(ValueError, match="return_tensors='tf'"):
-        make_processor()(noise(4, 4), return_tensors="tf")
-    with pytest.raises(ValueError, match="input_data_format='HWC'"):
-        make_processor()(noise(4, 4), input_data_format="HWC")
+    for name, value in {
+        "return_tensors": "tf",
+        "input_data_format": "HWC",
+        "data_format": "channels_last",
+        "do_reduce_labels": True,
+    }.items():
+        with pytest.raises(ValueError, match=name):
+            make_processor()(noise(4, 4), **{name: value})
 
 
 # Files

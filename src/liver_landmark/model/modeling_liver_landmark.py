@@ -128,7 +128,7 @@ class CrossAttentionFusion(nn.Module):
     def forward(
         self, rgb: Tensor, depth: Tensor, output_attentions: bool = False
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """rgb and depth (B, C, h, w) -> fused (B, C, h, w), weights asked for (B, heads, hw, hw) per layer."""
+        """rgb and depth (B, C, h, w) -> fused (B, C, h, w), attention per layer (B, heads, hw, hw)."""
         rgb_tokens = rgb.flatten(2).transpose(1, 2)
         depth_tokens = depth.flatten(2).transpose(1, 2)
         query, context = (depth_tokens, rgb_tokens) if self.query_is_depth else (rgb_tokens, depth_tokens)
