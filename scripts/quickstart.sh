@@ -58,7 +58,7 @@ fi
 echo "== Synthetic data" >&2
 for domain in a b; do
     size_of_set="data_$domain[@]"
-    python scripts/build_dataset.py synthetic --domain "$domain" "${!size_of_set}" --size 456x256 --seed 0 \
+    liver-landmark data build synthetic --domain "$domain" "${!size_of_set}" --size 456x256 --seed 0 \
         --output "$out/data/$domain" || fail "rendering failed; to replace what a former version rendered: --fresh"
 done
 
@@ -66,13 +66,13 @@ echo "== Training" >&2
 # accelerate would count physical cores only, and use one thread where two are threads of one core.
 accelerate launch --quiet --config_file hub_configs/accelerate/cpu.yaml \
     --num_cpu_threads_per_process "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)" \
-    scripts/train.py --config hub_configs/training/synthetic_tiny.yaml \
+    -m liver_landmark train --config synthetic_tiny \
     --data.path "$out/data/a" --output_dir "$out" --resume auto ${training[@]+"${training[@]}"} ||
     fail "training failed; to replace what was trained with another recipe or data: --fresh"
 
 echo "== Evaluation" >&2
 for domain in a b; do
-    python scripts/evaluate_model.py --model "$out/best" --dataset "$out/data/$domain" --split test \
+    liver-landmark evaluate --model "$out/best" --dataset "$out/data/$domain" --split test \
         --protocol synthetic --device cpu --output "$out/evaluation/$domain" --overwrite
 done
 

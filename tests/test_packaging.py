@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from liver_landmark.utils.hub_configs import all_config_names
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "liver_landmark"
+BENCHMARKS = ROOT / "benchmarks"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REQUIREMENTS = {
     "": [Requirement(line) for line in PROJECT["dependencies"]],
@@ -107,25 +113,20 @@ def modules_of(*extras: str) -> set[str]:
 
 
 def test_all_that_is_imported_is_declared():
-    scripts = ROOT / "scripts"
-    # A script's parts may lie in a folder beside it.
-    parts = {path.parent.name for path in scripts.glob("*/__init__.py")}
     allowed = modules_of("", "train") | {"liver_landmark"}
-    for path in [*PACKAGE.rglob("*.py"), *scripts.rglob("*.py")]:
-        ours = parts if scripts in path.parents else set()
-        for name in imports_of(path):
-            assert name.split(".")[0] in ours or name.startswith(".") or name.split(".")[0] in allowed, (
-                f"{path.relative_to(ROOT)} imports {name}, which pyproject.toml does not name"
-            )
+    in_benchmarks = allowed | modules_of("bench") | {"shared"}  # benchmarks/shared.py lies beside them
+    for folder, names in ((PACKAGE, allowed), (ROOT / "scripts", allowed), (BENCHMARKS, in_benchmarks)):
+        for path in folder.rglob("*.py"):
+            for name in imports_of(path):
+                assert name.startswith(".") or name.split(".")[0] in names, (
+                    f"{path.relative_to(ROOT)} imports {name}, which pyproject.toml does not name"
+                )
 
 
 def test_prediction_needs_no_extra():
     folders = ("model", "curves", "inference", "streaming", "utils")
-    modules = (*("cli", "cli_options", "cli_predict", "cli_stream", "__init__"),)
-    # The parser of commands that import their extra when they run.
-    lazy = ("cli_data",)
     files = [path for folder in folders for path in (PACKAGE / folder).rglob("*.py")]
-    for path in [*files, *(PACKAGE / f"{module}.py" for module in modules)]:
+    for path in [*files, PACKAGE / "__init__.py"]:
         depth = len(path.relative_to(PACKAGE).parts)
         for name in imports_of(path):
             module = name.lstrip(".")
@@ -133,31 +134,83 @@ def test_prediction_needs_no_extra():
                 assert name.split(".")[0] in modules_of(""), f"{path.name} imports {name}"
             elif len(name) - len(module) == depth and module:
                 # As many dots as folders: a path from the package's root.
-                assert module.split(".")[0] in (*folders, *modules, *lazy), (
-                    f"{path.name} imports {name}, which needs an extra"
-                )
+                assert module.split(".")[0] in folders, f"{path.name} imports {name}, which needs an extra"
 
 
-def test_the_data_commands_import_their_extra_when_they_run():
-    tree = ast.parse((PACKAGE / "cli_data.py").read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.level:
-            assert node.module == "cli_options"
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
-            assert {name.split(".")[0] for name in names} <= STANDARD_LIBRARY
+def test_the_commands_import_what_they_need_when_they_run():
+    for path in (PACKAGE / "cli").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.level == 1, f"{path.name} imports {node.module} of another package at once"
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                names = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+                assert {name.split(".")[0] for name in names} <= STANDARD_LIBRARY | {"typer"}, path.name
 
 
-def test_nothing_imports_the_scripts():
-    scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")}
+@pytest.mark.parametrize("folder", ["scripts", "benchmarks"])
+def test_nothing_imports_the_scripts(folder: str):
+    scripts = {path.stem for path in (ROOT / folder).glob("*.py")}
     for path in PACKAGE.rglob("*.py"):
         for name in imports_of(path):
-            assert name.split(".")[0] not in scripts | {"scripts"}, f"{path.name} imports {name}"
+            assert name.split(".")[0] not in scripts | {folder}, f"{path.name} imports {name}"
     # A script that is called as an installed package is would shadow it for `python scripts/x.py`.
-    assert not scripts & {"evaluate", "datasets", "accelerate", "transformers", "tokenizers"}
+    assert not scripts & (modules_of(*REQUIREMENTS) | {"tokenizers"})
 
 
 def test_the_shell_scripts_parse():
     for path in [*(ROOT / "scripts").glob("*.sh"), ROOT / ".ci" / "run"]:
         subprocess.run(["bash", "-n", str(path)], check=True)
         assert "set -euo pipefail" in path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel of this checkout, built in a copy so that nothing is left in it."""
+    copy = tmp_path_factory.mktemp("wheel") / "checkout"
+    copy.mkdir()
+    for name in ("src", "hub_configs"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet"]
+    subprocess.run([*command, "--no-index", "--wheel-dir", str(copy.parent), str(copy)], check=True)
+    (path,) = copy.parent.glob("*.whl")
+    return path
+
+
+def test_the_wheel_is_whole(wheel):
+    """Modules, pages, presets, recipes, launch configurations and cards; nothing else but its metadata."""
+    expected = {
+        path.relative_to(ROOT / "src").as_posix()
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert "liver_landmark/py.typed" in expected
+    expected |= {
+        f"liver_landmark/{path.relative_to(ROOT).as_posix()}"
+        for path in (ROOT / "hub_configs").rglob("*")
+        if path.is_file()
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == expected
+
+
+def test_the_wheel_finds_its_configurations(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    code = (
+        "from liver_landmark.utils.hub_configs import all_config_names, dataset_card, recipe_file\n"
+        "print(len(all_config_names()), recipe_file('finetune'), len(dataset_card('l3d')) > 500)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    recipe = tmp_path / "installed" / "liver_landmark" / "hub_configs" / "training" / "finetune.yaml"
+    assert done.stdout.split() == [str(len(all_config_names())), str(recipe), "True"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import datasets
 import numpy as np
 import pytest
 
+from liver_landmark.cli import main
 from liver_landmark.data.check import SetCheck
 from liver_landmark.data.loading import load_landmark_dataset
 from liver_landmark.data.statistics import split_statistics
@@ -26,16 +25,6 @@ def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def script(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "build_dataset_script", repository / "scripts/build_dataset.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(
     ("name", "write", "options"),
     [
@@ -47,11 +36,12 @@ def script(repository: Path) -> ModuleType:
     ids=["l3d", "p2ilf", "llsd", "custom"],
 )
 def test_a_built_set_is_without_a_problem(
-    script: ModuleType, tmp_path: Path, name: str, write: Callable[[Path], RawSet], options: list[str]
+    tmp_path: Path, name: str, write: Callable[[Path], RawSet], options: list[str]
 ) -> None:
     raw = write(tmp_path / "raw")
     folder = tmp_path / "built"
-    assert script.main([name, str(raw.root), "--output", str(folder), "--workers", "1", *options]) == 0
+    command = ["data", "build", name, str(raw.root), "--output", str(folder), "--workers", "1"]
+    assert main([*command, *options]) == 0
     check = SetCheck(folder)
     assert [str(problem) for problem in check.problems()] == []
     assert check.counts.frames.total() == len(raw.frames)

@@ -1,4 +1,4 @@
-"""Builds raw sets as `scripts/build_dataset.py` does, and reads the result without the project's loader."""
+"""Builds raw sets as `liver-landmark data build` does, and reads the result without the project's loader."""
 
 from __future__ import annotations
 

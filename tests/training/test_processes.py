@@ -14,7 +14,7 @@ import pytest
 from training_runs import read_metrics, run
 
 
-def launch(repository: Path, cache: Path, arguments: list[str]) -> None:
+def launch(cache: Path, arguments: list[str]) -> None:
     environment = os.environ | {
         # `accelerate launch --cpu --num_processes 2` would silently run one process.
         "ACCELERATE_USE_CPU": "true",
@@ -24,7 +24,7 @@ def launch(repository: Path, cache: Path, arguments: list[str]) -> None:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     # Any free port.
-    command += ["--main_process_port", "0", str(repository / "scripts" / "train.py"), *arguments]
+    command += ["--main_process_port", "0", "-m", "liver_landmark", "train", *arguments]
     result = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -42,12 +42,12 @@ def still_architecture(tmp_path: Path) -> Path:
 
 
 def test_two_processes_equal_one(
-    tmp_path: Path, repository: Path, datasets_cache: Path, arguments, still_architecture: Path
+    tmp_path: Path, datasets_cache: Path, arguments, still_architecture: Path
 ) -> None:
     settings = {"model__architecture": str(still_architecture), "budget__steps": 4}
     one, two = tmp_path / "one", tmp_path / "two"
     run(arguments(one, batch_size=4, **settings))
-    launch(repository, datasets_cache, arguments(two, batch_size=2, **settings))
+    launch(datasets_cache, arguments(two, batch_size=2, **settings))
     record = json.loads((two / "run.json").read_text())
     assert record["num_processes"] == 2
     ours, theirs = read_metrics(one), read_metrics(two)
@@ -62,14 +62,12 @@ def test_two_processes_equal_one(
 
 
 @pytest.mark.slow
-def test_two_processes_resume_bit_for_bit(
-    tmp_path: Path, repository: Path, datasets_cache: Path, arguments
-) -> None:
+def test_two_processes_resume_bit_for_bit(tmp_path: Path, datasets_cache: Path, arguments) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
-    launch(repository, datasets_cache, arguments(whole, checkpoint__keep_last=3))
+    launch(datasets_cache, arguments(whole, checkpoint__keep_last=3))
     shutil.copytree(whole, part, symlinks=True)
     first = part / "checkpoints" / "step-000002"
-    launch(repository, datasets_cache, [*arguments(part, checkpoint__keep_last=3), f"--resume={first}"])
+    launch(datasets_cache, [*arguments(part, checkpoint__keep_last=3), f"--resume={first}"])
     assert read_metrics(part) == read_metrics(whole)
     for name in ("model.safetensors",):
         ours, theirs = (folder / "last" / "pretrained_model" / name for folder in (part, whole))

@@ -555,7 +555,7 @@ def publish(folder: Path, repo_id: str, *, public: bool = False, api: HfApi | No
             repo_id=repo_id,
             repo_type="dataset",
             folder_path=folder,
-            commit_message="Built by liver-landmark's scripts/build_dataset.py",
+            commit_message="Built by liver-landmark data build",
             ignore_patterns=list(LEFT_AT_HOME),
             # A set with fewer shards must not leave those of the former one behind.
             delete_patterns=["data/*.parquet"],

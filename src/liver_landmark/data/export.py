@@ -31,7 +31,7 @@ _PICTURES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "TIFF": ".tif", "BMP"
 def export_set(splits: Mapping[str, datasets.Dataset], output: Path, format: str) -> int:
     """Writes the frames and polylines of a set into a new folder; nothing is left where it fails.
 
-    What `scripts/build_dataset.py custom` builds from the result (`labelme`, `cvat`) has the same pictures,
+    What `liver-landmark data build custom` builds from the result (`labelme`, `cvat`) has the same pictures,
     byte for byte, and the same polylines up to the format's precision.
 
     Args:

@@ -487,7 +487,7 @@ def load_landmark_dataset(
     """Loads a dataset of the schema, or several as one; labels follow a protocol of choice.
 
     Args:
-        path_or_id: A folder that scripts/build_dataset.py wrote, or a dataset id on the Hub; or several
+        path_or_id: A folder that `liver-landmark data build` wrote, or a dataset id on the Hub; or several
             of them, to be mixed: see `mixing.mix_sets`.
         split: `train`, `validation` or `test`: then no file of another split is read, except that mixed
             sets are always compared whole; None: all.

@@ -61,7 +61,7 @@ def validate_columns(dataset: datasets.Dataset, name: str) -> None:
     missing = [column for column in landmark_features() if column not in dataset.column_names]
     if missing:
         raise ValueError(
-            f"dataset {name}: column {missing[0]!r} is missing; build it with scripts/build_dataset.py "
+            f"dataset {name}: column {missing[0]!r} is missing; build it with liver-landmark data build "
             f"(columns found: {', '.join(dataset.column_names)})"
         )
 

@@ -129,8 +129,8 @@ class FramePrediction:
         presence: Landmark name -> probability that it is in the frame at all.
         present: Names of the landmarks that are: with a calibrated model those whose probability reaches
             their threshold, otherwise those that were given pixels.
-        calibrated: Whether `presence` was calibrated (scripts/calibrate.py), so that it can be read as a
-            share of frames.
+        calibrated: Whether `presence` was calibrated (`liver-landmark calibrate`), so that it can be read as
+            a share of frames.
         milliseconds: Stage (preprocess, forward, postprocess) -> wall time; forward is the batch's divided by
             its frames.
         logits: (classes, h, w) float32 at the model's own resolution, of all landmarks, judged present or

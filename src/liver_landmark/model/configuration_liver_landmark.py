@@ -90,7 +90,7 @@ class LiverLandmarkConfig(PreTrainedConfig):
         initializer_range (`float`, defaults to 0.02): Standard deviation for new Linear layers.
         presence_calibration (`dict`, *optional*):
             How logits become the probability that a landmark is in the frame, as
-            `presence_liver_landmark` describes it; scripts/calibrate.py writes it into config.json.
+            `presence_liver_landmark` describes it; `liver-landmark calibrate` writes it into config.json.
         label_colors (`dict[str, list[int]]`, *optional*):
             RGB, 0 to 255, by landmark, for overlays; landmarks that are not named get a color of their own.
 

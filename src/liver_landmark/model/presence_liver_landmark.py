@@ -6,7 +6,7 @@ likeliest, about the area of one stroke. A calibration turns the evidence into a
 logistic regression on its logit) and names the threshold below which the landmark is taken to be absent.
 
 A calibration is a dict as JSON holds it, the field `presence_calibration` of the model's configuration;
-scripts/calibrate.py makes it:
+`liver-landmark calibrate` makes it:
 
     {"features": ["top"],
      "classes": {"ridge": {"weights": [1.1], "bias": 0.4, "threshold": 0.5}, "silhouette": …, "ligament": …},

@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from .. import LiverLandmarkConfig, LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProcessor
+from ..utils.hub_configs import preset_folder
 from .recipe import ModelConfig
 
 logger = logging.getLogger(__name__)
-
-# In a checkout, two folders above the package. Elsewhere, recipes name folders instead.
-ARCHITECTURES_FOLDER = Path(__file__).resolve().parents[3] / "hub_configs" / "models"
 
 
 def build_model(
@@ -35,7 +32,10 @@ def build_model(
         config = LiverLandmarkConfig.from_pretrained(recipe.init)
         processor = LiverLandmarkImageProcessor.from_pretrained(recipe.init)
     else:
-        folder = architecture_folder(recipe.architecture)
+        try:
+            folder = preset_folder(recipe.architecture)
+        except ValueError as error:
+            raise ValueError(f"model.architecture: {error}") from error
         config = LiverLandmarkConfig.from_pretrained(folder)
         processor = LiverLandmarkImageProcessor.from_pretrained(folder)
     config = _with_overrides(config, recipe.overrides)
@@ -49,18 +49,6 @@ def build_model(
         model = _from_whole_model(recipe.init, config)
     # Training in half precision goes by autocast; the weights that the optimizer moves are float32.
     return model.to(torch.float32), processor
-
-
-def architecture_folder(name_or_path: str) -> Path:
-    """The folder of a model configuration, given by its path or its name in hub_configs/models/."""
-    for folder in (Path(name_or_path), ARCHITECTURES_FOLDER / name_or_path):
-        if (folder / "config.json").is_file():
-            return folder
-    known = ", ".join(sorted(path.parent.name for path in ARCHITECTURES_FOLDER.glob("*/config.json")))
-    raise ValueError(
-        f"model.architecture: {name_or_path!r} is no folder with a config.json and no name in "
-        f"hub_configs/models (there are: {known or 'none'})"
-    )
 
 
 def _config_fields() -> set[str]:

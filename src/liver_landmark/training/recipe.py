@@ -1,6 +1,6 @@
 """The recipe: everything that decides a training run, as dataclasses, read from YAML and command line.
 
-One recipe is one YAML file in hub_configs/training/; `parsing.py` reads it. A field is checked here,
+One recipe is one YAML file in hub_configs/training/; `parse_recipe` reads it. A field is checked here,
 at the border, and nowhere else.
 """
 
@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser
 
 from ..curves.rasterize import check_label_protocol
 from ..data.augmentation_config import AugmentationConfig
 from ..optim.param_groups import check_projected_group
+from ..utils.hub_configs import recipe_file
 
 # ----------------------------------------------------------------------------------------------------
 # The recipe: everything that decides a training run, as typed dataclasses.
@@ -363,17 +364,29 @@ class RunOptions:
     overwrite: bool = False
 
 
+class _RecipeFile(ActionConfigFile):
+    """A recipe by its path or by the name of one that comes with the package."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        # A colon makes it YAML instead of a file's name, which jsonargparse takes as well.
+        try:
+            path = values if ":" in values else str(recipe_file(values))
+        except ValueError as error:
+            raise ValueError(f"--config: {error}") from error
+        super().__call__(parser, cfg, path, option_string)
+
+
 def build_parser() -> ArgumentParser:
-    """The parser of scripts/train.py: every field of the recipe is an option."""
+    """The parser of `liver-landmark train`: every field of the recipe is an option."""
     parser = ArgumentParser(
-        prog="train.py",
+        prog="liver-landmark train",
         exit_on_error=False,
         # An abbreviated field name in a saved command would change its meaning with a new field.
         allow_abbrev=False,
         description="Trains a liver landmark model by a recipe; every field of it can be set here too.",
     )
     parser.add_argument(
-        "--config", action="config", help="a recipe, a file like hub_configs/training/paper_l3d.yaml"
+        "--config", action=_RecipeFile, help="a recipe: a YAML file, or a name such as synthetic_tiny"
     )
     parser.add_class_arguments(Recipe)
     parser.add_argument(

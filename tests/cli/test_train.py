@@ -1,0 +1,123 @@
+"""`liver-landmark train` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import training_runs
+from liver_landmark.cli import main
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("inputs")
+    return (
+        training_runs.write_dataset(folder / "data", train_frames=2),
+        training_runs.write_architecture(folder / "model"),
+    )
+
+
+def test_overfits_one_batch_quietly(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], inputs: tuple[Path, Path]
+) -> None:
+    """The two training frames are one batch; no terminal gets the output."""
+    from transformers import AutoImageProcessor, AutoModel
+
+    from liver_landmark.data.loading import load_landmark_dataset
+    from liver_landmark.evaluation import evaluate_model
+
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "optimizer: {lr: 0.005, weight_decay: 0}\n"
+        "model: {overrides: {fusion_dropout: 0.0}}\n"
+        "budget: {steps: 120}\nbatch_size: 2\ngradient_accumulation_steps: 1\n"
+        "validation: {every_steps: 120, resolution: 128}\ncheckpoint: {every_steps: 75}\n"
+        "data: {cache: true}\nlog_every_steps: 10\nchannels_last: true\n"
+    )
+    run = tmp_path / "run"
+    command = ["train", f"--config={recipe}", f"--data.path={inputs[0]}", f"--preset={inputs[1]}"]
+    training_runs.forget_accelerate()
+    assert main([*command, f"--output_dir={run}"]) == 0
+    out, err = capfd.readouterr()
+    assert "\r" not in out + err
+    assert "it/s" not in err
+    assert len(out.splitlines()) == 2, out
+    assert err.splitlines()[0] == "loading data and model …"
+
+    losses = [record["loss"] for record in training_runs.read_metrics(run) if "loss" in record]
+    # A new model guesses evenly, so the first loss is low already; the DSC below is the proof.
+    assert losses[-1] < losses[0] / 4
+    model = AutoModel.from_pretrained(run / "last" / "pretrained_model")
+    processor = AutoImageProcessor.from_pretrained(run / "best")
+    rows = load_landmark_dataset(inputs[0], "train")
+    metrics = evaluate_model(model, processor, rows, resolution=128, distances=False).metrics
+    assert metrics["dsc"] > 0.7
+    assert json.loads((run / "run.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        (["--optimizer.lrr=1"], "optimizer.lrr"),
+        (["--optimizer.lr=fast"], "optimizer.lr"),
+        (["--config=nowhere.yaml"], "nowhere.yaml"),
+        (["--config", "fine_tune"], "no recipe (there are: finetune, paper_l3d, synthetic_tiny)"),
+        (["--preset", "huge"], "no model preset (there are: base-plus,"),
+        (["--data.path=/no/where"], "/no/where"),
+        (["--model.architecture=enormous"], "enormous"),
+        (["--resume"], "holds no checkpoint"),
+        (["--resume=/no/where"], "/no/where"),
+    ],
+)
+def test_what_is_wrong_comes_out_as_one_line(
+    tmp_path: Path, error_line, inputs: tuple[Path, Path], extra: list[str], named: str
+) -> None:
+    arguments = training_runs.recipe_arguments(*inputs, tmp_path / "run")
+    training_runs.forget_accelerate()
+    assert main(["train", *arguments, *extra]) == 2
+    assert named in error_line("train")
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipes_and_presets_have_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: tuple[Path, Path]
+) -> None:
+    """From a folder that is not the repository; the last of two recipes holds."""
+    recipes = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "liver_landmark.training.training_run.prepare_run",
+        lambda recipe, options: recipes.append(recipe) or stop(),
+    )
+
+    def stop() -> None:
+        raise ValueError("far enough")
+
+    common = ["--data.path", str(inputs[0]), "--output_dir", "run"]
+    assert main(["train", "--config", "synthetic_tiny", *common, "--optimizer.lr", "0.5"]) == 2
+    assert main(["train", "--config=synthetic_tiny", *common, "--preset", "synthetic-wide"]) == 2
+    assert main(["train", "--config=finetune", "--config", "synthetic_tiny", *common]) == 2
+    assert [(recipe.model.architecture, recipe.optimizer.lr) for recipe in recipes] == [
+        ("synthetic-tiny", 0.5),
+        ("synthetic-wide", 1.5e-3),
+        ("synthetic-tiny", 1.5e-3),
+    ]
+
+
+def test_help_lists_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: liver-landmark train ")
+    for option in (
+        "--config",
+        "--resume",
+        "--overwrite",
+        "--optimizer.lr",
+        "--model.init",
+        "--trackers",
+        "--preset",
+    ):
+        assert option in text
