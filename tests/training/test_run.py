@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel
 
@@ -16,7 +18,7 @@ import training_runs
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset
 from liver_landmark.evaluation import evaluate_model
 from liver_landmark.training.loop import train
-from liver_landmark.training.recipe import parse_recipe
+from liver_landmark.training.recipe import parse_recipe, without_local_paths
 from liver_landmark.training.run_folder import read_run_state
 from training_runs import prepare, read_metrics, run
 
@@ -51,11 +53,11 @@ def assert_equal_runs(one: Path, other: Path) -> None:
         assert torch.equal(tensor, theirs[name]), name
     best, other_best = (load_file(folder / "best" / "model.safetensors") for folder in (one, other))
     assert all(torch.equal(tensor, other_best[name]) for name, tensor in best.items())
-    assert len(list(other.glob(".*"))) == 1
+    assert not list(other.glob(".*"))
 
 
 def test_layout(whole_run: Path) -> None:
-    assert {path.name for path in whole_run.iterdir()} - {".best-a", ".best-b"} == {
+    assert {path.name for path in whole_run.iterdir()} == {
         "checkpoints",
         "last",
         "best",
@@ -100,12 +102,29 @@ def test_best_loads_with_its_processor_and_scores_what_was_recorded(
     assert evaluation.metrics["dsc"] == pytest.approx(record["best"]["dsc"], abs=1e-6)
 
 
-def test_best_comes_with_recipe_fingerprint_and_versions(
-    whole_run: Path, arguments, dataset_folder: Path
-) -> None:
-    recipe, _ = parse_recipe([f"--config={whole_run / 'best' / 'recipe.yaml'}"])
-    assert recipe == parse_recipe(arguments(whole_run, checkpoint__keep_last=3))[0]
-    for path in (whole_run / "best" / "run.json", whole_run / "run.json"):
+def test_best_can_be_given_away(whole_run: Path, arguments, dataset_folder: Path, tmp_path: Path) -> None:
+    """A copy of the folder is whole, readable by others, and tells nothing of this machine."""
+    given = shutil.copytree(whole_run / "best", tmp_path / "given", symlinks=True)
+    assert {path.name for path in given.iterdir() if path.suffix != ".py"} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "recipe.yaml",
+        "run.json",
+    }
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in (whole_run / "best", *(whole_run / "best").iterdir(), *(whole_run / "last").rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~umask, path
+    for path in given.iterdir():
+        assert str(dataset_folder.parent).encode() not in path.read_bytes(), path
+        assert str(whole_run.parent).encode() not in path.read_bytes(), path
+    recipe, _ = parse_recipe([f"--config={given / 'recipe.yaml'}"])
+    original, _ = parse_recipe(arguments(whole_run, checkpoint__keep_last=3))
+    assert recipe == without_local_paths(original)
+    assert (recipe.data.path, recipe.output_dir) == (dataset_folder.name, whole_run.name)
+    for path in (given / "run.json", whole_run / "run.json"):
         record = json.loads(path.read_text())
         for split in ("train", "validation"):
             fingerprint = dataset_fingerprint(load_landmark_dataset(dataset_folder, split))
@@ -113,6 +132,28 @@ def test_best_comes_with_recipe_fingerprint_and_versions(
         assert record["versions"]["torch"] == torch.__version__
         assert record["num_processes"] == 1
     assert json.loads((whole_run / "run.json").read_text())["status"] == "finished"
+
+
+def test_the_card_of_the_best_model_is_true(whole_run: Path) -> None:
+    card = ModelCard.load(whole_run / "best" / "README.md")
+    record = json.loads((whole_run / "best" / "run.json").read_text())
+    assert (card.data.license, card.data.library_name) == ("apache-2.0", "transformers")
+    assert card.data.pipeline_tag == "image-segmentation"
+    scores = record["validation"]
+    assert f"DSC {scores['dsc']:.3f}, IoU {scores['iou']:.3f}" in card.text
+    assert f"Scored on {scores['frames']} frames" in card.text
+    assert "`synthetic` at 128 × 128 px" in card.text
+    assert "| trained on | 10 frames of a set that is not public |" in card.text
+    assert f"| step | {record['step']} of 6 |" in card.text
+    for number, name in enumerate(("background", "ridge", "silhouette", "ligament")):
+        dsc = scores["per_class"].get(name, {}).get("dsc")
+        assert f"| {number} | {name} | {'–' if dsc is None else f'{dsc:.3f}'} |" in card.text
+    for fingerprint in record["data_sha256"].values():
+        assert fingerprint in card.text
+    [code] = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code.replace("FOLDER", str(whole_run / "best")), names)
+    assert names["processor"].size == {"height": 128, "width": 128}
 
 
 def test_checkpoint_holds_the_weights_that_train_in_float32(tmp_path: Path, arguments) -> None:
@@ -277,7 +318,8 @@ def test_best_is_the_best_and_not_the_last(
 
     class Scored:
         def __init__(self) -> None:
-            self.metrics = {"dsc": next(scores), "definitions": {}}
+            self.metrics = {"dsc": next(scores), "iou": 0.1, "per_class": {}, "frames": 4, "definitions": {}}
+            self.metrics |= {"protocol": "synthetic", "resolution": 128}
 
     monkeypatch.setattr("liver_landmark.training.loop.evaluate_model", lambda *args, **options: Scored())
     folder = tmp_path / "run"

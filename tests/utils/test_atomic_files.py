@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from liver_landmark.utils.atomic_files import (
-    mend_folder,
     new_folder,
     point_link,
     remove_folder,
@@ -72,77 +68,6 @@ def test_content_is_on_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.
     assert {"file", "inner", ".incomplete-a"} <= set(before)
     # The new name itself, too.
     assert events[-1] == str(tmp_path)
-
-
-def killed_at(moment: int, work: Callable[[], None]) -> bool:
-    """Does the work in a process that dies at its n-th file operation; whether it came to its end."""
-    child = os.fork()
-    if child == 0:
-        operations = itertools.count(1)
-
-        def watch(owner: object, name: str) -> None:
-            original = getattr(owner, name)
-
-            def watched(*args: object, **options: object) -> object:
-                if next(operations) == moment:
-                    os._exit(9)
-                return original(*args, **options)
-
-            setattr(owner, name, watched)
-
-        for owner, name in ((Path, "rename"), (shutil, "rmtree"), (os, "fsync"), (Path, "mkdir")):
-            watch(owner, name)
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)  # no exception may leave for the parent's stack
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, 9)
-    return code == 0
-
-
-def replace_by_new(target: Path) -> None:
-    with new_folder(target, replace=True) as folder:
-        for name in ("one", "two"):
-            (folder / name).write_text("new")
-
-
-@pytest.mark.parametrize("left", ["nothing", "killed once before"])
-def test_killed_at_any_moment_a_replaced_folder_is_the_old_or_the_new_one(tmp_path: Path, left: str) -> None:
-    seen = set()
-    for moment in range(1, 100):
-        target = tmp_path / str(moment) / "best"
-        target.mkdir(parents=True)
-        for name in ("one", "two"):
-            (target / name).write_text("old")
-        if left != "nothing":
-            killed_at(moment // 2, lambda target=target: replace_by_new(target))
-        done = killed_at(moment, lambda target=target: replace_by_new(target))
-        mend_folder(target)
-        assert names(target) == ["one", "two"]
-        seen.add((target / "one").read_text())
-        assert (target / "one").read_text() == (target / "two").read_text()
-        remove_leftovers(target.parent)
-        assert names(target.parent) == ["best"]
-        replace_by_new(target)
-        assert (names(target.parent), (target / "one").read_text()) == (["best"], "new")
-        if done:
-            break
-    assert done
-    assert seen == {"old", "new"}
-
-
-def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
-    (tmp_path / "best").mkdir()
-
-    def fail() -> None:
-        with new_folder(tmp_path / "best", replace=True):
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert names(tmp_path) == ["best"]
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ..utils import lazy_exports
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .configuration_liver_landmark import LiverLandmarkConfig
@@ -18,12 +17,22 @@ __all__ = [
     "LiverLandmarkImageProcessor",
     "LiverLandmarkSegmentationPipeline",
 ]
-__getattr__, __dir__ = lazy_exports(
-    globals(),
-    {
-        "configuration_liver_landmark": ["LiverLandmarkConfig"],
-        "image_processing_liver_landmark": ["LiverLandmarkImageProcessor"],
-        "modeling_liver_landmark": ["LiverLandmarkForSemanticSegmentation"],
-        "pipeline_liver_landmark": ["LiverLandmarkSegmentationPipeline"],
-    },
-)
+
+_MODULES = {
+    "LiverLandmarkConfig": "configuration",
+    "LiverLandmarkForSemanticSegmentation": "modeling",
+    "LiverLandmarkImageProcessor": "image_processing",
+    "LiverLandmarkSegmentationPipeline": "pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: the names of landmarks are wanted without torch and transformers.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}_liver_landmark"), name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

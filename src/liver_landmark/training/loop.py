@@ -17,9 +17,16 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from ..evaluation import evaluate_model
-from ..utils.atomic_files import write_text
-from .recipe import recipe_to_yaml
-from .run_folder import MetricsLog, RunState, gather_rng_states, plain_numbers, save_checkpoint, save_model
+from .recipe import recipe_to_dict, recipe_to_yaml, without_local_paths
+from .run_folder import (
+    MetricsLog,
+    RunState,
+    gather_rng_states,
+    model_card,
+    plain_numbers,
+    save_checkpoint,
+    save_model,
+)
 from .training_run import Run
 
 # ----------------------------------------------------------------------------------------------------
@@ -239,11 +246,17 @@ def _numbers(tree: dict[str, Any], prefix: str) -> dict[str, float]:
 
 
 def _save_best(run: Run, metrics: dict[str, Any]) -> None:
+    recipe = without_local_paths(run.recipe)
+    record = run.record("best") | {"validation": metrics}
+    # What the launcher decided stays; the paths go.
+    record["recipe"] = recipe_to_dict(recipe) | {"mixed_precision": record["recipe"]["mixed_precision"]}
+    classes = run.model.config.landmark_table.class_names
     with run.folder.new_best() as folder:
         save_model(folder, run.model, run.processor)
-        (folder / "recipe.yaml").write_text(recipe_to_yaml(run.recipe), encoding="utf-8")
-        record = run.record("running") | {"status": "best", "validation": metrics}
-        write_text(folder / "run.json", json.dumps(record, indent=2) + "\n")
+        (folder / "recipe.yaml").write_text(recipe_to_yaml(recipe), encoding="utf-8")
+        (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        card = model_card(run.recipe, record, classes, run.processor.size, run.num_frames)
+        (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _save(run: Run, log: MetricsLog) -> None:

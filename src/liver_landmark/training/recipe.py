@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -435,6 +436,29 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
         return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
     return plain(dataclasses.asdict(recipe))
+
+
+def is_local(source: str) -> bool:
+    """Whether a field that names a folder or a Hub id names a folder of this machine."""
+    return Path(source).is_absolute() or Path(source).exists()
+
+
+def without_local_paths(recipe: Recipe) -> Recipe:
+    """The recipe with the last names of folders in place of their paths, for whoever is given the model."""
+
+    def public(source: Any) -> Any:
+        if isinstance(source, list):
+            return [public(part) for part in source]
+        return Path(source).name if isinstance(source, str) and is_local(source) else source
+
+    model = recipe.model
+    folders = {name: public(getattr(model, name)) for name in ("architecture", "init", "vision", "depth")}
+    return dataclasses.replace(
+        recipe,
+        model=dataclasses.replace(model, **folders),
+        data=dataclasses.replace(recipe.data, path=public(recipe.data.path)),
+        output_dir=Path(recipe.output_dir).name,
+    )
 
 
 def recipe_to_yaml(recipe: Recipe) -> str:

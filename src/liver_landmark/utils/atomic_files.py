@@ -13,8 +13,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,8 +26,6 @@ from PIL import Image
 
 # Names that hold something half-written or half-deleted.
 _PREFIX = ".incomplete-"
-# Of a complete folder that is about to take the place of another.
-_REPLACEMENT = ".replacement-"
 _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial(\.[^.]*)?", re.DOTALL)
 
 
@@ -41,21 +39,13 @@ def _flush_to_disk(path: Path) -> None:
 
 
 @contextmanager
-def new_folder(target: Path, replace: bool = False) -> Iterator[Path]:
+def new_folder(target: Path) -> Iterator[Path]:
     """Yields a temporary sibling of `target` to fill; at the end it becomes `target` in one rename.
 
-    Its files get the modes of files that this process creates, whatever their writers gave them. An
-    exception inside removes the temporary folder and leaves `target` as it was.
-
-    Args:
-        target: The folder.
-        replace: A `target` that is there gives way. Killed at any moment, the old one or the new one is
-            left whole; between two renames under another name, from which `mend_folder` brings it back.
-
-    Raises:
-        FileExistsError: `target` is there, and not to be replaced.
+    What is in it gets the modes that the umask leaves, whatever its writers chose. An exception inside
+    removes the temporary folder and leaves `target` as it was: absent.
     """
-    if target.exists() and not replace:
+    if target.exists():
         raise FileExistsError(f"{target} already exists")
     temporary = target.parent / f"{_PREFIX}{target.name}"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -71,10 +61,7 @@ def new_folder(target: Path, replace: bool = False) -> Iterator[Path]:
             for name in names:
                 _flush_to_disk(Path(folder, name))
             _flush_to_disk(Path(folder))
-        if target.exists():
-            _replace_folder(target, temporary)
-        else:
-            temporary.rename(target)
+        temporary.rename(target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -82,32 +69,13 @@ def new_folder(target: Path, replace: bool = False) -> Iterator[Path]:
 
 
 def _use_common_modes(folder: Path) -> None:
-    """Gives everything in a folder that was just made the modes that the umask leaves."""
+    """Gives everything in a folder that was just made the folder's own mode; files cannot be executed."""
     mode = folder.stat().st_mode & 0o777
     for parent, folders, names in os.walk(folder):
         for name in folders:
             Path(parent, name).chmod(mode)
         for name in names:
             Path(parent, name).chmod(mode & 0o666)
-
-
-def _replace_folder(target: Path, complete: Path) -> None:
-    replacement = target.parent / f"{_REPLACEMENT}{target.name}"
-    if replacement.exists():
-        remove_folder(replacement)
-    complete.rename(replacement)
-    _flush_to_disk(target.parent)
-    remove_folder(target, then=lambda: mend_folder(target))
-
-
-def mend_folder(target: Path) -> None:
-    """Puts a folder in its place whose process was killed when it had moved the old one out of the way."""
-    replacement = target.parent / f"{_REPLACEMENT}{target.name}"
-    if replacement.exists() and not target.exists():
-        # Another process that has come to the same conclusion may be the first.
-        with suppress(FileNotFoundError):
-            replacement.rename(target)
-        _flush_to_disk(target.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -128,29 +96,34 @@ def point_link(link: Path, target: Path) -> None:
     _flush_to_disk(link.parent)
 
 
-def remove_folder(folder: Path, then: Callable[[], None] = lambda: None) -> None:
-    """Deletes a folder; killed on the way, what is left does not bear its name.
-
-    Args:
-        folder: The folder.
-        then: Called as soon as its name is free.
-    """
+def remove_folder(folder: Path) -> None:
+    """Deletes a folder; killed on the way, what is left does not bear its name."""
     doomed = folder.parent / f"{_PREFIX}removed-{folder.name}"
     if doomed.exists():
         shutil.rmtree(doomed)
     folder.rename(doomed)
-    then()
     shutil.rmtree(doomed)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Deletes what killed processes left half-written or half-deleted directly in `folder`.
+def replace_folder(new: Path, target: Path) -> None:
+    """Renames `new` to `target`; a folder that was there is renamed aside before, and deleted afterward.
 
-    What was complete and only not in its place comes there.
+    Killed between the two renames, `target` is absent and `new` is whole.
     """
-    for replacement in folder.glob(f"{_REPLACEMENT}*"):
-        mend_folder(folder / replacement.name.removeprefix(_REPLACEMENT))
-    for leftover in (*folder.glob(f"{_REPLACEMENT}*"), *folder.glob(f"{_PREFIX}*")):
+    former = target.parent / f"{_PREFIX}removed-{target.name}"
+    if former.exists():
+        shutil.rmtree(former)
+    if target.exists():
+        target.rename(former)
+    new.rename(target)
+    _flush_to_disk(target.parent)
+    if former.exists():
+        shutil.rmtree(former)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes what killed processes left half-written or half-deleted directly in `folder`."""
+    for leftover in folder.glob(f"{_PREFIX}*"):
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover)
         else:
