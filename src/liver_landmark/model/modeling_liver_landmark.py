@@ -21,7 +21,6 @@ from .convert_checkpoints_liver_landmark import load_branches, read_branch_confi
 from .decoders_liver_landmark import Classifier, build_decoder
 from .losses_liver_landmark import landmark_loss
 
-# ----------------------------------------------------------------------------------------------------
 # Cross-attention between the two branches' features at stride 16.
 
 
@@ -143,8 +142,7 @@ class CrossAttentionFusion(nn.Module):
         return fused, attentions
 
 
-# ----------------------------------------------------------------------------------------------------
-# The liver landmark model: vision branch, depth branch, fusion, decoder.
+# The whole model.
 
 # `register_for_auto_class` keeps one name a class; both Auto classes are to give this model.
 _AUTO_MAP = {

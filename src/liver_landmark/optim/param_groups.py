@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-# ----------------------------------------------------------------------------------------------------
-# What may stand in a parameter group, checked when the group is added.
+
+# The settings of a group, checked when it is added.
 
 # How a basis is found: by a sketch of the gradient (`basis` has one function for each), or otherwise.
 SKETCHED_TYPES = ("srft", "srft_energy", "gaussian")
@@ -162,7 +162,6 @@ def normalized_axes(matrix_axes: Sequence[Sequence[int]] | None, dimensions: int
     return tuple(axis for axis in range(dimensions) if axis not in used), rows, columns
 
 
-# ----------------------------------------------------------------------------------------------------
 # Which weights of a model are projected.
 
 _GROUP_KEYS = (*PROJECTION_DEFAULTS, "lr", "betas", "eps", "weight_decay", "maximize", "foreach")

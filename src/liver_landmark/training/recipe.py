@@ -1,7 +1,10 @@
 """The recipe: everything that decides a training run, as dataclasses, read from YAML and command line.
 
 One recipe is one YAML file in hub_configs/training/; `parse_recipe` reads it. A field is checked here,
-at the border, and nowhere else.
+at the border, without anything that takes long to import: a wrong one is answered at once. What it cannot say
+by itself (whether a folder is there, whether a choice fits the model) is checked by the module that obeys it:
+`data` training_run and training_frames, `model` models, `trainable`, `optimizer` and `schedule` optimizers,
+`augmentation` data.augmentation, `validation` and `checkpoint` loop, the rest training_run and loop.
 """
 
 from __future__ import annotations
@@ -20,9 +23,6 @@ from ..curves.rasterize import check_label_protocol
 from ..data.augmentation_config import AugmentationConfig
 from ..optim.param_groups import check_projected_group
 from ..utils.hub_configs import recipe_file
-
-# ----------------------------------------------------------------------------------------------------
-# The recipe: everything that decides a training run, as typed dataclasses.
 
 
 def _require(holds: bool, message: str) -> None:
@@ -123,10 +123,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The optimizer, chosen by its name in `optimizers.OPTIMIZERS`.
+    """The optimizer.
 
     Attributes:
-        name: Name of the optimizer.
+        name: A key of `optimizers.OPTIMIZERS`.
         lr: Learning rate at the peak of the schedule.
         weight_decay: Decoupled weight decay of linear and convolution weights; nothing else decays.
         betas: Decay rates of the first and second moment.
@@ -144,7 +144,7 @@ class OptimizerConfig:
             all others train by AdamW. None: the attentions' linear layers of the branches that train.
     """
 
-    name: str = "adamw"
+    name: Literal["adamw", "srft_galore"] = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
@@ -347,8 +347,7 @@ class Recipe:
         )
 
 
-# ----------------------------------------------------------------------------------------------------
-# Recipe files and command lines -> `Recipe`, and back.
+# Recipe files and command lines to a `Recipe`, and back.
 
 
 @dataclass(frozen=True)

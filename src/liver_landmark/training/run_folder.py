@@ -308,6 +308,17 @@ def plain_numbers(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def flatten(tree: dict[str, Any], separator: str = ".") -> dict[str, Any]:
+    """Nested dicts as one level of dotted names; what is empty stays."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= {f"{key}{separator}{name}": leaf for name, leaf in flatten(value, separator).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
 class MetricsLog:
     """Appends records to a file; one process of a run has one."""
 
