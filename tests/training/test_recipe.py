@@ -118,6 +118,7 @@ def test_unknown_field_of_a_file_is_refused_by_name(tmp_path: Path, content: str
         ("--batch_sizes=4", "batch_sizes"),
         # An abbreviation is an unknown field too.
         ("--optimizer.l=1", "optimizer.l"),
+        ("--optimizer.name=sgdd", "optimizer.name"),
         ("--optimizer.lr=fast", "optimizer.lr"),
         ("--optimizer.lr=-1", "optimizer.lr"),
         ("--optimizer.betas=[0.9]", "optimizer.betas"),

@@ -367,7 +367,6 @@ def test_tensorboard_gets_the_curves(tmp_path: Path, arguments) -> None:
     [
         ({"trackers": ["paper"]}, "trackers: 'paper' is unknown"),
         ({"trackers": ["wandb"]}, "trackers: wandb is not installed"),
-        ({"optimizer__name": "sgdd"}, "optimizer.name: 'sgdd'"),
         ({"optimizer__name": "srft_galore", "optimizer__target_modules": "qkw"}, "target_modules: 'qkw'"),
         ({"model__architecture": "huge"}, "model.architecture: 'huge'"),
         ({"model__overrides": {"dice": 1}}, "model.overrides.dice"),

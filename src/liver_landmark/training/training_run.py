@@ -272,10 +272,9 @@ def _start_trackers(run: Run, step: int) -> None:
         return
     # TensorBoard is told to hide what the killed run had logged beyond the checkpoint.
     options = {"tensorboard": {"purge_step": step + 1}} if step else {}
-    # Every tracker takes numbers and strings.
-    fields = flatten(recipe_to_dict(run.recipe))
     fields = {
-        name: value if isinstance(value, int | float | str) else str(value) for name, value in fields.items()
+        name: value if isinstance(value, int | float | str) else str(value)  # what every tracker takes
+        for name, value in flatten(recipe_to_dict(run.recipe)).items()
     }
     run.accelerator.init_trackers("liver-landmark", fields, init_kwargs=options)
 
