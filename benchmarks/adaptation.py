@@ -47,7 +47,7 @@ from liver_landmark.data.augmentation import Augmentation
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset, spread_frames
 from liver_landmark.data.schema import SPLITS
 from liver_landmark.evaluation import DEFAULT_RESOLUTION, evaluate_model
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.optim import SRFTGaLoreAdamW, galore_param_groups
 from liver_landmark.training.models import build_model
 from liver_landmark.training.optimizers import build_schedule, freeze_all_but, parameter_groups
@@ -271,7 +271,7 @@ class Benchmark:
             raise CommandError(f"dataset {self.recipe.data.path}, split {split}: {error}") from error
         return {
             "dsc": metrics["dsc"],
-            "per_class": {name: metrics["per_class"][name]["dsc"] for name in LANDMARK_NAMES},
+            "per_class": {name: metrics["per_class"][name]["dsc"] for name in DEFAULT_LANDMARKS.names},
         }
 
     def adapt(self, name: str, lr: float, seed: int) -> dict[str, Any]:
@@ -389,7 +389,7 @@ def summarize(runs: Runs, seeds: int, reference: Runs) -> dict[str, Any]:
         "test_dsc": spread([_dsc(run, "test") for run in tested.values()]),
         "test_dsc_per_class": {
             name: spread([run["test"]["per_class"][name] for run in tested.values()])
-            for name in LANDMARK_NAMES
+            for name in DEFAULT_LANDMARKS.names
         },
         "test_dsc_minus_reference": spread(pairs),
         "state_bytes": max((run["state_bytes"] for run in tested.values()), default=None),
@@ -424,11 +424,14 @@ def _dsc(run: Mapping[str, Any], split: str) -> float | None:
 def format_table(results: Mapping[str, Any]) -> str:
     """results.json as Markdown; DSC in points, that is times 100."""
     reference = results["reference"]
-    titles = ["method", "learning rates: validation DSC", "edge", "test DSC", *LANDMARK_NAMES]
+    titles = ["method", "learning rates: validation DSC", "edge", "test DSC", *DEFAULT_LANDMARKS.names]
     rows = [[*titles, f"minus {reference}, by seed", "state MiB", "s/step", "optimizer ms/step"]]
     start = results["unadapted"]
     if start is not None:
-        values = [start["test"]["dsc"], *(start["test"]["per_class"][name] for name in LANDMARK_NAMES)]
+        values = [
+            start["test"]["dsc"],
+            *(start["test"]["per_class"][name] for name in DEFAULT_LANDMARKS.names),
+        ]
         cells = ["not adapted", _points(start["validation"]["dsc"]), "", *map(_points, values)]
         rows.append([*cells, *[""] * 4])
     for name, row in results["methods"].items():
@@ -464,7 +467,7 @@ def _cells(name: str, row: Mapping[str, Any], *, is_reference: bool) -> list[str
         ", ".join(rates),
         "yes" if row["lr_at_an_edge"] else "",
         _with_spread(row["test_dsc"]),
-        *(_with_spread(row["test_dsc_per_class"][landmark]) for landmark in LANDMARK_NAMES),
+        *(_with_spread(row["test_dsc_per_class"][landmark]) for landmark in DEFAULT_LANDMARKS.names),
         "" if is_reference else _with_spread(row["test_dsc_minus_reference"], sign="+"),
         "–" if state is None else f"{state / 2**20:.2f}",
         "–" if row["seconds_per_step"] is None else f"{row['seconds_per_step']:.2f}",

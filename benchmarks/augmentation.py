@@ -46,7 +46,7 @@ from liver_landmark.data.augmentation import (
     warp_image,
     warp_mask,
 )
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.synthetic.dataset import encode_jpeg
 from liver_landmark.training.recipe import parse_recipe
 from liver_landmark.utils.atomic_files import write_json
@@ -87,7 +87,7 @@ def build_frame(width: int, height: int) -> tuple[LabeledFrame, bytes]:
             "category": name,
             "points": np.stack([part * width, height * ((row + 1) / 4 + 0.05 * np.sin(9 * part))], axis=1),
         }
-        for row, name in enumerate(LANDMARK_NAMES)
+        for row, name in enumerate(DEFAULT_LANDMARKS.names)
     ]
     mask = rasterize_landmarks(landmarks, width, height, get_protocol(PROTOCOL))
     return LabeledFrame(image, mask, landmarks, PROTOCOL), encode_jpeg(image, "frame")["bytes"]

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from liver_landmark.data.readers.l3d import published_split
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.utils.frame_files import read_frame
 from shared import HEIGHT, MIB, WIDTH, new_parser, positive_int, process_mib
 
@@ -65,7 +65,7 @@ def _texture(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 
 def _label(rng: np.random.Generator, stem: str, width: int, height: int) -> dict[str, object]:
     shapes = []
-    for place, name in enumerate(LANDMARK_NAMES):
+    for place, name in enumerate(DEFAULT_LANDMARKS.names):
         x = np.linspace(0.1, 0.9, 60) * width
         y = (0.25 + 0.25 * place) * height + np.cumsum(rng.normal(0, 4, 60))
         points = np.stack([x, y.clip(0, height - 1)], axis=-1).tolist()

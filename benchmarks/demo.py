@@ -32,12 +32,12 @@ import numpy as np
 from PIL import Image
 
 from liver_landmark.inference import LandmarkPredictor
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.utils.atomic_files import write_json
 from shared import new_parser, positive_int, process_mib
 
 APP = Path(__file__).resolve().parents[1] / "spaces" / "demo" / "app.py"
-VIEW: list[Any] = [list(LANDMARK_NAMES), 0.4, ["areas"], "none"]
+VIEW: list[Any] = [list(DEFAULT_LANDMARKS.names), 0.4, ["areas"], "none"]
 # A client that was refused, or is done, looks at its screen for so long.
 PAUSE_S = 0.5
 KEEP_MINUTES = 0.5
@@ -132,7 +132,7 @@ def make_frame(number: int, width: int, height: int) -> bytes:
 def expected_findings(predictor: LandmarkPredictor, picture: bytes) -> list[dict[str, Any]]:
     """What the demo has to say of a frame, from the predictor alone."""
     [prediction] = predictor.predict(np.asarray(Image.open(BytesIO(picture))))
-    lengths = {name: 0.0 for name in LANDMARK_NAMES}
+    lengths = {name: 0.0 for name in DEFAULT_LANDMARKS.names}
     for curve in prediction.curves():
         lengths[curve.category] += curve.length_px
     return [
@@ -143,7 +143,7 @@ def expected_findings(predictor: LandmarkPredictor, picture: bytes) -> list[dict
             "confidence": prediction.scores[name],
             "length_px": lengths[name],
         }
-        for name in LANDMARK_NAMES
+        for name in DEFAULT_LANDMARKS.names
     ]
 
 

@@ -24,10 +24,10 @@ from scipy.stats import rankdata
 from liver_landmark.data.loading import load_landmark_dataset, read_row
 from liver_landmark.evaluation import DEFAULT_RESOLUTION, MaskPair, summarize_frames
 from liver_landmark.evaluation.evaluate import build_metrics
-from liver_landmark.evaluation.truth import dataset_protocol, get_scoring, truth_mask
+from liver_landmark.evaluation.truth import check_scorable, dataset_protocol, get_scoring, truth_mask
 from liver_landmark.inference.predictor import LandmarkPredictor, load_model_and_processor
 from liver_landmark.inference.views import AveragedViews
-from liver_landmark.model.landmarks_liver_landmark import IGNORE_INDEX, LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS, IGNORE_INDEX
 from liver_landmark.model.post_processing_liver_landmark import class_map, upsample
 from liver_landmark.utils.atomic_files import write_json
 from shared import add_output, environment, markdown_table, new_parser, positive_int
@@ -52,7 +52,9 @@ def score_dataset(model: Any, processor: Any, dataset: datasets.Dataset, resolut
     """
     scoring = get_scoring(dataset_protocol(dataset))
     predictors = {name: LandmarkPredictor(model, processor, views=views) for name, views in SETTINGS.items()}
-    metrics = build_metrics(_METRICS)
+    landmarks = model.config.landmark_table
+    stored = check_scorable(dataset, scoring, landmarks)
+    metrics = build_metrics(_METRICS, landmarks.names)
     found: dict[str, dict[str, list[Any]]] = {
         name: {"frames": [], "milliseconds": [], "wrong": [], "variance": [], "unlikeliness": []}
         for name in SETTINGS
@@ -60,13 +62,14 @@ def score_dataset(model: Any, processor: Any, dataset: datasets.Dataset, resolut
     rows = dataset.with_format(None).select_columns(_COLUMNS)
     for index in range(len(rows)):
         row = read_row(rows, index)
-        truth = truth_mask(row, scoring.protocol, resolution)
+        truth = landmarks.translate(truth_mask(row, scoring.protocol, resolution, stored), stored)
         for name, predictor in predictors.items():
             [output] = predictor.forward([predictor.prepare(row["image"])])
             mask = class_map(output.logits, truth.shape, scoring.prediction_resize).numpy()
-            frame = {"patient_id": row["patient_id"], "truth": "polylines"}
+            pair = MaskPair(truth, mask, landmarks)
+            frame = {"patient_id": row["patient_id"], "truth": "polylines", **pair.pixel_counts()}
             for metric in metrics.values():
-                frame |= metric.score(MaskPair(truth, mask))
+                frame |= metric.score(pair)
             found[name]["frames"].append(frame)
             found[name]["milliseconds"].append(output.milliseconds)
             if output.variance is not None:
@@ -119,7 +122,9 @@ def summarize(found: dict[str, Any]) -> dict[str, dict[str, float | None]]:
             means = [statistics.fmean(differences) for differences in by_patient.values()]
             line["difference"] = metrics["dsc"] - found[PLAIN]["metrics"]["dsc"]
             line["standard_error"] = statistics.stdev(means) / len(means) ** 0.5 if len(means) > 1 else None
-        line |= {f"dsc_{landmark}": metrics["per_class"][landmark]["dsc"] for landmark in LANDMARK_NAMES}
+        line |= {
+            f"dsc_{landmark}": metrics["per_class"][landmark]["dsc"] for landmark in DEFAULT_LANDMARKS.names
+        }
         line["forward_ms"] = statistics.median(values["milliseconds"])
         if values["wrong"]:
             wrong = np.concatenate(values["wrong"])
@@ -131,7 +136,7 @@ def summarize(found: dict[str, Any]) -> dict[str, dict[str, float | None]]:
 
 def format_table(lines: dict[str, dict[str, float | None]]) -> str:
     """The figures as a Markdown table."""
-    titles = ["", "pooled DSC", "difference", *(f"{name} DSC" for name in LANDMARK_NAMES)]
+    titles = ["", "pooled DSC", "difference", *(f"{name} DSC" for name in DEFAULT_LANDMARKS.names)]
     rows = [[*titles, "forward, ms", "ROC: variance", "ROC: 1 - probability"]]
     for name, line in lines.items():
         difference = ""
@@ -140,7 +145,7 @@ def format_table(lines: dict[str, dict[str, float | None]]) -> str:
             if line["standard_error"] is not None:
                 difference += f" ± {line['standard_error']:.4f}"
         cells = [name, f"{line['dsc']:.4f}", difference]
-        for landmark in LANDMARK_NAMES:
+        for landmark in DEFAULT_LANDMARKS.names:
             value = line[f"dsc_{landmark}"]
             cells.append("" if value is None else f"{value:.3f}")
         cells.append(f"{line['forward_ms']:.0f}")

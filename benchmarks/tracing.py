@@ -28,7 +28,7 @@ from skimage.morphology import skeletonize
 
 from liver_landmark.curves import Protocol, get_protocol, rasterize_landmarks, trace_polylines
 from liver_landmark.inference import draw_overlay
-from liver_landmark.model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES, NUM_CLASSES, PALETTE
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.synthetic import build_patient, frame_landmarks, get_domain
 from liver_landmark.utils.atomic_files import write_json
 from shared import (
@@ -114,7 +114,10 @@ def compare(truth: list[np.ndarray], traced: list[np.ndarray]) -> dict[str, list
 
 def thinned_classes(mask: np.ndarray) -> dict[str, np.ndarray]:
     """(N, 2) px of each class's skeleton as scikit-image gives it."""
-    return {name: np.argwhere(skeletonize(mask == LABEL2ID[name]))[:, ::-1] for name in LANDMARK_NAMES}
+    return {
+        name: np.argwhere(skeletonize(mask == DEFAULT_LANDMARKS.label2id[name]))[:, ::-1]
+        for name in DEFAULT_LANDMARKS.names
+    }
 
 
 def measure(frames: list[tuple[str, list[dict]]], protocol: Protocol) -> dict[str, object]:
@@ -131,7 +134,7 @@ def measure(frames: list[tuple[str, list[dict]]], protocol: Protocol) -> dict[st
         start = time.perf_counter()
         thinned = thinned_classes(mask)
         thinning_ms.append((time.perf_counter() - start) * 1e3)
-        for name in LANDMARK_NAMES:
+        for name in DEFAULT_LANDMARKS.names:
             true = [np.asarray(mark["points"]) for mark in landmarks if mark["category"] == name]
             found = [curve.points for curve in traced if curve.category == name]
             curves += len(true)
@@ -192,7 +195,9 @@ def run(count: int, protocol: Protocol, seed: int) -> dict[str, object]:
 
 def as_predicted(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A class map from 64x64 logits, as a small model gives it: blurred, a little noisy, enlarged."""
-    logits = np.stack([mask == class_id for class_id in range(NUM_CLASSES)]).astype(np.float32)
+    logits = np.stack([mask == class_id for class_id in range(DEFAULT_LANDMARKS.num_classes)]).astype(
+        np.float32
+    )
     small = np.stack([cv2.resize(plane, (64, 64), interpolation=cv2.INTER_AREA) for plane in logits])
     small[0] -= 0.25  # thin strokes cover less than half of most blocks
     small += rng.normal(0, 0.05, small.shape).astype(np.float32)
@@ -202,8 +207,8 @@ def as_predicted(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def blended(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The plain way to lay colors over a frame: every pixel of it, in floating point."""
-    share = np.where((mask > 0) & (mask < NUM_CLASSES), 0.4, 0.0)[..., None]
-    return np.rint((1 - share) * frame + share * PALETTE[mask]).astype(np.uint8)
+    share = np.where((mask > 0) & (mask < DEFAULT_LANDMARKS.num_classes), 0.4, 0.0)[..., None]
+    return np.rint((1 - share) * frame + share * DEFAULT_LANDMARKS.palette[mask]).astype(np.uint8)
 
 
 def cpu_ms(work: Callable[[], object], repeats: int = 5) -> float:
@@ -224,7 +229,7 @@ def run_speed(count: int, protocol: Protocol, seed: int) -> dict[str, object]:
             works = {
                 "tracing": lambda mask=mask: trace_polylines(mask),
                 "plain_thinning": lambda mask=mask: [
-                    skeletonize(mask == LABEL2ID[name]) for name in LANDMARK_NAMES
+                    skeletonize(mask == DEFAULT_LANDMARKS.label2id[name]) for name in DEFAULT_LANDMARKS.names
                 ],
                 "overlay": lambda mask=mask: draw_overlay(frame, mask),
                 "overlay_with_curves": lambda mask=mask, curves=curves: draw_overlay(

@@ -45,7 +45,7 @@ from liver_landmark.inference import (
 )
 from liver_landmark.inference.result_files import write_mask
 from liver_landmark.inference.video_writer import VideoWriter
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.synthetic import build_patient, get_domain
 from liver_landmark.synthetic.render import render_path
 from liver_landmark.utils.atomic_files import atomic_path, write_json
@@ -307,12 +307,12 @@ def steadiness(masks: Iterable[np.ndarray]) -> dict[str, float]:
 
     A landmark that neither of two frames shows has no IoU; one that one of them shows has 0.
     """
-    overlaps: dict[str, list[float]] = {name: [] for name in LANDMARK_NAMES}
+    overlaps: dict[str, list[float]] = {name: [] for name in DEFAULT_LANDMARKS.names}
     changes = pairs = 0
     before: np.ndarray | None = None
     for mask in masks:
         if before is not None:
-            for landmark in LANDMARKS:
+            for landmark in DEFAULT_LANDMARKS.landmarks:
                 old, new = before == landmark.id, mask == landmark.id
                 union = np.count_nonzero(old | new)
                 changes += old.any() != new.any()
@@ -324,14 +324,14 @@ def steadiness(masks: Iterable[np.ndarray]) -> dict[str, float]:
     figures = {"iou_with_the_frame_before": float(np.mean(list(means.values())))} if means else {}
     return figures | {
         **{f"iou_with_the_frame_before_{name}": value for name, value in means.items()},
-        "comes_or_goes_per_100_frames": 100 * changes / max(pairs / len(LANDMARKS), 1),
+        "comes_or_goes_per_100_frames": 100 * changes / max(pairs / len(DEFAULT_LANDMARKS.landmarks), 1),
     }
 
 
 def agreement(truth: list[np.ndarray], masks: list[np.ndarray]) -> dict[str, float]:
     """DSC pooled over the landmarks, the frames' mean, and of each landmark over the frames that show it."""
     pooled = [pooled_overlap(*pair)[0] for pair in zip(truth, masks, strict=True)]
-    by_class: dict[str, list[float]] = {name: [] for name in LANDMARK_NAMES}
+    by_class: dict[str, list[float]] = {name: [] for name in DEFAULT_LANDMARKS.names}
     for pair in zip(truth, masks, strict=True):
         for name, overlap in class_overlap(*pair).items():
             if overlap is not None:

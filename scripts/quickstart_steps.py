@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.utils.atomic_files import atomic_path, write_json
 
 DOMAINS = ("a", "b")
@@ -54,7 +54,9 @@ def summarize(folder: Path) -> dict[str, Any]:
         metrics = _read_json(folder / "evaluation" / domain / "metrics.json")
         summary[f"domain_{domain}"] = {
             **{name: metrics[name] for name in ("dsc", "iou", "assd_px")},
-            "per_class": {name: {"dsc": metrics["per_class"][name]["dsc"]} for name in LANDMARK_NAMES},
+            "per_class": {
+                name: {"dsc": metrics["per_class"][name]["dsc"]} for name in DEFAULT_LANDMARKS.names
+            },
         }
     return summary
 
@@ -66,12 +68,12 @@ def _read_json(path: Path) -> dict[str, Any]:
 def format_summary(summary: dict[str, Any], folder: Path) -> str:
     """The summary as a table, and where everything lies."""
     lines = [f"{'test split':12}" + "".join(f"{title:>12}" for title in ("DSC", "IoU", "ASSD px"))]
-    lines[0] += "".join(f"{name + ' DSC':>16}" for name in LANDMARK_NAMES)
+    lines[0] += "".join(f"{name + ' DSC':>16}" for name in DEFAULT_LANDMARKS.names)
     for domain in DOMAINS:
         scores = summary[f"domain_{domain}"]
         cells = [f"{_number(scores['dsc'], 3):>12}{_number(scores['iou'], 3):>12}"]
         cells.append(f"{_number(scores['assd_px'], 1):>12}")
-        cells += [f"{_number(scores['per_class'][name]['dsc'], 3):>16}" for name in LANDMARK_NAMES]
+        cells += [f"{_number(scores['per_class'][name]['dsc'], 3):>16}" for name in DEFAULT_LANDMARKS.names]
         lines.append(f"domain {domain:5}" + "".join(cells))
     places = {
         "model and processor": "best/",

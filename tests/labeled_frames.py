@@ -8,7 +8,7 @@ import numpy as np
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data.augmentation import Augmentation, AugmentationConfig, LabeledFrame
-from liver_landmark.model.landmarks_liver_landmark import PALETTE
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 
 HEIGHT, WIDTH = 108, 192
 EVERYTHING = AugmentationConfig(
@@ -43,7 +43,7 @@ def labeled(seed: int, protocol: str | None = "slippa") -> LabeledFrame:
         for name in ("ridge", "silhouette", "ligament")
     )
     mask = rasterize_landmarks(landmarks, WIDTH, HEIGHT, get_protocol("slippa"))
-    return LabeledFrame(PALETTE[mask], mask, landmarks, protocol)
+    return LabeledFrame(DEFAULT_LANDMARKS.palette[mask], mask, landmarks, protocol)
 
 
 def varied(config: AugmentationConfig, frame: LabeledFrame, seed=0, epoch=0, index=0) -> LabeledFrame:

@@ -14,7 +14,7 @@ from PIL import Image
 from liver_landmark import LiverLandmarkImageProcessor
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data.schema import landmark_features
-from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LANDMARK_NAMES, PALETTE
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 
 WIDTH, HEIGHT = 96, 54
 
@@ -23,7 +23,7 @@ def polylines(seed: int, without: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """One bent line for each landmark, apart from each other."""
     rng = np.random.default_rng(seed)
     landmarks = []
-    for row, name in enumerate(LANDMARK_NAMES):
+    for row, name in enumerate(DEFAULT_LANDMARKS.names):
         if name not in without:
             y = 10 + 16 * row + rng.uniform(-2, 2, 3)
             landmarks.append(
@@ -35,7 +35,7 @@ def polylines(seed: int, without: tuple[str, ...] = ()) -> list[dict[str, Any]]:
 def schema_row(frame_id: str, landmarks: list[dict[str, Any]] | None, **fields: Any) -> dict[str, Any]:
     """A row whose frame shows its landmarks in their colors on gray."""
     mask = rasterize_landmarks(landmarks or [], WIDTH, HEIGHT, get_protocol("synthetic"))
-    frame = np.where(mask[..., None] > 0, PALETTE[mask], np.uint8(90))
+    frame = np.where(mask[..., None] > 0, DEFAULT_LANDMARKS.palette[mask], np.uint8(90))
     return {
         "image": Image.fromarray(frame),
         "label": None,
@@ -65,14 +65,18 @@ def save_dataset(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 class SeesColors(torch.nn.Module):
-    """Knows a landmark by its color in the frame; blind to those named."""
+    """Knows a landmark by its color in the frame; blind to those named.
 
-    def __init__(self, blind_to: tuple[str, ...] = ()) -> None:
+    Its channels lie as `landmarks` says, whatever is called neither ridge nor silhouette is what is blue.
+    """
+
+    def __init__(self, blind_to: tuple[str, ...] = (), landmarks: LandmarkTable = DEFAULT_LANDMARKS) -> None:
         super().__init__()
         self.gain = torch.nn.Parameter(torch.ones(()))
         self.part = torch.nn.Dropout()
-        self.blind_to = [LANDMARK_NAMES.index(name) for name in blind_to]
-        self.config = SimpleNamespace(presence_calibration=None, landmark_table=DEFAULT_LANDMARKS)
+        self.blind_to = [DEFAULT_LANDMARKS.names.index(name) for name in blind_to]
+        self.config = SimpleNamespace(presence_calibration=None, landmark_table=landmarks)
+        self.planes = [{"ridge": 0, "silhouette": 1}.get(name, 2) for name in landmarks.names]
         self.seen_modes: list[tuple[bool, bool]] = []
 
     @property
@@ -90,7 +94,7 @@ class SeesColors(torch.nn.Module):
         strength = 1.5 * red_green_blue - 0.5 * red_green_blue.sum(1, keepdim=True)
         strength[:, self.blind_to] = -1.0
         background = torch.full_like(strength[:, :1], 0.3)
-        return SimpleNamespace(logits=self.gain * torch.cat([background, strength], 1))
+        return SimpleNamespace(logits=self.gain * torch.cat([background, strength[:, self.planes]], 1))
 
 
 def tiny_processor(size: int = 128) -> LiverLandmarkImageProcessor:

@@ -13,12 +13,12 @@ from demo_limits import DemoLimits
 from demo_page import (
     CSS,
     FRAME_FILES,
-    HEADER,
     NAME_EXAMPLES,
     NOTICE,
     THEME,
     TITLE,
     VIDEO_FILES,
+    header_html,
     notes,
 )
 from demo_storage import Sweeper
@@ -41,7 +41,7 @@ def build(handlers: Handlers, limits: DemoLimits, examples: list[Path]) -> Guard
     with GuardedBlocks(
         title=TITLE, analytics_enabled=False, delete_cache=(min(60, max(1, keep_s // 5)), keep_s)
     ) as demo:
-        gr.HTML(HEADER)
+        gr.HTML(header_html(handlers.landmarks))
         gr.HTML(NOTICE, elem_classes="notice")
         with gr.Tabs():
             with gr.Tab("Still frame", id="frame"):

@@ -14,6 +14,7 @@ import numpy as np
 
 from liver_landmark.inference.predictor import FramePrediction, LandmarkPredictor, ModelOutput, PreparedFrame
 from liver_landmark.inference.views import AveragedViews
+from liver_landmark.model.landmarks_liver_landmark import LandmarkTable
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -62,6 +63,11 @@ class Engine:
             # Outside of `spaces.GPU` there is no device to find, but models are to be moved there.
             predictor.model.to("cuda")
         return cls(predictor)
+
+    @property
+    def landmarks(self) -> LandmarkTable:
+        """What the model finds."""
+        return self._plain.landmarks
 
     @property
     def batch_size(self) -> int:

@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from liver_landmark.curves import NoisyMaskError, TracedPolyline
-from liver_landmark.curves.formats import FrameAnnotation, write_landmarks
+from liver_landmark.curves.formats import FrameAnnotation, check_names_fit, write_landmarks
 from liver_landmark.inference.overlay import draw_heat_map, draw_overlay
 from liver_landmark.inference.predictor import FramePrediction
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import LandmarkTable
 from liver_landmark.utils.atomic_files import write_png
 from liver_landmark.utils.frame_files import FrameError, FrameLimits, read_frame
 
@@ -40,34 +40,46 @@ class View:
     """How a frame is drawn, as the controls say.
 
     Attributes:
-        landmarks: Names of the landmarks that are drawn.
+        landmarks: Names of the landmarks that are drawn; None: all of the model.
         opacity: Of the areas, 0 to 1.
         shown: "areas", "curves", both or neither.
         heat_map: Name of the landmark whose probability is drawn below them, or "none".
     """
 
-    landmarks: tuple[str, ...] = LANDMARK_NAMES
+    landmarks: tuple[str, ...] | None = None
     opacity: float = 0.4
     shown: tuple[str, ...] = (AREAS,)
     heat_map: str = NO_HEAT_MAP
 
     def __post_init__(self) -> None:
-        # Programs call the demo too: their values have not gone through its controls.
-        if not set(self.landmarks) <= set(LANDMARK_NAMES):
-            raise ValueError(f"landmarks must be among {', '.join(LANDMARK_NAMES)}")
         if not isinstance(self.opacity, int | float) or not 0 <= self.opacity <= 1:
             raise ValueError("opacity must lie between 0 and 1")
         if not set(self.shown) <= {AREAS, CURVES}:
             raise ValueError(f"what is shown must be among {AREAS}, {CURVES}")
-        if self.heat_map not in (NO_HEAT_MAP, *LANDMARK_NAMES):
-            raise ValueError(f"heat map must be {NO_HEAT_MAP} or one of {', '.join(LANDMARK_NAMES)}")
 
     @classmethod
-    def from_controls(cls, landmarks: Any, opacity: Any, shown: Any, heat_map: Any) -> View:
-        """The view that raw values of the controls name; a ValueError says which is none."""
+    def from_controls(
+        cls, landmarks: Any, opacity: Any, shown: Any, heat_map: Any, table: LandmarkTable
+    ) -> View:
+        """The view that raw values of the controls name; a ValueError says which is none.
+
+        Programs call the demo too: their values have not gone through its controls.
+
+        Args:
+            landmarks: A list of names.
+            opacity: A number.
+            shown: A list of names.
+            heat_map: A name.
+            table: The model's landmarks.
+        """
         if not isinstance(landmarks, list) or not isinstance(shown, list):
             raise ValueError("landmarks and what is shown must be lists of names")
-        return cls(tuple(map(str, landmarks)), opacity, tuple(map(str, shown)), str(heat_map))
+        chosen = tuple(map(str, landmarks))
+        if not set(chosen) <= set(table.names):
+            raise ValueError(f"landmarks must be among {', '.join(table.names)}")
+        if heat_map not in (NO_HEAT_MAP, *table.names):
+            raise ValueError(f"heat map must be {NO_HEAT_MAP} or one of {', '.join(table.names)}")
+        return cls(chosen, opacity, tuple(map(str, shown)), str(heat_map))
 
 
 @dataclass(frozen=True)
@@ -132,9 +144,10 @@ def draw_view(analysis: Analysis, view: View, *, legend: bool = True) -> np.ndar
         frame,
         prediction.mask if AREAS in view.shown else None,
         alpha=view.opacity,
-        legend=legend and bool(view.landmarks) and bool(view.shown),
+        legend=legend and view.landmarks != () and bool(view.shown),
         landmarks=view.landmarks,
         curves=analysis.curves if CURVES in view.shown else None,
+        table=prediction.landmarks,
     )
 
 
@@ -159,7 +172,7 @@ def findings(analysis: Analysis) -> list[dict[str, Any]]:
             "confidence": round(prediction.scores[name], 4),
             "length_px": round(sum(c.length_px for c in analysis.curves if c.category == name), 1),
         }
-        for name in LANDMARK_NAMES
+        for name in prediction.landmarks.names
     ]
 
 
@@ -183,7 +196,7 @@ def table_html(rows: Sequence[dict[str, Any]]) -> str:
 def summary(analysis: Analysis) -> str:
     """What was found, in a sentence or two."""
     prediction = analysis.prediction
-    missing = [name for name in LANDMARK_NAMES if name not in prediction.present]
+    missing = [name for name in prediction.landmarks.names if name not in prediction.present]
     found = f"Found: {', '.join(prediction.present)}." if prediction.present else "No landmark found."
     height, width = prediction.mask.shape
     parts = [found]
@@ -208,8 +221,8 @@ def write_downloads(analysis: Analysis, view: View, folder: Path) -> list[Path]:
     write_png(mask, analysis.prediction.mask)
     write_png(overlay, draw_view(analysis, view))
     files = [mask, overlay]
-    annotation = annotate(analysis.file_name, analysis.prediction.mask.shape, analysis.curves)
-    for format_name, ending in CURVE_FILES.items():
+    annotation = annotate(analysis.file_name, analysis.prediction, analysis.curves)
+    for format_name, ending in curve_files(analysis.prediction.landmarks).items():
         path = folder / f"{name}.{ending}"
         write_landmarks(path, [annotation], format_name)
         files.append(path)
@@ -220,13 +233,28 @@ def write_downloads(analysis: Analysis, view: View, folder: Path) -> list[Path]:
     return [*files, archive]
 
 
-def annotate(file_name: str, shape: Sequence[int], curves: Sequence[TracedPolyline]) -> FrameAnnotation:
+def curve_files(landmarks: LandmarkTable) -> dict[str, str]:
+    """Those of `CURVE_FILES` whose format can hold all landmarks of the model: P2ILF's has three."""
+    files = {}
+    for format_name, ending in CURVE_FILES.items():
+        try:
+            check_names_fit(format_name, landmarks.names)
+        except ValueError:
+            continue
+        files[format_name] = ending
+    return files
+
+
+def annotate(
+    file_name: str, prediction: FramePrediction, curves: Sequence[TracedPolyline]
+) -> FrameAnnotation:
     """A frame's curves as the exchange formats take them."""
+    height, width = prediction.mask.shape
     landmarks = [
         {"category": curve.category, "points": [(float(x), float(y)) for x, y in curve.points]}
         for curve in curves
     ]
-    return FrameAnnotation(file_name, shape[1], shape[0], landmarks)
+    return FrameAnnotation(file_name, width, height, landmarks, table=prediction.landmarks)
 
 
 def mask_png(mask: np.ndarray) -> bytes:

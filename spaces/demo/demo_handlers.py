@@ -33,7 +33,7 @@ from demo_video import VideoOptions, VideoProgress, VideoResult, analyze_video
 from PIL import Image
 
 from liver_landmark.inference.video_reader import VideoError
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import LandmarkTable
 from liver_landmark.utils.frame_files import FrameError
 
 # How often a video's page hears how far it is, s.
@@ -50,6 +50,7 @@ class Handlers:
     def __init__(self, engine: Engine, limits: DemoLimits, cache: Path, examples: list[Path]) -> None:
         """Takes the model, the limits, Gradio's cache folder, where results go too, and example frames."""
         self._engine, self._limits, self._cache, self._examples = engine, limits, cache, examples
+        self.landmarks: LandmarkTable = engine.landmarks
         self.store = AnalysisStore(limits.max_kept_mb * 1e6, limits.keep_minutes * 60)
         self.stored = StoredBytes(cache, limits.max_stored_bytes)
         self.uploads = CountedUploads()
@@ -63,7 +64,7 @@ class Handlers:
             raise Refusal("Please choose a frame first.")
         path = upload["path"]
         try:
-            view = _view(landmarks, opacity, shown, heat_map)
+            view = self._view(landmarks, opacity, shown, heat_map)
             return self._find(path, view, careful, request)
         finally:
             self.uploads.release(path)
@@ -76,7 +77,7 @@ class Handlers:
         if not isinstance(index, int) or not 0 <= index < len(self._examples):
             raise Refusal("There is no such example.")
         return self._find(
-            str(self._examples[index]), _view(landmarks, opacity, shown, heat_map), careful, request
+            str(self._examples[index]), self._view(landmarks, opacity, shown, heat_map), careful, request
         )
 
     def _find(self, path: str, view: View, careful: Any, request: gr.Request) -> FrameResult:
@@ -98,7 +99,7 @@ class Handlers:
         self, landmarks: Any, opacity: Any, shown: Any, heat_map: Any, request: gr.Request
     ) -> str | None:
         """The last frame, drawn as the controls now say; the model does not run again."""
-        view = _view(landmarks, opacity, shown, heat_map)
+        view = self._view(landmarks, opacity, shown, heat_map)
         analysis = self.store.get(_session(request))
         return None if analysis is None else self._picture(analysis, view)
 
@@ -106,7 +107,7 @@ class Handlers:
         self, landmarks: Any, opacity: Any, shown: Any, heat_map: Any, request: gr.Request
     ) -> list[str]:
         """Files of the last frame: mask, overlay as the controls now say, curves, and a zip of all."""
-        view = _view(landmarks, opacity, shown, heat_map)
+        view = self._view(landmarks, opacity, shown, heat_map)
         analysis = self._last(request)
         with self._results_folder() as folder:
             return [str(path) for path in write_downloads(analysis, view, folder)]
@@ -119,7 +120,7 @@ class Handlers:
             raise Refusal("Please choose a video first.")
         path = upload["path"]
         try:
-            options = _video_options(_view(landmarks, opacity, shown, "none"), smoothing, careful)
+            options = _video_options(self._view(landmarks, opacity, shown, "none"), smoothing, careful)
             with self._results_folder() as folder:
                 yield from self._video(path, folder, options)
         except VideoError as error:
@@ -143,7 +144,7 @@ class Handlers:
     def _video_summary(self, result: VideoResult) -> str:
         found = {
             name: sum(name in row.present for row in result.rows) / len(result.rows)
-            for name in LANDMARK_NAMES
+            for name in self.landmarks.names
         }
         parts = [
             f"{len(result.rows)} frames analyzed.",
@@ -170,6 +171,12 @@ class Handlers:
             Image.fromarray(for_display(draw_view(analysis, view))).save(path)
         return str(path)
 
+    def _view(self, landmarks: Any, opacity: Any, shown: Any, heat_map: Any) -> View:
+        try:
+            return View.from_controls(landmarks, opacity, shown, heat_map, self.landmarks)
+        except ValueError as error:
+            raise Refusal(f"{error}.") from None
+
     @contextmanager
     def _results_folder(self) -> Iterator[Path]:
         """A new folder with a name that nobody can guess; it is swept later, or removed on an error."""
@@ -180,13 +187,6 @@ class Handlers:
         except BaseException:
             shutil.rmtree(folder)
             raise
-
-
-def _view(landmarks: Any, opacity: Any, shown: Any, heat_map: Any) -> View:
-    try:
-        return View.from_controls(landmarks, opacity, shown, heat_map)
-    except ValueError as error:
-        raise Refusal(f"{error}.") from None
 
 
 def _video_options(view: View, smoothing: Any, careful: Any) -> VideoOptions:
@@ -214,6 +214,6 @@ def _timeline(result: VideoResult) -> pd.DataFrame:
         [
             {"time (s)": row.time_s, "probability": row.presence[name], "landmark": name}
             for row in result.rows
-            for name in LANDMARK_NAMES
+            for name in row.presence
         ]
     )

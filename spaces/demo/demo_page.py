@@ -2,30 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import gradio as gr
 from demo_limits import DemoLimits
 
-from liver_landmark.model.landmarks_liver_landmark import LANDMARKS
+from liver_landmark.model.landmarks_liver_landmark import LandmarkTable
 
 TITLE = "liver-landmark"
-HEADER = """
+
+
+def header_html(landmarks: LandmarkTable) -> str:
+    """What the page is, and what it finds."""
+    *names, last = landmarks.names
+    found = f"{', '.join(names)} and {last}" if names else last
+    return f"""
 <h1>Liver landmarks in a laparoscopic frame</h1>
-<p>Finds the ridge, the silhouette and the falciform ligament of the liver, in a still frame or a video.
+<p>Finds {found} of the liver, in a still frame or a video.
 Not for diagnosis, planning or guidance.</p>
 """
+
+
 # Stays at the window's lower edge.
 NOTICE = '<p role="note">Research only, not a medical device</p>'
 
 FRAME_FILES = "JPEG, PNG, BMP, TIFF or WebP"
 VIDEO_FILES = "MP4, MOV, MKV, AVI or WebM"
 
-_COLOR_NAMES = {(255, 0, 0): "red", (0, 255, 0): "green", (0, 0, 255): "blue"}
-# Label and value of each landmark's switch; the color is said in words for those who cannot tell it.
-LANDMARK_CHOICES = [
-    (f"{landmark.name} ({_COLOR_NAMES[landmark.color]})", landmark.name) for landmark in LANDMARKS
-]
+# In words, for those who cannot tell colors apart.
+_COLOR_NAMES = {
+    (255, 0, 0): "red",
+    (0, 255, 0): "green",
+    (0, 0, 255): "blue",
+    (255, 255, 0): "yellow",
+    (255, 0, 255): "magenta",
+    (0, 255, 255): "cyan",
+    (255, 128, 0): "orange",
+    (255, 255, 255): "white",
+    (128, 0, 255): "violet",
+    (0, 128, 128): "teal",
+    (128, 128, 0): "olive",
+}
 # Darker than the landmarks' own colors: lines on white paper, and on black.
-PLOT_COLORS = {"ridge": "#e03131", "silhouette": "#2b8a3e", "ligament": "#4c6ef5"}
+_PLOT_COLORS = {(255, 0, 0): "#e03131", (0, 255, 0): "#2b8a3e", (0, 0, 255): "#4c6ef5"}
+
+
+def landmark_choices(landmarks: LandmarkTable) -> list[tuple[str, str]]:
+    """Label and value of each landmark's switch; its color is said in words."""
+    return [
+        (f"{landmark.name} ({_COLOR_NAMES.get(landmark.color, _hex(landmark.color))})", landmark.name)
+        for landmark in landmarks.landmarks
+    ]
+
+
+def plot_colors(landmarks: LandmarkTable) -> dict[str, str]:
+    """Landmark name -> the color of its line."""
+    return {
+        landmark.name: _PLOT_COLORS.get(landmark.color, _hex(round(0.7 * level) for level in landmark.color))
+        for landmark in landmarks.landmarks
+    }
+
+
+def _hex(color: Iterable[int]) -> str:
+    return "#" + bytes(color).hex()
 
 
 def notes(limits: DemoLimits, files: str, more: str = "") -> str:

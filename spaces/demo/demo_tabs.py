@@ -7,9 +7,9 @@ from pathlib import Path
 import gradio as gr
 from demo_frame import AREAS, CURVES, NO_HEAT_MAP
 from demo_handlers import Handlers
-from demo_page import LANDMARK_CHOICES, PLOT_COLORS, progress_html
+from demo_page import landmark_choices, plot_colors, progress_html
 
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import LandmarkTable
 
 # Drawing takes milliseconds: a person who moves a slider does not wait behind those who wait for the model.
 _DRAWING_AT_ONCE = 2
@@ -45,9 +45,9 @@ def frame_tab(handlers: Handlers, examples: list[Path]) -> None:
                 elem_id="frame-result",
             )
             found = gr.Markdown("No frame yet.", elem_id="frame-summary")
-            view = _view_controls("frame")
+            view = _view_controls("frame", handlers.landmarks)
             heat_map = gr.Radio(
-                [("none", NO_HEAT_MAP), *((name, name) for name in LANDMARK_NAMES)],
+                [("none", NO_HEAT_MAP), *((name, name) for name in handlers.landmarks.names)],
                 value=NO_HEAT_MAP,
                 label="Map of a landmark's probability",
                 elem_id="frame-heat-map",
@@ -110,7 +110,7 @@ def video_tab(handlers: Handlers) -> None:
             upload = gr.File(
                 label="Video to analyze", file_types=["video"], height=160, elem_id="video-upload"
             )
-            view = _view_controls("video")
+            view = _view_controls("video", handlers.landmarks)
             smoothing = gr.Slider(
                 0, 2, 0, step=0.1, label="Smoothing over time (s); delays what appears and what goes",
                 elem_id="video-smoothing",
@@ -139,7 +139,7 @@ def video_tab(handlers: Handlers) -> None:
                 x="time (s)",
                 y="probability",
                 color="landmark",
-                color_map=PLOT_COLORS,
+                color_map=plot_colors(handlers.landmarks),
                 y_lim=[0, 1],
                 label="Probability that a landmark is in the frame",
                 buttons=[],
@@ -162,9 +162,12 @@ def video_tab(handlers: Handlers) -> None:
     stopped.then(None, None, upload, js="() => null")
 
 
-def _view_controls(prefix: str) -> list[gr.components.Component]:
+def _view_controls(prefix: str, table: LandmarkTable) -> list[gr.components.Component]:
     landmarks = gr.CheckboxGroup(
-        LANDMARK_CHOICES, value=list(LANDMARK_NAMES), label="Landmarks to show", elem_id=f"{prefix}-landmarks"
+        landmark_choices(table),
+        value=list(table.names),
+        label="Landmarks to show",
+        elem_id=f"{prefix}-landmarks",
     )
     opacity = gr.Slider(0, 1, 0.4, step=0.05, label="Opacity of the areas", elem_id=f"{prefix}-opacity")
     shown = gr.CheckboxGroup(

@@ -21,7 +21,6 @@ from liver_landmark.inference.predictor import FramePrediction, ModelOutput
 from liver_landmark.inference.smoothing import CausalSmoother
 from liver_landmark.inference.video_reader import VideoError, VideoFrame, VideoLimits, VideoReader, open_video
 from liver_landmark.inference.video_writer import VideoWriter, shift_to_zero
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def _analyze(
             for frame, prediction in zip(batch, _predict(engine, batch, options, smoother), strict=True):
                 file_name = f"{name}_{frame.index:06d}.png"
                 curves = curves_of(prediction)
-                annotations.append(annotate(file_name, prediction.mask.shape, curves))
+                annotations.append(annotate(file_name, prediction, curves))
                 zipped.writestr(f"masks/{file_name}", mask_png(prediction.mask))
                 drawn = draw_overlay(
                     frame.pixels,
@@ -139,6 +138,7 @@ def _analyze(
                     alpha=options.view.opacity,
                     landmarks=options.view.landmarks,
                     curves=curves if CURVES in options.view.shown else None,
+                    table=prediction.landmarks,
                 )
                 shift = shift_to_zero(frame.pts) if shift is None else shift
                 try:
@@ -202,14 +202,13 @@ def _add_curves(zipped: zipfile.ZipFile, folder: Path, annotations: Sequence[Fra
 def _write_timeline(path: Path, rows: Sequence[FrameRow]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        columns = [
-            f"{name}_{kind}" for name in LANDMARK_NAMES for kind in ("present", "probability", "confidence")
-        ]
+        names = list(rows[0].presence)
+        columns = [f"{name}_{kind}" for name in names for kind in ("present", "probability", "confidence")]
         table.writerow(["frame", "time_s", *columns])
         for row in rows:
             values = [
                 value
-                for name in LANDMARK_NAMES
+                for name in names
                 for value in (
                     "yes" if name in row.present else "no",
                     round(row.presence[name], 4),

@@ -15,7 +15,7 @@ from liver_landmark.cli import main
 from liver_landmark.cli.calibrate import write_calibration
 from liver_landmark.evaluation.calibration import PresenceFrames, fit_calibration
 from liver_landmark.inference import LandmarkPredictor
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.model.presence_liver_landmark import absent_suppressed, presence_features
 from tiny_datasets import make_dataset, polylines, save_dataset, schema_row, tiny_processor
 from tiny_models import tiny_model
@@ -70,7 +70,7 @@ def test_what_it_writes(folders, model, tmp_path, capsys):
     )
     assert len(source["fingerprint"]) == 64
     assert str(tmp_path) not in json.dumps(calibration)
-    assert list(report["thresholds"]) == list(LANDMARK_NAMES)
+    assert list(report["thresholds"]) == list(DEFAULT_LANDMARKS.names)
     assert calibration["classes"]["ligament"]["threshold"] == 0.5
     assert calibration["classes"]["ridge"]["threshold"] == 0
     fitted = report["calibrated_on"]
@@ -164,14 +164,14 @@ def test_a_calibrated_model_says_that_nothing_is_there(model):
     strength = torch.from_numpy(np.where(shown, 2.5, 0.8) + rng.normal(0, 0.1, (count, 3)))
     for column in range(3):
         logits[:, column + 1, 2 * column : 2 * column + 2] += strength[:, column, None, None]
-    drawn = absent_suppressed(logits, None)[2].numpy()
+    drawn = absent_suppressed(logits, None, DEFAULT_LANDMARKS.names)[2].numpy()
     assert drawn.all()
     patients = np.array([f"p{index % 8}" for index in range(count)])
     features = presence_features(logits).double().numpy()
     calibration, _ = fit_calibration(PresenceFrames(features, drawn, shown, patients, "synthetic"), {})
     write_calibration(model, calibration)
     saved = LandmarkPredictor.from_pretrained(model).model.config.presence_calibration
-    suppressed, _, present = absent_suppressed(logits, saved)
+    suppressed, _, present = absent_suppressed(logits, saved, DEFAULT_LANDMARKS.names)
     assert (present.numpy() == shown).mean() > 0.98
     for column in range(3):
         still_drawn = (suppressed.argmax(1) == column + 1).flatten(1).any(1)

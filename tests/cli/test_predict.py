@@ -17,7 +17,7 @@ from PIL import Image
 
 from liver_landmark.cli import main
 from liver_landmark.cli.predict import CURVE_FORMATS
-from liver_landmark.inference import frame_sources
+from liver_landmark.inference import result_files
 from tiny_datasets import tiny_processor
 from tiny_models import tiny_model
 
@@ -133,12 +133,30 @@ def test_results_are_replaced_only_when_asked(model, frames, tmp_path, capsys, e
     assert all(path.stat().st_mtime_ns > before[path.name] for path in output.iterdir())
 
 
-def test_an_input_is_never_overwritten(model, frames, capsys):
-    (frames / "a.png").rename(frames / "a_mask.png")
-    Image.new("RGB", (20, 10)).save(frames / "a.png")
-    command = (frames / "a.png", frames / "a_mask.png", "--model", model, "--output", frames, "--overwrite")
-    assert predict(*command) == 2
-    assert "is an input and would be overwritten" in capsys.readouterr().err
+@pytest.mark.parametrize("kind", ["mask", "probability_ridge", "variance"])
+def test_an_input_is_never_overwritten(model, frames, monkeypatch, error_line, kind):
+    monkeypatch.chdir(frames)
+    shutil.copy("c.png", f"a_{kind}.png")
+    before = {path.name: path.read_bytes() for path in frames.iterdir()}
+    command = ("a.png", f"a_{kind}.png", "--model", model, "--output", ".", "--save-probabilities", "--flip")
+    for options in ((), ("--overwrite",), ("--resume",)):
+        assert predict(*command, *options) == 2
+        assert f"a_{kind}.png is an input and would be overwritten" in error_line("predict")
+        assert {path.name: path.read_bytes() for path in frames.iterdir()} == before
+
+
+def test_a_second_run_beside_the_frames_takes_no_result_for_a_frame(model, frames, capsys, error_line):
+    command = ("--model", model, "--output", frames)
+    assert predict(frames / "*.png", *command) == 0
+    capsys.readouterr()
+    assert predict(frames / "*.png", *command, "--overwrite") == 0
+    printed = capsys.readouterr().out
+    assert "left out: 4 files that earlier runs wrote" in printed
+    assert "2 of 2 inputs predicted" in printed
+    assert predict(frames, "--model", model, "--output", frames.parent / "out") == 0
+    assert "3 of 3 inputs predicted" in capsys.readouterr().out
+    assert predict(frames / "a_overlay.png", "--model", model, "--output", frames.parent / "other") == 2
+    assert "a_overlay.png is a result of an earlier run" in error_line("predict")
 
 
 def test_an_input_in_a_folder_of_a_videos_results_is_never_removed(model, frames, capsys):
@@ -157,13 +175,14 @@ def test_an_empty_name_is_not_the_current_folder(model, frames, monkeypatch, cap
     assert "an input is an empty name" in capsys.readouterr().err
 
 
-def test_names_that_are_too_long_are_one_line(model, frames, error_line):
+def test_names_that_are_too_long_are_one_line(model, frames, error_line, capsys):
     assert predict(frames / "a.png", "--model", model, "--output", frames / ("x" * 300)) == 2
     assert "File name too long" in error_line("predict")
-    picture = (frames / "a.png").rename(frames / f"{'x' * 250}.png")
-    command = (picture, "--model", model, "--output", frames)
-    assert predict(*command) == 2
-    assert "File name too long" in error_line("predict")
+    (frames / "a.png").rename(frames / f"{'x' * 250}.png")
+    output = frames.parent / "out"
+    assert predict(frames, "--model", model, "--output", output) == 1
+    assert "x.png: its result cannot be written" in capsys.readouterr().err
+    assert len(read_lines(output / "predictions.jsonl")) == 2
 
 
 def test_a_name_that_the_terminal_cannot_show_is_escaped(model, frames, tmp_path, monkeypatch):
@@ -288,7 +307,7 @@ def test_without_a_compiler_nothing_is_written_but_a_line(model, frames, tmp_pat
 
 
 def test_the_curve_formats_are_those_that_are_written():
-    assert CURVE_FORMATS == frame_sources.CURVE_FORMATS
+    assert CURVE_FORMATS == result_files.CURVE_FORMATS
 
 
 def test_the_real_frame_comes_back_at_its_size(model, p2ilf_sample, tmp_path):

@@ -1,4 +1,6 @@
-"""The rasterizer against plain OpenCV calls, protocol by protocol."""
+"""The protocol table against the published settings, and the rasterizer against plain OpenCV calls."""
+
+from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
@@ -10,6 +12,48 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from liver_landmark.curves import PROTOCOLS, get_protocol, landmark_id, rasterize_landmarks, resize_mask
+from liver_landmark.curves.rasterize import AS_DRAWN, check_label_protocol
+
+# name: stroke px at 1920x1080, stroke px at 3840x2160, label's resize, prediction's resize
+PUBLISHED = {
+    "d2gpland": (30, 30, "bilinear", "bilinear"),
+    "d2gpland_plus": (35, 70, "nearest", "bilinear"),
+    "toponet": (35, 35, "nearest", "bilinear"),
+    "srft_galore": (30, 30, "bilinear", "nearest"),
+    "slippa": (12, 12, "nearest", "bilinear"),
+    "p2ilf": (12, 12, "nearest", "bilinear"),
+    "synthetic": (30, 60, "nearest_exact", "bilinear"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_settings_are_the_published_ones(name):
+    protocol = get_protocol(name)
+    strokes = (protocol.native_stroke_width_px(*size) for size in ((1920, 1080), (3840, 2160)))
+    assert (*strokes, protocol.label_resize, protocol.prediction_resize) == PUBLISHED[name]
+    assert set(PROTOCOLS) == set(PUBLISHED)
+
+
+def test_synthetic_strokes_are_relative_to_the_frames_width():
+    protocol = get_protocol("synthetic")
+    assert protocol.canvas_size(456, 256) == (1920, 1078)
+    for width, height in ((456, 256), (256, 256)):
+        assert protocol.native_stroke_width_px(width, height) == pytest.approx(30 / 1920 * width)
+
+
+def test_unknown_name_lists_the_choices():
+    with pytest.raises(ValueError, match=r"protocol 'l3d' is unknown: choose one of d2gpland, d2gpland_plus"):
+        get_protocol("l3d")
+
+
+def test_a_label_follows_a_protocol_or_is_as_drawn():
+    assert [check_label_protocol(name) for name in ("slippa", AS_DRAWN)] == ["slippa", "as_drawn"]
+    with pytest.raises(ValueError, match=r"protocol 'drawn' is unknown: choose one of .* or as_drawn for"):
+        check_label_protocol("drawn")
+    # Nothing can be drawn by it.
+    with pytest.raises(ValueError, match="protocol 'as_drawn' is unknown"):
+        get_protocol(AS_DRAWN)
+
 
 LANDMARKS = [
     {"category": "silhouette", "points": [(100.9, 200.2), (900.5, 180.7), (1500.1, 400.0)]},
@@ -33,35 +77,18 @@ def drawn_with_lines(landmarks, size, stroke_px, scale=1.0):
     return mask
 
 
-@pytest.mark.parametrize(
-    ("name", "stroke_px", "interpolation"),
-    [
-        ("d2gpland", 30, cv2.INTER_LINEAR),
-        ("d2gpland_plus", 35, cv2.INTER_NEAREST),
-        ("toponet", 35, cv2.INTER_NEAREST),
-        ("srft_galore", 30, cv2.INTER_LINEAR),
-        ("slippa", 12, cv2.INTER_NEAREST),
-        ("p2ilf", 12, cv2.INTER_NEAREST),
-    ],
-)
-def test_bit_equal_to_opencv_at_1080p(name, stroke_px, interpolation):
-    native = drawn_with_lines(LANDMARKS, (1920, 1080), stroke_px)
-    protocol = get_protocol(name)
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name != "synthetic"])
+def test_bit_equal_to_opencv(name):
+    protocol, (stroke_hd, stroke_4k, label_resize, _) = get_protocol(name), PUBLISHED[name]
+    native = drawn_with_lines(LANDMARKS, (1920, 1080), stroke_hd)
     np.testing.assert_array_equal(rasterize_landmarks(LANDMARKS, 1920, 1080, protocol), native)
     scored = rasterize_landmarks(LANDMARKS, 1920, 1080, protocol, (1024, 1024))
-    expected = cv2.resize(native, (1024, 1024), interpolation=interpolation)
-    np.testing.assert_array_equal(scored, expected)
+    interpolation = {"bilinear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}[label_resize]
+    np.testing.assert_array_equal(scored, cv2.resize(native, (1024, 1024), interpolation=interpolation))
     assert scored.dtype == np.uint8
-
-
-@pytest.mark.parametrize(("name", "stroke_px"), [("d2gpland", 30), ("d2gpland_plus", 70), ("toponet", 35)])
-def test_bit_equal_to_opencv_on_4k(name, stroke_px):
-    landmarks = [{**mark, "points": [(2 * x, 2 * y) for x, y in mark["points"]]} for mark in LANDMARKS]
-    expected = drawn_with_lines(landmarks, (3840, 2160), stroke_px)
-    np.testing.assert_array_equal(
-        rasterize_landmarks(landmarks, 3840, 2160, get_protocol(name)),
-        expected,
-    )
+    doubled = [{**mark, "points": [(2 * x, 2 * y) for x, y in mark["points"]]} for mark in LANDMARKS]
+    expected = drawn_with_lines(doubled, (3840, 2160), stroke_4k)
+    np.testing.assert_array_equal(rasterize_landmarks(doubled, 3840, 2160, protocol), expected)
 
 
 def test_synthetic_strokes_are_drawn_on_a_1920_px_canvas():
@@ -123,9 +150,8 @@ def test_bilinear_protocols_invent_ids_and_nearest_ones_do_not():
 
 @pytest.mark.parametrize("order", [("ridge", "ligament"), ("ligament", "ridge")])
 def test_later_strokes_lie_over_earlier_ones(order):
-    across = {"points": [(10, 50), (90, 50)]}
-    down = {"points": [(50, 10), (50, 90)]}
-    landmarks = [{"category": order[0], **across}, {"category": order[1], **down}]
+    lines = [(10, 50), (90, 50)], [(50, 10), (50, 90)]
+    landmarks = [{"category": name, "points": line} for name, line in zip(order, lines, strict=True)]
     mask = rasterize_landmarks(landmarks, 100, 100, get_protocol("slippa"))
     assert mask[50, 50] == IDS[order[1]]
     assert mask[50, 15] == IDS[order[0]]

@@ -1,4 +1,4 @@
-"""Tracing: strokes drawn along known curves give those curves back."""
+"""Tracing: strokes drawn along known curves give those curves back; pieces against OpenCV's labels."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.spatial import cKDTree
 
+from liver_landmark.curves import skeleton as pixel_graph
 from liver_landmark.curves import trace_polylines
-from liver_landmark.model.landmarks_liver_landmark import NUM_CLASSES
+from liver_landmark.curves import tracing as pieces
+from liver_landmark.curves.centerline import StrokePlane
+from liver_landmark.curves.skeleton import NoisyMaskError
+from liver_landmark.curves.tracing import find_pieces, thinned_paths
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 
 IDS = {"ridge": 1, "silhouette": 2, "ligament": 3}
 
@@ -120,11 +125,9 @@ def test_what_another_class_may_cover_is_not_joined_across_background() -> None:
     mask = draw(("ridge", [(100, 300), (360, 300)]), ("ridge", [(440, 300), (700, 300)]))
     mask[200:400, 375:385] = mask[200:400, 415:425] = IDS["silhouette"]
     mask[200:400, 385:415] = 0
-    ridges = [curve for curve in trace_polylines(mask) if curve.category == "ridge"]
-    assert len(ridges) == 2
+    assert [curve.category for curve in trace_polylines(mask)].count("ridge") == 2
     mask[200:400, 385:415] = IDS["silhouette"]
-    ridges = [curve for curve in trace_polylines(mask) if curve.category == "ridge"]
-    assert len(ridges) == 1
+    assert [curve.category for curve in trace_polylines(mask)].count("ridge") == 1
 
 
 def test_a_parallel_stroke_over_one_edge_does_not_push_the_curve_aside() -> None:
@@ -176,7 +179,7 @@ def test_a_stroke_along_the_border_is_not_pushed_inwards() -> None:
 def test_scores_are_means_across_the_stroke_at_each_point() -> None:
     truth = [(100, 300), (700, 300)]
     mask = draw(("silhouette", truth))
-    scores = np.zeros((NUM_CLASSES, *mask.shape), np.float32)
+    scores = np.zeros((DEFAULT_LANDMARKS.num_classes, *mask.shape), np.float32)
     # Rising along the curve; across it, the mean of 0.1 above and 0.3 below.
     scores[2] = np.linspace(0, 0.5, mask.shape[1]) + np.where(np.arange(600) < 300, 0.1, 0.3)[:, None]
     [curve] = trace_polylines(mask, scores=scores, tolerance_px=0)
@@ -298,19 +301,20 @@ def test_views_and_read_only_masks_are_traced_as_their_copies_are() -> None:
         assert all(np.array_equal(a.points, b.points) for a, b in zip(traced, again, strict=True))
 
 
-def test_what_is_no_mask_is_refused() -> None:
-    with pytest.raises(ValueError, match="uint8"):
-        trace_polylines(np.zeros((4, 4), np.int64))
-    with pytest.raises(ValueError, match=r"\(H, W\)"):
-        trace_polylines(np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(ValueError, match="the id 9"):
-        trace_polylines(np.full((4, 4), 9, np.uint8))
-    with pytest.raises(ValueError, match="scores must be"):
-        trace_polylines(np.zeros((4, 4), np.uint8), scores=np.zeros((4, 4)))
-    with pytest.raises(ValueError, match="tolerance_px"):
-        trace_polylines(np.zeros((4, 4), np.uint8), tolerance_px=-1)
-    with pytest.raises(ValueError, match="min_length_px"):
-        trace_polylines(np.zeros((4, 4), np.uint8), min_length_px=float("nan"))
+@pytest.mark.parametrize(
+    ("mask", "options", "reason"),
+    [
+        (np.zeros((4, 4), np.int64), {}, "uint8"),
+        (np.zeros((4, 4, 3), np.uint8), {}, r"\(H, W\)"),
+        (np.full((4, 4), 9, np.uint8), {}, "the id 9"),
+        (np.zeros((4, 4), np.uint8), {"scores": np.zeros((4, 4))}, "scores must be"),
+        (np.zeros((4, 4), np.uint8), {"tolerance_px": -1}, "tolerance_px"),
+        (np.zeros((4, 4), np.uint8), {"min_length_px": float("nan")}, "min_length_px"),
+    ],
+)
+def test_what_is_no_mask_is_refused(mask: np.ndarray, options: dict, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        trace_polylines(mask, **options)
 
 
 def test_the_real_frames_mask(p2ilf_sample) -> None:
@@ -329,3 +333,61 @@ def test_the_real_frames_mask(p2ilf_sample) -> None:
         cv2.polylines(again, [np.rint(curve.points).astype(np.int32)], False, IDS[curve.category], 12)
     overlap = 2 * np.count_nonzero((again > 0) & (again == mask))
     assert overlap / (np.count_nonzero(again) + np.count_nonzero(mask)) > 0.93
+
+
+def plane_of(inside: np.ndarray, corner: tuple[int, int] = (0, 0)) -> StrokePlane:
+    height, width = inside.shape
+    mask = np.zeros((height + corner[1], width + corner[0]), np.uint8)
+    mask[corner[1] :, corner[0] :] = inside
+    return StrokePlane(mask, 1, inside * np.uint8(255), corner)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 40), st.floats(0.1, 0.9))
+def test_pieces_are_the_connected_components(seed: int, height: int, width: int, share: float) -> None:
+    inside = (np.random.default_rng(seed).random((height, width)) < share).astype(np.uint8)
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
+    large = [label for label in range(1, count) if boxes[label, cv2.CC_STAT_AREA] >= 9]
+    expected = [np.flatnonzero(labels == label).tolist() for label in large]
+    found = []
+    for piece in find_pieces(plane_of(inside, (3, 5))):
+        drawn = np.zeros_like(inside)
+        x, y = piece.corner[0] - 3, piece.corner[1] - 5
+        rows, columns = piece.pixels.shape
+        drawn[y : y + rows, x : x + columns] = piece.pixels
+        found.append(np.flatnonzero(drawn).tolist())
+    assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("stroke_px", [3, 12, 30, 61])
+def test_a_strokes_width_is_guessed_and_its_path_runs_along_it(stroke_px: int) -> None:
+    inside = np.zeros((300, 700), np.uint8)
+    inside[150 - stroke_px // 2 :][:stroke_px, 100:600] = 1
+    [piece] = find_pieces(plane_of(inside, (40, 20)))
+    [path], width_px = thinned_paths(piece)
+    assert width_px == pytest.approx(stroke_px, rel=0.2, abs=1)
+    assert abs(path.points[:, 1] - 170).max() < 2 + 0.15 * stroke_px
+    assert path.points[:, 0].min() == pytest.approx(140, abs=stroke_px)
+    assert path.points[:, 0].max() == pytest.approx(640, abs=stroke_px)
+
+
+def test_what_is_connected_by_a_sliver_stays_connected() -> None:
+    inside = np.zeros((200, 700), np.uint8)
+    inside[80:111, 50:340] = inside[80:111, 360:650] = 1
+    inside[80:82, 340:360] = 1
+    [piece] = find_pieces(plane_of(inside))
+    paths, _ = thinned_paths(piece)
+    assert max(np.ptp(path.points[:, 0]) for path in paths) > 520
+
+
+def test_noise_is_refused_soon_and_named() -> None:
+    rng = np.random.default_rng(0)
+    specks = np.zeros((400, 600), np.uint8)
+    specks[4::8, 4::8] = 1
+    specks = cv2.dilate(specks, np.ones((3, 3), np.uint8))
+    with pytest.raises(NoisyMaskError, match=f"3750 pieces of class 1, more than {pieces.MOST_PIECES}"):
+        trace_polylines(specks)
+    with pytest.raises(NoisyMaskError, match=f"ends and forks, more than {pixel_graph.MOST_NODES}"):
+        trace_polylines((rng.random((400, 600)) < 0.6).astype(np.uint8))
+    # Pieces of fewer than nine pixels are left out, not counted.
+    assert trace_polylines((rng.random((400, 600)) < 0.05).astype(np.uint8)) == []

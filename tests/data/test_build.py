@@ -1,19 +1,42 @@
-"""A raw set is built the same whatever happens on the way, or not at all."""
+"""Building a set: the same whatever happens on the way, or not at all; what it holds; its way to the Hub."""
 
 from __future__ import annotations
 
+import fnmatch
+import hashlib
 import json
 import shutil
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
+import datasets
+import numpy as np
 import pytest
+import yaml
+from defusedxml import ElementTree
+from huggingface_hub.errors import LocalTokenNotFoundError
+from huggingface_hub.utils import filter_repo_objects
 
+from liver_landmark.cli import main
+from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data import build
-from liver_landmark.data.build import RawRequest, build_raw_set
-from liver_landmark.data.dataset_folder import WorkFolder
+from liver_landmark.data.build import PublishError, RawRequest, build_raw_set, check_repo_id, publish
+from liver_landmark.data.check import SetCheck
+from liver_landmark.data.dataset_folder import DatasetWriter
 from liver_landmark.data.loading import load_landmark_dataset
-from liver_landmark.data.readers import L3dOptions, ProblemError, finish_plan
-from raw_sets import l3d
+from liver_landmark.data.readers import (
+    CustomOptions,
+    L3dOptions,
+    MaskOptions,
+    ProblemError,
+    SplitOptions,
+    finish_plan,
+)
+from liver_landmark.data.schema import SPLITS, landmark_features
+from liver_landmark.data.statistics import split_statistics
+from raw_sets import cvat, l3d, labelme, llsd, p2ilf
 from raw_sets.building import content, l3d_request
 from raw_sets.pictures import truncate
 from raw_sets.truth import RawSet
@@ -73,21 +96,13 @@ def test_an_interrupted_build_goes_on_and_gives_the_same(tmp_path, raw, card, mo
 def test_what_a_build_killed_at_its_very_end_left_is_cleared_up(tmp_path, raw, card):
     build_raw_set(l3d_request(raw), tmp_path / "set", card)
     whole = content(tmp_path / "set")
-    fingerprint = json.loads((tmp_path / "set" / "build.json").read_text())["fingerprint"]
-    for name, left in ((fingerprint, False), ("another set's", True)):
-        with suppress(KeyboardInterrupt), WorkFolder(tmp_path / "set", name).opened():
+    request = json.loads((tmp_path / "set" / "build.json").read_text(encoding="utf-8"))["request"]
+    for described, left in ((request, False), ({"another": "set"}, True)):
+        with suppress(KeyboardInterrupt), DatasetWriter(tmp_path / "set", described, []).opened():
             raise KeyboardInterrupt
         assert not build_raw_set(l3d_request(raw), tmp_path / "set", card).built
         assert (tmp_path / ".set.building").exists() == left
         assert content(tmp_path / "set") == whole
-
-
-def test_a_second_build_leaves_the_first_alone(tmp_path, raw, card):
-    with WorkFolder(tmp_path / "set", "first").opened():
-        with pytest.raises(FileExistsError, match="another build is writing it"):
-            build_raw_set(l3d_request(raw), tmp_path / "set", card)
-        assert (tmp_path / ".set.building").is_dir()
-    assert not (tmp_path / "set").exists()
 
 
 def test_an_interrupted_build_of_other_files_starts_anew(tmp_path, raw, card, monkeypatch):
@@ -197,3 +212,228 @@ def test_a_picture_that_changes_after_planning_is_left_out(tmp_path, raw, card, 
     [changed] = [problem for problem in problems if "was changed while" in problem.reason]
     assert changed.file.endswith(train.picture.name)
     assert train.stem not in load_landmark_dataset(tmp_path / "set")["train"]["frame_id"]
+
+
+def test_plain_load_dataset_gives_the_schema_and_the_labels(tmp_path, raw, card):
+    build_raw_set(l3d_request(raw), tmp_path / "set", card)
+    loaded = datasets.load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in loaded.items()} == {"train": 5, "validation": 2, "test": 3}
+    streamed = datasets.load_dataset(str(tmp_path / "set"), streaming=True)
+    for split in SPLITS:
+        assert loaded[split].features == landmark_features()
+        assert [row["frame_id"] for row in streamed[split]] == loaded[split]["frame_id"][:]
+    names = landmark_features()["landmarks"].feature["category"].names
+    for row in loaded["train"]:
+        truth = raw.frame(row["frame_id"])
+        assert [names[curve["category"]] for curve in row["landmarks"]] == [
+            curve["category"] for curve in truth.landmarks
+        ]
+        drawn = rasterize_landmarks(truth.landmarks, 64, 36, get_protocol("d2gpland"))
+        np.testing.assert_array_equal(np.asarray(row["label"]), drawn)
+        assert row["label"].mode == "L"
+        assert np.asarray(row["depth"]).dtype == np.uint16
+        assert (row["protocol"], row["stroke_width"], row["source"]) == ("d2gpland", 30, "l3d")
+
+
+def test_the_card_and_the_report_tell_what_is_there(tmp_path, raw, card):
+    l3d.misspell_ridge(raw.frames[0])
+    l3d.edit_json(raw.frames[2], lambda document: document["shapes"].pop())
+    build_raw_set(l3d_request(raw), tmp_path / "set", card)
+    text = (tmp_path / "set" / "README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(text.split("---\n")[1])
+    told = {entry["name"]: entry["num_examples"] for entry in front["dataset_info"][0]["splits"]}
+    assert told == {"train": 5, "validation": 2, "test": 3}
+    assert [entry["split"] for entry in front["configs"][0]["data_files"]] == list(SPLITS)
+    assert "| train | 3 | 5 |" in text
+    assert "| ligament | 9 | 90.0% |" in text
+    assert "| ridge + silhouette + ligament | 9 |" in text
+    assert "| ridge + silhouette | 1 |" in text
+    assert "| 64 × 36 | 10 |" in text
+    assert "2 pictures of the raw set were left out" in text
+    assert "stroke in px of the frame: here 30 px" in text
+    assert "rigde 1" in text
+    for path in (tmp_path / "set" / "data").iterdir():
+        assert f"| `data/{path.name}` | `{hashlib.sha256(path.read_bytes()).hexdigest()}` |" in text
+    report = json.loads((tmp_path / "set" / "report.json").read_text())
+    assert report["frames"] == {"train": 5, "validation": 2, "test": 3}
+    assert report["patients"]["test"] == ["Patient_21", "Patient_51"]
+    assert report["tolerated"] == {"rigde": 1}
+    assert [problem["file"] for problem in report["problems"]] == sorted(
+        raw.relative(raw.frames[place].picture) for place in (1, 9)
+    )
+
+
+def test_no_file_names_a_path_of_this_machine(tmp_path, raw, card):
+    build_raw_set(l3d_request(raw), tmp_path / "set", card)
+    for name, data in content(tmp_path / "set").items():
+        assert str(tmp_path).encode() not in data, name
+
+
+def test_a_set_that_only_tests_names_no_other_files(tmp_path, card):
+    raw = llsd.write_llsd(tmp_path / "raw")
+    asked = RawRequest("llsd", raw.root, MaskOptions(), SplitOptions(test_only=True))
+    assert build_raw_set(asked, tmp_path / "set", card).frames == {"test": 4}
+    loaded = datasets.load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
+    assert set(loaded) == {"test"}
+    row = loaded["test"][0]
+    truth = llsd.exact_mask(
+        raw.frame(row["frame_id"]).landmarks,
+        160,
+        90,
+        {"ridge": (1,) * 3, "silhouette": (2,) * 3, "ligament": (3,) * 3},
+    )
+    np.testing.assert_array_equal(np.asarray(row["label"]), truth[..., 0])
+    assert row["protocol"] == "as_drawn"
+    # OpenCV draws wider than it is asked to; the strokes run from left to right.
+    drawn_px = np.median((truth[..., 0][:, 40:120] > 0).sum(axis=0)) / 3
+    assert abs(row["stroke_width"] - drawn_px) <= 0.5
+
+
+def test_masks_may_be_drawn_anew_from_what_was_traced(tmp_path, card):
+    raw = llsd.write_llsd(tmp_path / "raw")
+    asked = RawRequest("llsd", raw.root, MaskOptions(), protocol="p2ilf")
+    build_raw_set(asked, tmp_path / "set", card)
+    row = datasets.load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))["test"][0]
+    drawn = rasterize_landmarks(row["landmarks"], 160, 90, get_protocol("p2ilf"))
+    np.testing.assert_array_equal(np.asarray(row["label"]), drawn)
+    assert (row["protocol"], row["stroke_width"]) == ("p2ilf", 12)
+
+
+def test_own_frames_are_scored_by_the_stroke_of_their_size(tmp_path, card):
+    raw = labelme.write_labelme(tmp_path / "raw")
+    build_raw_set(RawRequest("custom", raw.root, CustomOptions("labelme")), tmp_path / "set", card)
+    row = datasets.load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))["train"][0]
+    assert (row["protocol"], row["stroke_width"]) == ("synthetic", 30 * 64 / 1920)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "options"),
+    [
+        ("l3d", l3d.write_l3d, []),
+        ("p2ilf", p2ilf.write_p2ilf, []),
+        ("llsd", llsd.write_llsd, []),
+        ("custom", labelme.write_labelme, ["--format", "labelme"]),
+    ],
+    ids=["l3d", "p2ilf", "llsd", "custom"],
+)
+def test_a_built_set_is_without_a_problem(
+    tmp_path: Path, name: str, write: Callable[[Path], RawSet], options: list[str]
+) -> None:
+    raw = write(tmp_path / "raw")
+    folder = tmp_path / "built"
+    command = ["data", "build", name, str(raw.root), "--output", str(folder), "--workers", "1"]
+    assert main([*command, *options]) == 0
+    check = SetCheck(folder)
+    assert [str(problem) for problem in check.problems()] == []
+    assert check.counts.frames.total() == len(raw.frames)
+    loaded = load_landmark_dataset(folder)
+    assert sum(len(rows) for rows in loaded.values()) == len(raw.frames)
+    for split, rows in loaded.items():
+        assert split_statistics(rows).summary["frames"] == check.counts.frames[split]
+        for row in rows:
+            assert np.asarray(row["label"]).any()
+
+
+class HubStandIn:
+    """Keeps what would have been uploaded, as the Hub's own client chooses it."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.private: bool | None = None
+        self.files = {"data/train-00009-of-00010.parquet": b"of a former version"}
+
+    def create_repo(self, repo_id, *, repo_type, private, exist_ok):
+        assert (repo_type, exist_ok) == ("dataset", True)
+        self.private = private
+        return f"https://hub.example/datasets/{repo_id}"
+
+    def upload_folder(
+        self, *, repo_id, repo_type, folder_path, commit_message, ignore_patterns, delete_patterns
+    ):
+        assert repo_type == "dataset"
+        assert commit_message
+        if self.error:
+            raise self.error
+        for name in list(self.files):
+            if any(fnmatch.fnmatch(name, pattern) for pattern in delete_patterns):
+                del self.files[name]
+        paths = [path for path in Path(folder_path).rglob("*") if path.is_file()]
+        names = [path.relative_to(folder_path).as_posix() for path in paths]
+        for name in filter_repo_objects(names, ignore_patterns=ignore_patterns):
+            self.files[name] = (Path(folder_path) / name).read_bytes()
+
+
+@pytest.fixture
+def pushed_folder(tmp_path):
+    for name in (
+        "README.md",
+        "contact_sheet.png",
+        "report.json",
+        "build.json",
+        "data/train-00000-of-00001.parquet",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+    return tmp_path
+
+
+def test_the_set_is_pushed_without_the_names_of_raw_files(pushed_folder):
+    hub = HubStandIn()
+    assert publish(pushed_folder, "user/set", api=hub) == "https://hub.example/datasets/user/set"
+    assert sorted(hub.files) == ["README.md", "contact_sheet.png", "data/train-00000-of-00001.parquet"]
+    assert hub.private is True
+    publish(pushed_folder, "user/set", public=True, api=hub)
+    assert hub.private is False
+
+
+@pytest.mark.parametrize(
+    "error",
+    [LocalTokenNotFoundError("no token:\nlog in"), ConnectionError("not\nreached"), ValueError("bad\nid")],
+)
+def test_what_the_hub_says_is_one_line(pushed_folder, error):
+    with pytest.raises(PublishError, match="is built, but user/set was not pushed") as caught:
+        publish(pushed_folder, "user/set", api=HubStandIn(error))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("repo_id", ["user/set/more", "user/ set", "-user/set", ""])
+def test_names_that_no_set_can_have_are_refused(repo_id):
+    with pytest.raises(ValueError, match="--push-to-hub") as caught:
+        check_repo_id(repo_id)
+    assert str(caught.value).isprintable()
+    check_repo_id("user/liver-landmarks_2")
+
+
+@pytest.mark.parametrize(
+    ("write", "request_of"),
+    [
+        (labelme.write_labelme, lambda root: RawRequest("custom", root, CustomOptions("labelme"))),
+        (cvat.write_cvat, lambda root: RawRequest("custom", root, CustomOptions("cvat"))),
+        (p2ilf.write_p2ilf, lambda root: RawRequest("p2ilf", root)),
+        (lambda root: p2ilf.write_p2ilf(root, camera="root"), lambda root: RawRequest("p2ilf", root)),
+        (
+            lambda root: p2ilf.write_p2ilf(root, annotations=("xml", "json")),
+            lambda root: RawRequest("p2ilf", root),
+        ),
+        (l3d.write_l3d, lambda root: RawRequest("l3d", root, L3dOptions())),
+    ],
+    ids=["labelme", "CVAT", "P2ILF", "P2ILF, one camera", "P2ILF, XML and JSON", "L3D"],
+)
+def test_each_annotation_file_is_parsed_once(tmp_path, monkeypatch, write, request_of):
+    raw = write(tmp_path / "raw")
+    paths = [path for path in raw.root.rglob("*") if path.suffix in (".json", ".xml")]
+    parsed = Counter()
+
+    def counting(parse):
+        def counted(text, *arguments, **options):
+            parsed[text] += 1
+            return parse(text, *arguments, **options)
+
+        return counted
+
+    monkeypatch.setattr(json, "loads", counting(json.loads))
+    monkeypatch.setattr(ElementTree, "fromstring", counting(ElementTree.fromstring))
+    build_raw_set(request_of(raw.root), tmp_path / "set", "# A set")
+    texts = Counter(path.read_text(encoding="utf-8") for path in paths)
+    assert {text: parsed[text] for text in texts} == texts

@@ -14,13 +14,8 @@ from liver_landmark.data.build import RawRequest, build_raw_set
 from liver_landmark.data.export import export_set
 from liver_landmark.data.loading import load_landmark_dataset
 from liver_landmark.data.readers import CustomOptions
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
-
-
-@pytest.fixture(autouse=True)
-def datasets_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 @pytest.fixture
@@ -28,7 +23,7 @@ def splits() -> dict[str, datasets.Dataset]:
     rows = {}
     for patient, split in enumerate(("train", "validation", "test"), start=1):
         # One frame shows nothing; a second one would be the same picture.
-        missing = {1: ((), ()), 2: (("ligament",), ()), 3: (LANDMARK_NAMES, ())}[patient]
+        missing = {1: ((), ()), 2: (("ligament",), ()), 3: (DEFAULT_LANDMARKS.names, ())}[patient]
         rows[split] = make_dataset(
             [
                 schema_row(
@@ -73,7 +68,7 @@ def test_p2ilf_has_contours_beside_the_images_in_whole_px(tmp_path, splits, form
     ]
     [frame] = read_landmarks(patient / "2D-3D_contours" / f"patient1_frame_0{suffix}", format)
     for mark, stored in zip(frame.landmarks, splits["train"][0]["landmarks"], strict=True):
-        assert mark["category"] == LANDMARK_NAMES[stored["category"]]
+        assert mark["category"] == DEFAULT_LANDMARKS.names[stored["category"]]
         assert np.abs(np.array(mark["points"]) - stored["points"]).max() <= 0.5
     assert list((tmp_path / "out").rglob(f"*{suffix}"))
 

@@ -1,9 +1,9 @@
-"""Datasets of the schema: splits, columns, labels by protocol, and the fingerprint of their content."""
+"""Datasets of the schema: splits, columns, labels by protocol and class order, several sets as one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -13,14 +13,6 @@ from PIL import Image
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset, spread_frames
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
-
-
-@pytest.fixture(scope="module", autouse=True)
-def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """`datasets` caches in a folder of the tests, not in the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
 
 
 def drawn(landmarks: list, protocol: str) -> np.ndarray:
@@ -218,3 +210,200 @@ def test_the_loader_is_the_packages_own() -> None:
     assert "load_landmark_dataset" in dir(data)
     with pytest.raises(AttributeError, match="load_dataset"):
         data.load_dataset  # noqa: B018
+
+
+SLIPPA_ORDER = ("silhouette", "ridge", "ligament")
+
+
+@pytest.fixture(scope="module")
+def labeled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stored label with ignored pixels, a frame without label, one that shows nothing, one without list."""
+    labeled_folder = tmp_path_factory.mktemp("sets") / "whole"
+    labeled_folder.mkdir()
+    mask = rasterize_landmarks(polylines(0), WIDTH, HEIGHT, get_protocol("synthetic"))
+    mask[:3] = 255
+    rows = [
+        schema_row("a-0", polylines(0), label=Image.fromarray(mask)),
+        schema_row("a-1", polylines(1, without=("ridge",))),
+        schema_row("a-2", []),
+        schema_row("a-3", None, label=Image.fromarray(mask)),
+    ]
+    make_dataset(rows).to_parquet(labeled_folder / "train-00000-of-00001.parquet")
+    return labeled_folder
+
+
+def expected_ids(label: np.ndarray, order: tuple[str, ...]) -> np.ndarray:
+    """Each pixel on its own, by name."""
+    ours = {0: 0, 255: 255, 1: "ridge", 2: "silhouette", 3: "ligament"}
+    names = [ours[value] for value in label.ravel().tolist()]
+    ids = [name if isinstance(name, int) else 1 + order.index(name) for name in names]
+    return np.array(ids, np.uint8).reshape(label.shape)
+
+
+@pytest.mark.parametrize("protocol", [None, "synthetic"])
+@pytest.mark.parametrize("order", [SLIPPA_ORDER, ("silhouette", "ligament", "ridge")])
+def test_ids_and_names_follow_the_order(
+    labeled_folder: Path, order: tuple[str, ...], protocol: str | None
+) -> None:
+    plain = load_landmark_dataset(labeled_folder, "train", protocol)
+    rows = load_landmark_dataset(labeled_folder, "train", protocol, class_order=order)
+    names = rows.features["landmarks"].feature["category"].names
+    assert names == list(order)
+    assert rows.column_names == plain.column_names
+    plain_names = plain.features["landmarks"].feature["category"].names
+    assert plain_names == ["ridge", "silhouette", "ligament"]
+    for row, ours in zip(rows, plain, strict=True):
+        np.testing.assert_array_equal(row["label"], expected_ids(np.asarray(ours["label"]), order))
+        np.testing.assert_array_equal(row["image"], ours["image"])
+        for landmarks, category_names in ((row["landmarks"], names), (ours["landmarks"], plain_names)):
+            for landmark in landmarks or ():
+                landmark["category"] = category_names[landmark["category"]]
+        assert row["landmarks"] == ours["landmarks"]
+        assert (row["frame_id"], row["stroke_width"]) == (ours["frame_id"], ours["stroke_width"])
+
+
+def test_another_protocol_and_another_order_go_together(labeled_folder: Path) -> None:
+    rows = load_landmark_dataset(labeled_folder, "train", "slippa", class_order=SLIPPA_ORDER).select(range(3))
+    for row, landmarks in zip(rows, (polylines(0), polylines(1, without=("ridge",)), []), strict=True):
+        label = rasterize_landmarks(landmarks, WIDTH, HEIGHT, get_protocol("slippa"))
+        if row["frame_id"] == "a-0":
+            label[:3] = 255
+        np.testing.assert_array_equal(row["label"], expected_ids(label, SLIPPA_ORDER))
+
+
+def test_ids_that_no_mask_should_hold_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    label = Image.new("L", (WIDTH, HEIGHT), 7)
+    make_dataset([schema_row("a-0", [], label=label)]).to_parquet(tmp_path / "set" / "train.parquet")
+    rows = load_landmark_dataset(tmp_path / "set", "train", class_order=SLIPPA_ORDER)
+    with pytest.raises(ValueError, match="the mask holds 7, which is neither a class id"):
+        _ = rows[0]
+
+
+@pytest.mark.parametrize(
+    "order",
+    ["ridge", ("ridge", "ligament"), ("ridge", "ridge", "ligament"), ("ridge", "silhouette", "liver")],
+)
+def test_an_order_names_each_landmark_once(labeled_folder: Path, order: object) -> None:
+    with pytest.raises(ValueError, match=r"class_order is .*: give ridge, silhouette, ligament, each once"):
+        load_landmark_dataset(labeled_folder, "train", class_order=order)
+
+
+def row_of_source(source: str, split: str, index: int, **fields: Any) -> dict[str, Any]:
+    """A frame whose picture no other frame has."""
+    row = schema_row(f"{source}-{split}-{index}", polylines(index), source=source)
+    picture = np.asarray(row["image"]).copy()
+    picture[0, :3, 0] = [sum(map(ord, source)) % 256, sum(map(ord, split)) % 256, index]
+    return row | {"image": Image.fromarray(picture), "patient_id": f"{split} patient"} | fields
+
+
+def write_source(
+    folder: Path, source: str, extra: dict[str, list[dict]] | None = None, **counts: int
+) -> Path:
+    folder.mkdir(parents=True)
+    extra = extra or {}
+    for split in {**counts, **extra}:
+        rows = [row_of_source(source, split, index) for index in range(counts.get(split, 0))]
+        rows += extra.get(split, [])
+        make_dataset(rows).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("sets")
+    return (
+        write_source(folder / "l3d", "L3D", train=3, validation=1, test=2),
+        write_source(folder / "own frames", "own", train=2, test=1),
+    )
+
+
+def test_train_and_validation_are_joined_and_tests_kept_apart(sets: tuple[Path, Path]) -> None:
+    mixed = load_landmark_dataset(sets)
+    assert {split: len(rows) for split, rows in mixed.items()} == {
+        "train": 5,
+        "validation": 1,
+        "test_l3d": 2,
+        "test_own_frames": 1,
+    }
+    alone = [load_landmark_dataset(folder, "train") for folder in sets]
+    assert list(mixed["train"]["frame_id"]) == [frame for rows in alone for frame in rows["frame_id"]]
+    for row, expected in zip(mixed["train"], (row for rows in alone for row in rows), strict=True):
+        assert row["image"].tobytes() == expected["image"].tobytes()
+        assert row["landmarks"] == expected["landmarks"]
+        np.testing.assert_array_equal(row["label"], expected["label"])
+    assert dataset_fingerprint(mixed["test_own_frames"]) == dataset_fingerprint(
+        load_landmark_dataset(sets[1], "test")
+    )
+
+
+def test_one_split_of_several_sets(sets: tuple[Path, Path]) -> None:
+    train = load_landmark_dataset([str(folder) for folder in sets], "train", "slippa")
+    assert len(train) == 5
+    expected = rasterize_landmarks(polylines(1), WIDTH, HEIGHT, get_protocol("slippa"))
+    np.testing.assert_array_equal(train[4]["label"], expected)
+    assert len(load_landmark_dataset(sets, "validation")) == 1
+    with pytest.raises(ValueError, match="test splits are kept apart; load each set's by itself"):
+        load_landmark_dataset(sets, "test")
+
+
+def test_a_sequence_of_one_is_that_set(sets: tuple[Path, Path]) -> None:
+    assert set(load_landmark_dataset(sets[:1])) == {"train", "validation", "test"}
+    assert len(load_landmark_dataset(sets[:1], "test")) == 2
+    with pytest.raises(ValueError, match="no dataset is named"):
+        load_landmark_dataset([])
+
+
+def test_the_order_of_the_sets_is_part_of_the_fingerprint(sets: tuple[Path, Path]) -> None:
+    forth, back = (load_landmark_dataset(names, "train") for names in (sets, sets[::-1]))
+    assert sorted(forth["frame_id"]) == sorted(back["frame_id"])
+    assert dataset_fingerprint(forth) != dataset_fingerprint(back)
+
+
+def test_test_splits_of_sets_with_the_same_name_are_numbered(tmp_path: Path) -> None:
+    folders = [write_source(tmp_path / place / "set", place, train=1, test=1) for place in ("x", "y")]
+    mixed = load_landmark_dataset(folders)
+    assert list(mixed) == ["train", "test_set", "test_set_2"]
+    assert mixed["test_set_2"]["source"][0] == "y"
+    with pytest.raises(ValueError, match="none of them has a split 'validation'"):
+        load_landmark_dataset(folders, "validation")
+
+
+def refused(first: Path, second: Path) -> str:
+    with pytest.raises(ValueError, match="dataset") as error:
+        load_landmark_dataset([first, second], "train")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_set_without_frames_to_train_on_is_refused(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    message = refused(sets[0], write_source(tmp_path / "llsd", "LLSD", test=1))
+    assert "llsd: it has no split 'train' to be mixed (there are: test)" in message
+
+
+def test_a_test_patient_of_one_set_in_anothers_train_split(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    frames = [row_of_source("L3D", "train", 90 + index, patient_id="test patient") for index in range(5)]
+    again = write_source(tmp_path / "l3d_2k", "L3D-2K", {"train": frames}, train=1)
+    message = refused(sets[0], again)
+    assert "patient 'test patient' of source 'L3D' is in test of" in message
+    assert "(frames L3D-test-0, L3D-test-1) and in train of" in message
+    assert "(frames L3D-train-90, L3D-train-91, L3D-train-92 and 2 more)" in message
+
+
+def test_a_test_picture_of_one_set_in_anothers_train_split(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    picture = row_of_source("L3D", "test", 1)["image"]
+    renamed = row_of_source("private", "train", 4, image=picture, patient_id="anonymous", frame_id="x-4")
+    message = refused(sets[0], write_source(tmp_path / "private", "private", {"train": [renamed]}, train=1))
+    assert "the same picture is frame L3D-test-1 in test of" in message
+    assert "l3d and frame x-4 in train of" in message
+
+
+def test_a_frame_that_two_sets_train_on_is_refused(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    again = write_source(tmp_path / "again", "again", {"train": [row_of_source("L3D", "train", 1)]})
+    message = refused(sets[0], again)
+    assert "frame 'L3D-train-1' of source 'L3D' is there twice in train, in " in message
+    assert message.endswith("again")
+
+
+def test_the_same_set_twice_is_refused(sets: tuple[Path, Path]) -> None:
+    assert "frame 'L3D-train-0' of source 'L3D' is there twice in train" in refused(sets[0], sets[0])

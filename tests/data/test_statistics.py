@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,14 +17,6 @@ from liver_landmark.data.statistics import PLOT_FILES, format_statistics, split_
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
 
 NAMES = ("ridge", "silhouette", "ligament")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """`datasets` caches in a folder of the tests, not in the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
 
 
 def all_rows() -> list[dict]:

@@ -21,6 +21,13 @@ from liver_landmark.evaluation.metrics import MaskPair
 MASKS = hnp.arrays(np.bool_, (11, 14), elements=st.booleans())
 
 
+def with_class(shape, row, class_id):
+    mask = np.zeros(shape, np.uint8)
+    if row is not None:
+        mask[row] = class_id
+    return mask
+
+
 def scipy_surface(mask):
     return mask & ~ndimage.binary_erosion(mask, ndimage.generate_binary_structure(2, 1), border_value=0)
 
@@ -42,15 +49,10 @@ def test_equal_to_brute_force(truth, prediction):
         np.testing.assert_allclose(np.sort(got), np.sort(want), atol=1e-12)
     assert assd_px(distances) == pytest.approx(np.concatenate(expected).mean(), abs=1e-12)
     assert hd95_px(distances) == pytest.approx(max(np.percentile(d, 95) for d in expected), abs=1e-12)
-
-
-@given(MASKS, MASKS)
-@settings(max_examples=40, deadline=None)
-def test_symmetric_in_truth_and_prediction(truth, prediction):
-    assume(truth.any() and prediction.any())
-    there, back = surface_distances(truth, prediction), surface_distances(prediction, truth)
-    assert assd_px(there) == pytest.approx(assd_px(back), abs=1e-12)
-    assert hd95_px(there) == hd95_px(back)
+    back = surface_distances(prediction, truth)
+    assert (assd_px(back), hd95_px(back)) == pytest.approx(
+        (assd_px(distances), hd95_px(distances)), abs=1e-12
+    )
 
 
 @given(MASKS)
@@ -67,20 +69,10 @@ def test_equal_to_distance_transforms_at_full_size():
     rng = np.random.default_rng(3)
     blobs = ndimage.gaussian_filter(rng.normal(size=(2, 300, 400)), (0, 9, 9))
     truth, prediction = blobs > np.quantile(blobs, 0.8)
-    to_prediction, to_truth = surface_distances(truth, prediction)
-    transform = ndimage.distance_transform_edt(~scipy_surface(prediction))[scipy_surface(truth)]
-    np.testing.assert_allclose(np.sort(to_prediction), np.sort(transform), atol=1e-9)
-    transform = ndimage.distance_transform_edt(~scipy_surface(truth))[scipy_surface(prediction)]
-    np.testing.assert_allclose(np.sort(to_truth), np.sort(transform), atol=1e-9)
-
-
-def test_shifted_line_is_as_far_as_the_shift():
-    truth, prediction = np.zeros((2, 60, 80), bool)
-    truth[10, :] = True
-    prediction[17, :] = True
-    distances = surface_distances(truth, prediction)
-    assert assd_px(distances) == 7
-    assert hd95_px(distances) == 7
+    surfaces = scipy_surface(truth), scipy_surface(prediction)
+    for found, own, other in zip(surface_distances(truth, prediction), surfaces, surfaces[::-1], strict=True):
+        transform = ndimage.distance_transform_edt(~other)[own]
+        np.testing.assert_allclose(np.sort(found), np.sort(transform), atol=1e-9)
 
 
 def test_concentric_squares_by_closed_form():
@@ -97,29 +89,21 @@ def test_concentric_squares_by_closed_form():
 
 
 def test_a_swap_of_two_far_classes_costs_their_distance():
-    truth = np.zeros((1024, 1024), np.uint8)
-    truth[300], truth[628] = 1, 2
-    swapped = np.choose(truth, [0, 2, 1, 3]).astype(np.uint8)
-    columns = DistanceMetric().score(MaskPair(truth, swapped))
-    assert columns["assd_px_ridge"] == columns["assd_px_silhouette"] == 328
-
-
-def with_class(shape, row, class_id):
-    mask = np.zeros(shape, np.uint8)
-    if row is not None:
-        mask[row] = class_id
-    return mask
+    truth = with_class((1024, 1024), 300, 1) + with_class((1024, 1024), 628, 2)
+    columns = DistanceMetric().score(MaskPair(truth, np.choose(truth, [0, 2, 1, 3]).astype(np.uint8)))
+    assert {
+        columns[f"{kind}_px_{name}"] for kind in ("assd", "hd95") for name in ("ridge", "silhouette")
+    } == {328}
 
 
 def test_rule_for_empty_masks():
     metric = DistanceMetric()
-    rows = [(3, 5), (3, None), (None, 5), (None, None)]
     frames = []
-    for truth_row, predicted_row in rows:
-        pair = MaskPair(with_class((30, 40), truth_row, 3), with_class((30, 40), predicted_row, 3))
+    for rows in ((3, 5), (3, None), (None, 5), (None, None)):
+        pair = MaskPair(*(with_class((30, 40), row, 3) for row in rows))
         frames.append(pair.pixel_counts() | metric.score(pair))
-    assert [frame["assd_px_ligament"] for frame in frames] == [2, 50, 50, None]
-    assert [frame["hd95_px_ligament"] for frame in frames] == [2, 50, 50, None]
+    for kind in ("assd", "hd95"):
+        assert [frame[f"{kind}_px_ligament"] for frame in frames] == [2, 50, 50, None]
     summary = metric.summarize(frames)
     assert summary.per_class["ligament"] == {
         "assd_px": 34,

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data.loading import load_landmark_dataset
-from liver_landmark.evaluation import evaluate_model, pooled_overlap, summarize_frames
+from liver_landmark.evaluation import METRICS, evaluate_model, pooled_overlap, summarize_frames
+from liver_landmark.model.landmarks_liver_landmark import LandmarkTable
 from tiny_datasets import (
     HEIGHT,
     WIDTH,
@@ -44,6 +45,17 @@ def evaluate(dataset, model=None, **options):
     return evaluate_model(model or SeesColors(), tiny_processor(), dataset, resolution=256, **options)
 
 
+def evaluated_pairs(dataset, **options):
+    """The evaluation and the masks of each frame."""
+    pairs = []
+    return evaluate(dataset, on_frame=lambda index, frame, pair: pairs.append(pair), **options), pairs
+
+
+def nearest(mask):
+    """At the scored size; Pillow takes the pixel that a center falls in."""
+    return np.asarray(Image.fromarray(mask).resize((256, 256), Image.Resampling.NEAREST))
+
+
 def test_metrics_have_what_the_public_surface_names(dataset):
     evaluation = evaluate(dataset)
     metrics = evaluation.metrics
@@ -65,10 +77,7 @@ def test_metrics_have_what_the_public_surface_names(dataset):
 
 @pytest.mark.parametrize("protocol", ["synthetic", "d2gpland", "srft_galore"])
 def test_masks_are_those_of_the_protocol(rows, dataset, protocol):
-    pairs = {}
-    evaluate(
-        dataset, protocol=protocol, batch_size=2, on_frame=lambda i, frame, pair: pairs.update({i: pair})
-    )
+    _, pairs = evaluated_pairs(dataset, protocol=protocol, batch_size=2)
     for index, row in enumerate(rows):
         expected = rasterize_landmarks(row["landmarks"], WIDTH, HEIGHT, get_protocol(protocol), (256, 256))
         np.testing.assert_array_equal(pairs[index].truth, expected)
@@ -112,23 +121,23 @@ def test_a_landmark_that_is_never_found_shows_in_every_number(dataset):
     assert blind.metrics["per_class"]["ridge"] == seen.metrics["per_class"]["ridge"]
 
 
-def test_batch_size_changes_nothing(dataset):
-    assert evaluate(dataset, batch_size=1) == evaluate(dataset, batch_size=3)
-
-
-def test_without_distances_the_rest_is_the_same(dataset):
-    full, quick = evaluate(dataset), evaluate(dataset, distances=False)
-    assert "assd_px" not in quick.metrics
+def test_batch_size_and_distances_change_nothing_else(dataset):
+    full = evaluate(dataset, batch_size=3)
+    assert evaluate(dataset, batch_size=1) == full
+    quick = evaluate(dataset, distances=False).metrics
+    assert "assd_px" not in quick
     for key in ("dsc", "iou", "macro_dsc", "presence_accuracy"):
-        assert quick.metrics[key] == full.metrics[key]
+        assert quick[key] == full.metrics[key]
 
 
-def test_every_module_gets_its_mode_back(dataset):
+def test_every_module_gets_its_mode_back_and_no_gradient(dataset):
     model = SeesColors().train()
     model.part.eval()
     evaluate(dataset, model)
     assert (model.training, model.part.training) == (True, False)
     assert set(model.seen_modes) == {(False, False)}
+    assert model.gain.grad is None
+    assert torch.is_grad_enabled()
 
     def stop(index, frame, pair):
         raise KeyboardInterrupt
@@ -138,23 +147,15 @@ def test_every_module_gets_its_mode_back(dataset):
     assert (model.training, model.part.training) == (True, False)
 
 
-def test_no_graph_is_kept_and_no_gradient_made(dataset):
-    model = SeesColors()
-    evaluate(dataset, model)
-    assert model.gain.grad is None
-    assert torch.is_grad_enabled()
-
-
 def test_ignored_pixels_of_the_label_count_nowhere(rows):
     label = np.zeros((HEIGHT, WIDTH), np.uint8)
     label[HEIGHT // 2 :] = 255
     row = rows[0] | {"label": Image.fromarray(label)}
-    evaluation = evaluate(make_dataset([row]))
+    [frame] = evaluate(make_dataset([row])).frames
     # The silhouette's lower part and the whole ligament lie below the middle.
-    assert evaluation.frames[0]["truth_px_ligament"] == 0
-    assert evaluation.frames[0]["predicted_px_ligament"] == 0
-    assert evaluation.frames[0]["truth_px_ridge"] > 0
-    assert evaluation.frames[0]["truth"] == "polylines"
+    assert frame["truth_px_ligament"] == frame["predicted_px_ligament"] == 0
+    assert frame["truth_px_ridge"] > 0
+    assert frame["truth"] == "polylines"
 
 
 def test_a_set_of_masks_is_scored_by_its_labels():
@@ -162,11 +163,8 @@ def test_a_set_of_masks_is_scored_by_its_labels():
     mask = rasterize_landmarks(landmarks, WIDTH, HEIGHT, get_protocol("synthetic"))
     mask[:5] = 255
     row = schema_row("m0", landmarks) | {"landmarks": [], "label": Image.fromarray(mask)}
-    pairs = []
-    evaluation = evaluate(make_dataset([row]), on_frame=lambda i, frame, pair: pairs.append(pair))
-    # Pillow takes the pixel that a center falls in.
-    expected = Image.fromarray(mask).resize((256, 256), Image.Resampling.NEAREST)
-    np.testing.assert_array_equal(pairs[0].truth, expected)
+    evaluation, pairs = evaluated_pairs(make_dataset([row]))
+    np.testing.assert_array_equal(pairs[0].truth, nearest(mask))
     assert evaluation.metrics["frames_without_polylines"] == 1
     assert evaluation.metrics["dsc"] > 0.7
 
@@ -182,50 +180,46 @@ def drawn_by_hand(landmarks):
 @pytest.mark.parametrize("protocol", ["as_drawn", None])
 def test_labels_as_drawn_are_scored_as_they_are(protocol):
     row, mask = drawn_by_hand(polylines(5))
-    pairs = []
-    evaluation = evaluate(
-        make_dataset([row]), protocol=protocol, on_frame=lambda i, frame, pair: pairs.append(pair)
-    )
-    expected = Image.fromarray(mask).resize((256, 256), Image.Resampling.NEAREST)
-    np.testing.assert_array_equal(pairs[0].truth, expected)
+    evaluation, pairs = evaluated_pairs(make_dataset([row]), protocol=protocol)
+    np.testing.assert_array_equal(pairs[0].truth, nearest(mask))
     logits = SeesColors()(tiny_processor()(images=[row["image"]])["pixel_values"]).logits
-    nearest = logits.argmax(1).repeat_interleave(2, 1).repeat_interleave(2, 2)[0]
-    np.testing.assert_array_equal(pairs[0].prediction, nearest.numpy())
+    predicted = logits.argmax(1).repeat_interleave(2, 1).repeat_interleave(2, 2)[0]
+    np.testing.assert_array_equal(pairs[0].prediction, predicted.numpy())
     assert evaluation.metrics["protocol"] == evaluation.frames[0]["truth"] == "as_drawn"
     assert evaluation.metrics["frames_without_polylines"] == 0
     assert "as their source drew them" in evaluation.metrics["definitions"]["protocol"]
-    gathered = {"protocol": "as_drawn", "resolution": 256}
-    names = ("overlap", "presence", "distances")
-    assert summarize_frames(evaluation.frames, **gathered, metric_names=names) == evaluation
+    gathered = {"protocol": "as_drawn", "resolution": 256, "metric_names": list(METRICS)}
+    assert summarize_frames(json.loads(json.dumps(evaluation.frames)), **gathered) == evaluation
 
 
 def test_a_protocol_draws_where_a_source_drew_otherwise():
     row, mask = drawn_by_hand(polylines(5))
-    pairs = []
-    evaluate(make_dataset([row]), protocol="srft_galore", on_frame=lambda i, frame, pair: pairs.append(pair))
+    _, pairs = evaluated_pairs(make_dataset([row]), protocol="srft_galore")
     expected = rasterize_landmarks(row["landmarks"], WIDTH, HEIGHT, get_protocol("srft_galore"), (256, 256))
-    ignored = np.asarray(Image.fromarray(mask).resize((256, 256), Image.Resampling.NEAREST)) == 255
-    np.testing.assert_array_equal(pairs[0].truth, np.where(ignored, 255, expected))
+    np.testing.assert_array_equal(pairs[0].truth, np.where(nearest(mask) == 255, 255, expected))
 
 
-def test_labels_that_a_protocol_drew_are_not_as_drawn(dataset):
-    with pytest.raises(ValueError, match="protocol column holds synthetic: its labels are not as their"):
-        evaluate(dataset, protocol="as_drawn")
-
-
-def test_another_order_of_classes_is_refused(tmp_path, rows, monkeypatch):
+def test_another_order_of_classes_is_scored_by_name(tmp_path, rows, dataset, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     save_dataset(tmp_path / "set", rows)
-    order = ("silhouette", "ridge", "ligament")
+    order = ("silhouette", "ligament", "ridge")
     reordered = load_landmark_dataset(tmp_path / "set", "test", class_order=order)
-    with pytest.raises(ValueError, match=r"classes are ordered silhouette, ridge, .*without class_order"):
-        evaluate(reordered)
+    assert evaluate(reordered).metrics == evaluate(dataset).metrics
+    # By labels where there are no polylines.
+    labels = datasets.Dataset.from_list([row | {"landmarks": None} for row in reordered], reordered.features)
+    assert min(scores["dsc"] for scores in evaluate(labels).metrics["per_class"].values()) > 0.6
+
+
+def test_a_landmark_that_the_dataset_lacks_is_refused(rows):
+    four = LandmarkTable.from_names(("ridge", "silhouette", "ligament", "gallbladder"))
+    model = SeesColors()
+    model.config.landmark_table = four
+    with pytest.raises(ValueError, match="those of the dataset ridge, silhouette, ligament: gallbladder"):
+        evaluate(make_dataset(rows), model)
 
 
 def test_a_frame_that_shows_nothing_is_scored_as_such():
-    pairs = []
-    dataset = make_dataset([schema_row("n0", [])])
-    evaluation = evaluate(dataset, on_frame=lambda i, frame, pair: pairs.append(pair))
+    evaluation, pairs = evaluated_pairs(make_dataset([schema_row("n0", [])]))
     assert not pairs[0].truth.any()
     assert evaluation.metrics["dsc"] == 1.0
     assert evaluation.metrics["assd_px"] is None
@@ -233,20 +227,13 @@ def test_a_frame_that_shows_nothing_is_scored_as_such():
     assert evaluation.metrics["frames_without_polylines"] == 0
 
 
-def test_summary_of_gathered_frames_is_the_evaluations_own(dataset):
-    evaluation = evaluate(dataset)
-    again = summarize_frames(
-        json.loads(json.dumps(evaluation.frames)),
-        protocol="synthetic",
-        resolution=256,
-        metric_names=("overlap", "presence", "distances"),
-    )
-    assert again == evaluation
-
-
 def test_a_view_of_the_dataset_with_a_format_is_scored_by_its_stored_rows(dataset):
     changed = dataset.with_transform(lambda batch: {key: value[:1] for key, value in batch.items()})
     assert evaluate(changed) == evaluate(dataset)
+
+
+def picture(mode, color):
+    return Image.new(mode, (WIDTH, HEIGHT), color)
 
 
 @pytest.mark.parametrize(
@@ -257,18 +244,11 @@ def test_a_view_of_the_dataset_with_a_format_is_scored_by_its_stored_rows(datase
         ({}, {"protocol": "l3d"}, "protocol 'l3d' is unknown"),
         ({"protocol": "as_drawn"}, {}, "protocol column holds as_drawn, synthetic: name the protocol"),
         ({}, {"batch_size": 0}, "must be at least 1"),
+        ({}, {"protocol": "as_drawn"}, "protocol column holds synthetic: its labels are not as their"),
         ({"width": 97}, {}, r"frame f9: its image is 96x54 px, its row says 97x54"),
         ({"landmarks": None}, {}, r"frame f9 \(row 1\): neither 'landmarks' nor 'label' is given"),
-        (
-            {"landmarks": [], "label": Image.new("L", (WIDTH, HEIGHT), 7)},
-            {},
-            r"frame f9 \(row 1\): truth holds 7",
-        ),
-        (
-            {"label": Image.new("RGB", (WIDTH, HEIGHT))},
-            {},
-            r"frame f9 \(row 1\): column 'label' is a picture of mode RGB",
-        ),
+        ({"landmarks": [], "label": picture("L", 7)}, {}, r"frame f9 \(row 1\): truth holds 7"),
+        ({"label": picture("RGB", 0)}, {}, r"frame f9 \(row 1\): column 'label' is a picture of mode RGB"),
     ],
 )
 def test_errors_name_the_frame_or_the_option(rows, row, options, message):
@@ -276,8 +256,5 @@ def test_errors_name_the_frame_or_the_option(rows, row, options, message):
     with pytest.raises(ValueError, match=message) as caught:
         evaluate(dataset, **options)
     assert "\n" not in str(caught.value)
-
-
-def test_no_frames_is_an_error(dataset):
     with pytest.raises(ValueError, match="no frames to score"):
         evaluate(dataset.select([]))

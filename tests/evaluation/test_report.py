@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from liver_landmark.evaluation import MaskPair
+from liver_landmark.evaluation import MaskPair, evaluate_model
 from liver_landmark.evaluation.report import MaskStore, comparison_picture, format_table, select_examples
 from tiny_datasets import SeesColors, make_dataset, polylines, schema_row, tiny_processor
 
@@ -30,12 +30,11 @@ def test_few_frames_are_shown_once_each(count):
 
 def test_stored_masks_come_back_bit_for_bit():
     rng = np.random.default_rng(0)
-    pairs = [
-        MaskPair(
-            rng.choice([0, 1, 2, 3, 255], (40, 60)).astype(np.uint8), rng.integers(0, 4, (40, 60), np.uint8)
-        )
-        for _ in range(3)
-    ]
+    masks = (
+        rng.choice([0, 1, 2, 3, 255], (3, 40, 60)).astype(np.uint8),
+        rng.integers(0, 4, (3, 40, 60), np.uint8),
+    )
+    pairs = [MaskPair(*pair) for pair in zip(*masks, strict=True)]
     store = MaskStore()
     for index, pair in enumerate(pairs):
         store(index, {}, pair)
@@ -61,8 +60,6 @@ def test_picture_has_prediction_left_and_truth_right(size):
 
 
 def test_table_shows_every_number_and_dashes_for_none():
-    from liver_landmark.evaluation import evaluate_model
-
     rows = [schema_row("f0", polylines(0, without=("ligament",)))]
     metrics = evaluate_model(SeesColors(), tiny_processor(), make_dataset(rows), resolution=128).metrics
     lines = format_table(metrics).splitlines()

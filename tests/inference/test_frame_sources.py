@@ -1,18 +1,11 @@
-"""Which files are taken, and names that never collide."""
+"""Which files are taken, and as what."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-import unicodedata
-from pathlib import Path
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from liver_landmark.inference.frame_sources import as_sources, collect_inputs, kind_of, output_names
+from liver_landmark.inference.frame_sources import as_sources, collect_inputs, kind_of
 from liver_landmark.inference.video_reader import SUFFIXES as VIDEO_SUFFIXES
 from liver_landmark.inference.video_reader import open_video
 from tiny_videos import moving_frames, read_video, write_video
@@ -64,99 +57,12 @@ def test_named_files_are_taken_as_they_are_and_once(folder):
     assert relative(inputs, folder) == ["notes.txt", "b.png", "missing.png", "a.JPG"]
 
 
-def test_results_of_a_former_run_are_no_inputs(folder):
-    output = folder / "results"
-    output.mkdir()
-    (output / "a_mask.png").touch()
-    assert "results/a_mask.png" not in relative(
-        collect_inputs([str(folder)], recursive=True, output=output), folder
-    )
-    with pytest.raises(ValueError, match="both input and output"):
-        collect_inputs([str(output)], output=output)
-
-
 def test_nothing_found_is_an_error(folder):
     with pytest.raises(ValueError, match=r"\*\.gif' matches no file"):
         collect_inputs([str(folder / "*.gif")])
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no picture"):
         collect_inputs([str(folder / "empty")])
-
-
-@pytest.mark.parametrize(
-    ("files", "names"),
-    [
-        (["/d/a.jpg", "/d/b.jpg"], ["a", "b"]),
-        (["/d/a.jpg", "/d/a.png"], ["a_jpg", "a_png"]),
-        (["/d/p1/a.jpg", "/d/p2/a.jpg", "/d/p2/b.jpg"], ["p1_a", "p2_a", "b"]),
-        (["/x/f/a.jpg", "/y/f/a.jpg"], ["x_f_a", "y_f_a"]),
-        # By sha256sum, of p1/a.jpg, Frame.png, …, a.jpg.
-        (["/d/p1/a.jpg", "/d/p2/a.jpg", "/d/p1_a.jpg"], ["p1_a-73bc572e", "p2_a", "p1_a"]),
-        (["/d/Frame.png", "/d/frame.png"], ["Frame-12167761", "frame-1870aaba"]),
-        (["/d/A.jpg", "/d/a.jpg", "/d/a.png", "/d/b.png"], ["A-c88c8fca", "a-509b0d46", "a-7f071235", "b"]),
-        # An accent, composed and not.
-        (["/d/\u00e9.jpg", "/d/e\u0301.png"], ["\u00e9_jpg", "e\u0301_png"]),
-        (["/d/p1/A.jpg", "/d/p2/a.jpg"], ["p1_A", "p2_a"]),
-        (["/a.jpg", "/d/a.jpg"], ["a", "d_a"]),
-        (["/d/a b ü.jpg"], ["a b ü"]),
-    ],
-)
-def test_names_follow_the_stems(files, names):
-    assert output_names([Path(file) for file in files]) == names
-
-
-# Hashes of a.jpg and A.jpg, as somebody might have named files after an earlier run's results.
-PARTS = st.sampled_from(
-    ["a", "A", "b", "a_b", "a_jpg", "b_a", "\u00e9", "e\u0301", "a-509b0d46", "A-c88c8fca"]
-)
-
-
-def spelling_apart(name):
-    return unicodedata.normalize("NFC", name.upper().lower())
-
-
-@given(
-    st.lists(
-        st.builds(
-            lambda folders, stem, suffix: Path("/", *folders, stem + suffix),
-            st.lists(PARTS, max_size=3),
-            PARTS,
-            st.sampled_from([".jpg", ".JPG", ".png", ""]),
-        ),
-        unique=True,
-        min_size=1,
-        max_size=12,
-    ),
-    st.randoms(use_true_random=False),
-)
-@settings(max_examples=300, deadline=None)
-def test_names_never_collide_whatever_the_order(files, random):
-    names = output_names(files)
-    assert len(set(map(spelling_apart, names))) == len(files)
-    assert all("/" not in name and name for name in names)
-    for file, name in zip(files, names, strict=True):
-        assert file.stem in name
-        # A hash, and a folder's name for each folder above the file at most.
-        assert len(name) <= len(file.as_posix()) + 9
-    shuffled = random.sample(files, len(files))
-    assert dict(zip(shuffled, output_names(shuffled), strict=True)) == dict(zip(files, names, strict=True))
-
-
-def test_names_that_were_made_to_look_like_hashed_ones_do_not_collide():
-    digest = hashlib.sha256(b"frame.png").hexdigest()
-    stems = ["frame", "Frame", f"frame-{digest[:8]}", f"frame-{digest}"]
-    for count in (3, 4):
-        files = [Path("/d", f"{stem}.png") for stem in stems[:count]]
-        names = output_names(files)
-        assert len(set(map(spelling_apart, names))) == count
-        assert output_names(files[::-1]) == names[::-1]
-
-
-@given(st.sets(st.sampled_from([a + b + c for a in "aA" for b in "bB" for c in "cC"]), min_size=1))
-def test_files_of_one_folder_are_not_named_after_it(stems):
-    names = output_names([Path("/somewhere/deep/down", f"{stem}.png") for stem in sorted(stems)])
-    for stem, name in zip(sorted(stems), names, strict=True):
-        assert re.fullmatch(rf"{stem}-[0-9a-f]{{8}}" if len(stems) > 1 else stem, name)
 
 
 # Encoder and container where its suffix does not say them; the kinds of frame that few encoders take.
@@ -194,12 +100,80 @@ def test_videos_are_told_by_their_content_too(tmp_path, suffix):
     assert kind_of(path.rename(tmp_path / "a.png")) == "video"
 
 
-def test_results_are_no_inputs_by_a_link_either(folder, tmp_path):
-    link = tmp_path / "link"
-    link.symlink_to(folder, target_is_directory=True)
-    (folder / "out").mkdir()
-    (folder / "out" / "a_mask.png").touch()
-    found = collect_inputs([str(link)], recursive=True, output=folder / "out").files
+@pytest.mark.parametrize("by_a_link", [False, True])
+def test_what_lies_in_the_output_is_no_input(folder, by_a_link):
+    output, named = folder / "out", folder
+    if by_a_link:
+        named = folder / "link"
+        named.symlink_to(folder, target_is_directory=True)
+    output.mkdir()
+    (output / "a_mask.png").touch()
+    found = collect_inputs([str(named)], recursive=True, output=output).files
     assert not [file for file in found if "out" in file.parts]
+    assert "a.JPG" in {file.name for file in found}
     with pytest.raises(ValueError, match="both input and output"):
-        collect_inputs([str(link)], output=folder)
+        collect_inputs([str(named)], output=folder)
+    # Of a pattern, it is not what is meant.
+    found = collect_inputs([str(folder / "[op]*"), str(folder / "b.png")], output=output)
+    assert relative(found, folder) == ["p1/c.tif", "p2/a.jpg", "b.png"]
+
+
+@pytest.fixture
+def ended_run(folder):
+    """A folder where a run wrote beside its inputs, some of whose results are gone by now."""
+    files = {
+        "run.json": '{"command": "predict"}',
+        "predictions.jsonl": "\n".join(
+            [
+                '{"file": "a.JPG", "mask": "a_mask.png", "overlay": "a_overlay.png", "curves": [],'
+                ' "probabilities": {"probability_ridge": "a_probability_ridge.png"}}',
+                '{"file": "c.mp4", "frame": 0, "mask": "c_mask/000000.png", "overlay": "c_overlay.mp4"}',
+                "damaged",
+            ]
+        ),
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for name in ("a_mask.png", "a_overlay.png", "a_probability_ridge.png", "a_svg.svg", "c_overlay.mp4"):
+        (folder / name).touch()
+    for name in ("000000.png", "note.png"):
+        (folder / "c_mask").mkdir(exist_ok=True)
+        (folder / "c_mask" / name).touch()
+    return folder
+
+
+def test_results_of_earlier_runs_are_left_out_and_counted(ended_run):
+    inputs = collect_inputs([str(ended_run)])
+    assert relative(inputs, ended_run) == ["a.JPG", "b.png"]
+    assert (inputs.left_out, inputs.skipped) == (4, 1)
+    inputs = collect_inputs([str(ended_run)], recursive=True)
+    assert relative(inputs, ended_run) == ["a.JPG", "b.png", "c_mask/note.png", "p1/c.tif", "p2/a.jpg"]
+    assert inputs.left_out == 5
+    # A pattern takes files of any suffix, but not the records and curves either. What is no result is taken.
+    inputs = collect_inputs([str(ended_run / "*.*")])
+    assert relative(inputs, ended_run) == ["a.JPG", "b.png", "notes.txt"]
+    assert inputs.left_out == 7
+    with pytest.raises(ValueError, match=r"\*_mask\.png holds nothing but results of earlier runs"):
+        collect_inputs([str(ended_run / "*_mask.png")])
+    with pytest.raises(ValueError, match=r"a_overlay\.png is a result of an earlier run"):
+        collect_inputs([str(ended_run / "b.png"), str(ended_run / "a_overlay.png")])
+
+
+@pytest.mark.parametrize("record", ["", "[]", '{"command": "evaluate"}', "{no JSON"])
+def test_records_of_something_else_say_nothing(ended_run, record):
+    (ended_run / "run.json").write_text(record, encoding="utf-8")
+    inputs = collect_inputs([str(ended_run)])
+    assert inputs.left_out == 0
+    assert ended_run / "a_mask.png" in inputs.files
+
+
+def test_an_interrupted_run_names_what_it_may_have_written(folder):
+    (folder / ".unfinished-0-of-2").mkdir()
+    planned = '{"planned": ["a_mask.png", "c_mask/", "c_overlay.mp4", 3]}'
+    (folder / ".unfinished-0-of-2" / "planned.json").write_text(planned, encoding="utf-8")
+    for name in ("a_mask.png", "c_mask/000007.png", "c_mask/mine.png", "c_overlay.mp4"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    inputs = collect_inputs([str(folder)], recursive=True)
+    assert [name for name in relative(inputs, folder) if name.startswith(("a_", "c_"))] == ["c_mask/mine.png"]
+    assert inputs.left_out == 3

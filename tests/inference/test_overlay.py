@@ -8,7 +8,7 @@ import pytest
 from liver_landmark.curves import TracedPolyline
 from liver_landmark.inference import draw_overlay
 from liver_landmark.inference.overlay import draw_heat_map
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS, PALETTE
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 
 FRAME = np.random.default_rng(0).integers(0, 256, (120, 200, 3), dtype=np.uint8)
 
@@ -19,7 +19,7 @@ def block_mask(class_id):
     return mask
 
 
-@pytest.mark.parametrize("landmark", LANDMARKS, ids=lambda landmark: landmark.name)
+@pytest.mark.parametrize("landmark", DEFAULT_LANDMARKS.landmarks, ids=lambda landmark: landmark.name)
 def test_blend_inside_color_on_the_edge_frame_outside(landmark):
     drawn = draw_overlay(FRAME, block_mask(landmark.id), alpha=0.4, legend=False)
     inside = (slice(61, 99), slice(121, 179))
@@ -59,7 +59,9 @@ def test_legend_fills_the_boxes_of_what_is_found_and_stays_in_its_corner(size):
     assert height <= max(50, size[0] // 4)
     assert width <= max(80, size[1] // 4)
     corner = drawn[:height, :width].reshape(-1, 3)
-    shares = {landmark.name: (corner == landmark.color).all(-1).sum() for landmark in LANDMARKS}
+    shares = {
+        landmark.name: (corner == landmark.color).all(-1).sum() for landmark in DEFAULT_LANDMARKS.landmarks
+    }
     # A full box against two mere outlines.
     assert shares["ligament"] > 1.5 * shares["ridge"] > 0
     assert shares["ridge"] == shares["silhouette"]
@@ -97,7 +99,7 @@ def test_the_blend_is_within_a_level_of_floating_point(alpha):
             edges |= np.roll(mask, shift, axis) != mask
     colored = ((mask > 0) & (mask < 4))[..., None]
     frame = rng.integers(0, 256, (120, 200, 3), dtype=np.uint8)
-    expected = np.where(colored, (1 - alpha) * frame + alpha * PALETTE[mask], frame)
+    expected = np.where(colored, (1 - alpha) * frame + alpha * DEFAULT_LANDMARKS.palette[mask], frame)
     drawn = draw_overlay(frame, mask, alpha=alpha, legend=False)
     assert np.abs(drawn - expected)[~edges].max() <= 1.0
     assert (~edges & colored[..., 0]).sum() > 5000
@@ -133,7 +135,9 @@ def test_only_the_landmarks_that_are_asked_for_are_drawn():
     assert np.array_equal(draw_overlay(frame, None, legend=False, landmarks=(), curves=curves), frame)
     # The legend has a row for each.
     rows = [
-        np.flatnonzero((draw_overlay(frame, None, landmarks=LANDMARK_NAMES[:count]) != 150).any((1, 2))).max()
+        np.flatnonzero(
+            (draw_overlay(frame, None, landmarks=DEFAULT_LANDMARKS.names[:count]) != 150).any((1, 2))
+        ).max()
         for count in (1, 2, 3)
     ]
     assert rows[0] < rows[1] < rows[2]

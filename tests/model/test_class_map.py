@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from liver_landmark.model import post_processing_liver_landmark as class_map_liver_landmark
 from liver_landmark.model import post_processing_liver_landmark as frame_columns_liver_landmark
-from liver_landmark.model.landmarks_liver_landmark import ID2LABEL, LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.model.post_processing_liver_landmark import (
     FrameColumns,
     class_map,
@@ -88,25 +88,32 @@ def test_large_frames(size, kind):
     assert (
         found != F.interpolate(logits[None], size=size, mode="bilinear")[0].argmax(dim=0)
     ).float().mean() < 1e-4
-    scores = landmark_scores(logits, found)
-    assert tuple(scores) == LANDMARK_NAMES
+    scores = landmark_scores(logits, found, DEFAULT_LANDMARKS)
+    assert tuple(scores) == DEFAULT_LANDMARKS.names
     probability = softmax(upsampled)
-    for class_id, name in list(ID2LABEL.items())[1:]:
+    for class_id, name in list(DEFAULT_LANDMARKS.id2label.items())[1:]:
         assert scores[name] == pytest.approx(
             probability[class_id][found.numpy() == class_id].mean(), abs=1e-5
         )
 
 
 @settings(max_examples=80, deadline=None)
-@given(SIDES, SIDES, PIXELS, PIXELS, st.integers(0, 10**6), st.sets(st.sampled_from(list(ID2LABEL.values()))))
+@given(
+    SIDES,
+    SIDES,
+    PIXELS,
+    PIXELS,
+    st.integers(0, 10**6),
+    st.sets(st.sampled_from(DEFAULT_LANDMARKS.class_names)),
+)
 def test_scores_are_means_over_any_segmentation(h, w, height, width, seed, names):
     logits = random_logits(4, h, w, seed, "areas")
     # Not what the logits say, and with the ignored id in it.
     given_ids = np.random.default_rng(seed).choice([0, 0, 0, 1, 2, 3, 255], (height, width)).astype(np.uint8)
-    scores = landmark_scores(logits, torch.from_numpy(given_ids), sorted(names))
+    scores = landmark_scores(logits, torch.from_numpy(given_ids), DEFAULT_LANDMARKS, sorted(names))
     probability = softmax(upsampled_slowly(logits, (height, width)))
     assert list(scores) == sorted(names)
-    for class_id, name in ID2LABEL.items():
+    for class_id, name in DEFAULT_LANDMARKS.id2label.items():
         if name in names:
             chosen = given_ids == class_id
             expected = probability[class_id][chosen].mean() if chosen.any() else 0.0
@@ -136,7 +143,11 @@ def test_ties_go_to_the_first_class_and_large_logits_stay_finite():
     logits[2] = 1e4
     found = class_map(logits, (30, 40))
     assert found.eq(2).all()
-    assert landmark_scores(logits, found) == {"ridge": 0.0, "silhouette": 1.0, "ligament": 0.0}
+    assert landmark_scores(logits, found, DEFAULT_LANDMARKS) == {
+        "ridge": 0.0,
+        "silhouette": 1.0,
+        "ligament": 0.0,
+    }
     assert upsampled_probabilities(logits, (30, 40))[2].eq(1).all()
 
 
@@ -144,31 +155,31 @@ def test_what_all_logits_of_a_place_share_changes_nothing():
     """A softmax knows no common offset, and a single one for a part of the frame would underflow."""
     logits = random_logits(4, 12, 10, 1, "areas")
     found = class_map(logits, (100, 90))
-    scores = landmark_scores(logits, found)
+    scores = landmark_scores(logits, found, DEFAULT_LANDMARKS)
     shifted = logits + torch.linspace(-2000, 2000, 10)
     assert (class_map(shifted, (100, 90)) != found).float().mean() < 1e-3
-    assert landmark_scores(shifted, found) == pytest.approx(scores, abs=1e-3)
+    assert landmark_scores(shifted, found, DEFAULT_LANDMARKS) == pytest.approx(scores, abs=1e-3)
 
 
 def test_whole_planes_and_columns_agree(monkeypatch):
     logits = random_logits(4, 20, 30, 7, "areas")
     by_columns = class_map(logits, (213, 311))
-    scores = landmark_scores(logits, by_columns)
+    scores = landmark_scores(logits, by_columns, DEFAULT_LANDMARKS)
     monkeypatch.setattr(
         class_map_liver_landmark, "_few_pixels_matter", lambda *arguments: False
     )  # as an accelerator does
     by_planes = class_map(logits, (213, 311))
     assert (by_columns != by_planes).float().mean() < 1e-4
-    assert landmark_scores(logits, by_columns) == pytest.approx(scores, abs=1e-6)
+    assert landmark_scores(logits, by_columns, DEFAULT_LANDMARKS) == pytest.approx(scores, abs=1e-6)
 
 
 def test_work_in_parts_changes_nothing(monkeypatch):
     logits = random_logits(4, 20, 30, 7, "areas")
     whole = class_map(logits, (213, 311))
-    scores = landmark_scores(logits, whole)
+    scores = landmark_scores(logits, whole, DEFAULT_LANDMARKS)
     monkeypatch.setattr(frame_columns_liver_landmark, "_CHUNK_VALUES", 100)
     torch.testing.assert_close(class_map(logits, (213, 311)), whole)
-    assert landmark_scores(logits, whole) == pytest.approx(scores, abs=1e-6)
+    assert landmark_scores(logits, whole, DEFAULT_LANDMARKS) == pytest.approx(scores, abs=1e-6)
 
 
 def test_few_pixels_of_a_frame_with_a_stroke_are_interpolated(monkeypatch):
@@ -189,7 +200,7 @@ def test_few_pixels_of_a_frame_with_a_stroke_are_interpolated(monkeypatch):
     assert found.float().mean().item() == pytest.approx(6 / 64, rel=0.02)
     assert sum(counts) < 0.04 * 1080 * 1920
     counts.clear()
-    landmark_scores(logits, found)
+    landmark_scores(logits, found, DEFAULT_LANDMARKS)
     assert sum(counts) < 0.13 * 1080 * 1920
 
 
@@ -202,8 +213,8 @@ def test_nearest_takes_the_logit_that_a_pixel_lies_in(size):
     assert found.dtype == torch.uint8
     np.testing.assert_array_equal(found, expected)
     probability = softmax(logits.numpy())[:, rows][:, :, columns]
-    for class_id, name in list(ID2LABEL.items())[1:]:
-        score = landmark_scores(logits, found, interpolation="nearest")[name]
+    for class_id, name in list(DEFAULT_LANDMARKS.id2label.items())[1:]:
+        score = landmark_scores(logits, found, DEFAULT_LANDMARKS, interpolation="nearest")[name]
         assert score == pytest.approx(probability[class_id][expected == class_id].mean(), abs=1e-6)
 
 
@@ -226,8 +237,11 @@ def test_logits_of_any_float_type_and_layout():
         (lambda: class_map(torch.full((4, 5, 5), torch.inf), (90, 90)), "logits: not all values are finite"),
         (lambda: class_map(torch.full((4, 5, 5), torch.nan), (5, 5), name="frame 3"), "frame 3: not all"),
         (lambda: class_map(torch.zeros(4, 5, 5), (9, 9), "cubic"), "interpolation='cubic'"),
-        (lambda: landmark_scores(torch.zeros(7, 5, 5), torch.zeros(9, 9)), "7 channels"),
-        (lambda: landmark_scores(torch.zeros(4, 5, 5), torch.zeros(9, 9), ["liver"]), "class 'liver'"),
+        (lambda: landmark_scores(torch.zeros(7, 5, 5), torch.zeros(9, 9), DEFAULT_LANDMARKS), "7 channels"),
+        (
+            lambda: landmark_scores(torch.zeros(4, 5, 5), torch.zeros(9, 9), DEFAULT_LANDMARKS, ["liver"]),
+            "class 'liver'",
+        ),
         (lambda: upsampled_probabilities(torch.full((4, 5, 5), torch.nan), (9, 9)), "not all values"),
     ],
 )

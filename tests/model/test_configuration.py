@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from liver_landmark import LiverLandmarkConfig, LiverLandmarkImageProcessor
-from liver_landmark.model.landmarks_liver_landmark import ID2LABEL
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from tiny_models import TINY_DEPTH, TINY_HIERA, TINY_VISION, tiny_config, tiny_model
 
 MODELS = Path(__file__).parents[2] / "hub_configs" / "models"
@@ -104,7 +104,7 @@ def test_round_trip_through_json(tmp_path: Path) -> None:
     config.save_pretrained(tmp_path)
     again = AutoConfig.from_pretrained(tmp_path)
     assert comparable(again) | {"auto_map": 0} == comparable(config) | {"auto_map": 0}
-    assert again.id2label == ID2LABEL
+    assert again.id2label == DEFAULT_LANDMARKS.id2label
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "liver_landmark"
 
 

@@ -319,7 +319,13 @@ def test_every_argument_of_segformers_is_taken_or_explained():
         for name in typing.get_type_hints(owner, include_extras=False)
     }
     assert theirs - ours - explained == elsewhere
-    assert explained <= theirs | ours | {"return_tensors", "interpolation", "return_scores", "score_classes"}
+    assert explained <= theirs | ours | {
+        "return_tensors",
+        "interpolation",
+        "return_scores",
+        "score_classes",
+        "id2label",
+    }
 
 
 @pytest.mark.parametrize("size", [{"height": 20, "width": 30}, (20, 30), 24, SizeDict(height=20, width=30)])

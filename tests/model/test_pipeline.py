@@ -22,7 +22,7 @@ from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from liver_landmark import LiverLandmarkSegmentationPipeline
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.model.pipeline_liver_landmark import TASK
 from tiny_datasets import tiny_processor
 from tiny_models import tiny_model
@@ -33,7 +33,7 @@ ALWAYS = {"weights": [0.0], "bias": 5.0, "threshold": 0.5}
 
 def calibration(**absent: bool) -> dict[str, Any]:
     """Takes the named landmarks to be in no frame, the others to be in every one."""
-    classes = {name: NEVER if absent.get(name) else ALWAYS for name in LANDMARK_NAMES}
+    classes = {name: NEVER if absent.get(name) else ALWAYS for name in DEFAULT_LANDMARKS.names}
     return {"features": ["top"], "classes": classes, "source": {"dataset": "none"}}
 
 
@@ -106,11 +106,14 @@ def test_what_a_frame_gives_is_what_model_and_processor_give(
         with torch.no_grad():
             outputs = segment.model(**segment.image_processor(frame, return_tensors="pt"))
         [expected] = segment.image_processor.post_process_semantic_segmentation(
-            outputs, target_sizes=[(frame.height, frame.width)], return_scores=True
+            outputs,
+            target_sizes=[(frame.height, frame.width)],
+            return_scores=True,
+            id2label=segment.model.config.id2label,
         )
         ids = expected["segmentation"].numpy()
         np.testing.assert_array_equal(np.asarray(segment.index_mask(result)), ids)
-        assert [part["label"] for part in result] == list(LANDMARK_NAMES)
+        assert [part["label"] for part in result] == list(DEFAULT_LANDMARKS.names)
         for part in result:
             assert part["mask"].mode == "L"
             assert part["mask"].size == frame.size

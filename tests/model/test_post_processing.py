@@ -14,8 +14,10 @@ from PIL import Image
 from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
 
 from liver_landmark.model.image_processing_liver_landmark import LiverLandmarkImageProcessor
-from liver_landmark.model.landmarks_liver_landmark import ID2LABEL
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from processor_inputs import make_processor
+
+WITH_SCORES = {"return_scores": True, "id2label": DEFAULT_LANDMARKS.id2label}
 
 
 def as_outputs(logits: torch.Tensor) -> SimpleNamespace:
@@ -32,7 +34,7 @@ def upsampled_by_opencv(logits: np.ndarray, height: int, width: int) -> np.ndarr
 def test_masks_and_scores_agree_with_opencv_and_a_plain_softmax(h, w, height, width, seed):
     logits = np.random.default_rng(seed).normal(size=(4, h, w)) * 3
     (result,) = make_processor().post_process_semantic_segmentation(
-        as_outputs(torch.from_numpy(logits)[None].float()), [(height, width)], return_scores=True
+        as_outputs(torch.from_numpy(logits)[None].float()), [(height, width)], **WITH_SCORES
     )
     upsampled = upsampled_by_opencv(logits, height, width)
     expected = upsampled.argmax(axis=0)
@@ -41,7 +43,7 @@ def test_masks_and_scores_agree_with_opencv_and_a_plain_softmax(h, w, height, wi
     clear = ordered[-1] - ordered[-2] > 1e-4  # two classes within rounding may fall either way
     np.testing.assert_array_equal(segmentation[clear], expected[clear])
     probability = np.exp(upsampled) / np.exp(upsampled).sum(axis=0)
-    for class_id, name in ID2LABEL.items():
+    for class_id, name in DEFAULT_LANDMARKS.id2label.items():
         given_pixels = segmentation == class_id
         score = probability[class_id][given_pixels].mean() if given_pixels.any() else 0.0
         assert result["scores"][name] == pytest.approx(score, abs=1e-5)
@@ -59,7 +61,11 @@ def test_maps_of_scores_are_those_of_segformers(target_sizes):
         torch.testing.assert_close(result.segmentation, expected.segmentation)
         torch.testing.assert_close(result.segmentation_scores, expected.segmentation_scores)
     (both, _) = make_processor().post_process_semantic_segmentation(
-        outputs, target_sizes, return_segmentation_scores=True, return_scores=True
+        outputs,
+        target_sizes,
+        return_segmentation_scores=True,
+        return_scores=True,
+        id2label=DEFAULT_LANDMARKS.id2label,
     )
     assert set(both) == {"segmentation", "segmentation_scores", "scores"}
 
@@ -78,7 +84,7 @@ def test_a_mask_survives_the_way_through_logits():
     mask = np.random.default_rng(3).integers(0, 4, (30, 40))
     logits = torch.nn.functional.one_hot(torch.from_numpy(mask), 4).permute(2, 0, 1)[None] * 10.0
     for outputs in (as_outputs(logits), as_outputs(logits.half()), as_outputs(logits.requires_grad_())):
-        (result,) = make_processor().post_process_semantic_segmentation(outputs, return_scores=True)
+        (result,) = make_processor().post_process_semantic_segmentation(outputs, **WITH_SCORES)
         np.testing.assert_array_equal(result["segmentation"], mask)
         assert result["segmentation"].dtype == torch.int64
         assert result["scores"]["ligament"] == pytest.approx(1 / (1 + 3 * np.exp(-10)), rel=1e-6)
@@ -87,7 +93,7 @@ def test_a_mask_survives_the_way_through_logits():
 def test_a_class_without_pixels_scores_zero():
     logits = torch.zeros(1, 4, 5, 5)
     logits[:, 2] = 1
-    (result,) = make_processor().post_process_semantic_segmentation(as_outputs(logits), return_scores=True)
+    (result,) = make_processor().post_process_semantic_segmentation(as_outputs(logits), **WITH_SCORES)
     certainty = np.e / (np.e + 3)
     assert result["scores"] == pytest.approx(
         {"background": 0.0, "ridge": 0.0, "silhouette": certainty, "ligament": 0.0}
@@ -116,7 +122,8 @@ def test_target_sizes_as_a_tensor():
         (torch.zeros(1, 4, 5, 5), {"target_sizes": [(5, 5, 3)]}, r"target_sizes\[0\]"),
         (torch.full((1, 4, 5, 5), float("nan")), {}, r"logits\[0\]: not all values are finite"),
         (torch.zeros(1, 4, 5, 5), {"interpolation": "cubic"}, "interpolation='cubic'"),
-        (torch.zeros(1, 7, 5, 5), {"return_scores": True}, "7 channels"),
+        (torch.zeros(1, 7, 5, 5), WITH_SCORES, "7 channels"),
+        (torch.zeros(1, 4, 5, 5), {"return_scores": True}, "id2label=model.config.id2label"),
     ],
 )
 def test_outputs_that_do_not_fit(logits, arguments, message):

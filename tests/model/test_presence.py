@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel
 
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.model.presence_liver_landmark import (
     absent_suppressed,
     check_presence_calibration,
@@ -24,11 +24,13 @@ from liver_landmark.model.presence_liver_landmark import (
 )
 from tiny_models import tiny_config, tiny_model
 
+NAMES = DEFAULT_LANDMARKS.names
+
 
 def calibration(thresholds: tuple[float, ...] = (0.5, 0.5, 0.5), bias: float = 0.0) -> dict[str, Any]:
     classes = {
         name: {"weights": [1.0 + index], "bias": bias - index, "threshold": threshold}
-        for index, (name, threshold) in enumerate(zip(LANDMARK_NAMES, thresholds, strict=True))
+        for index, (name, threshold) in enumerate(zip(NAMES, thresholds, strict=True))
     }
     return {"features": ["top"], "classes": classes, "source": {"dataset": "a", "frames": 84}}
 
@@ -54,7 +56,7 @@ def test_the_evidence_is_the_mean_of_the_likeliest_hundredth(
     seed: int, height: int, width: int, scale: float
 ) -> None:
     logits = random_logits(seed, 2, height, width, scale)
-    evidence = presence_probability(logits, None)
+    evidence = presence_probability(logits, None, NAMES)
     features = presence_features(logits)
     assert features.shape == (2, 3, 1)
     for frame in range(2):
@@ -68,19 +70,19 @@ def test_the_evidence_is_the_mean_of_the_likeliest_hundredth(
 
 def test_log_probabilities_and_other_precisions_give_the_same() -> None:
     logits = random_logits(3)
-    expected = presence_probability(logits, calibration())
-    torch.testing.assert_close(presence_probability(logits.log_softmax(1), calibration()), expected)
-    halves = presence_probability(logits.half(), calibration())
+    expected = presence_probability(logits, calibration(), NAMES)
+    torch.testing.assert_close(presence_probability(logits.log_softmax(1), calibration(), NAMES), expected)
+    halves = presence_probability(logits.half(), calibration(), NAMES)
     assert halves.dtype == torch.float32
     torch.testing.assert_close(halves, expected, atol=5e-3, rtol=0)
 
 
 def test_the_calibrated_probability_is_logistic_in_the_logit_of_the_evidence() -> None:
     logits = random_logits(4, scale=1.0)
-    evidence = presence_probability(logits, None).double().numpy()
+    evidence = presence_probability(logits, None, NAMES).double().numpy()
     weights, bias = np.array([1.0, 2.0, 3.0]), np.array([0.3, -0.7, -1.7])
     expected = 1 / (1 + np.exp(-(np.log(evidence / (1 - evidence)) * weights + bias)))
-    found = presence_probability(logits, calibration(bias=0.3)).numpy()
+    found = presence_probability(logits, calibration(bias=0.3), NAMES).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -88,8 +90,8 @@ def test_certain_logits_stay_finite() -> None:
     logits = torch.zeros(1, 4, 8, 8)
     logits[:, 1] = 1e4
     assert torch.isfinite(presence_features(logits)).all()
-    assert presence_probability(logits, None)[0].tolist() == pytest.approx([1, 0, 0], abs=1e-5)
-    suppressed, _, present = absent_suppressed(logits, calibration((1.0, 1.0, 1.0)))
+    assert presence_probability(logits, None, NAMES)[0].tolist() == pytest.approx([1, 0, 0], abs=1e-5)
+    suppressed, _, present = absent_suppressed(logits, calibration((1.0, 1.0, 1.0)), NAMES)
     assert torch.isfinite(suppressed).all()
     assert not present.any()
     assert (suppressed.argmax(1) == 0).all()
@@ -99,9 +101,9 @@ def test_without_a_calibration_nothing_changes() -> None:
     logits = random_logits(5)
     logits[0, 2] = -20
     logits[1, 3] = logits[1, :3].amax(0)  # of equals the first one wins
-    same, presence, present = absent_suppressed(logits, None)
+    same, presence, present = absent_suppressed(logits, None, NAMES)
     assert same is logits
-    torch.testing.assert_close(presence, presence_probability(logits, None))
+    torch.testing.assert_close(presence, presence_probability(logits, None, NAMES))
     winners = logits.argmax(1)
     expected = [[bool((winners[frame] == class_id).any()) for class_id in (1, 2, 3)] for frame in range(2)]
     assert present.tolist() == expected
@@ -121,7 +123,7 @@ def test_an_absent_landmarks_pixels_go_to_the_next_best_class(
     logits = random_logits(seed, 3, 10, 14)
     logits[1, 1 + seed % 3] -= 12  # likely enough for a threshold of 0, and drawn nowhere
     logits = logits.half() if half else logits
-    suppressed, presence, present = absent_suppressed(logits, calibration(thresholds))
+    suppressed, presence, present = absent_suppressed(logits, calibration(thresholds), NAMES)
     assert suppressed.dtype == logits.dtype
     for frame in range(3):
         kept = [0]
@@ -143,7 +145,7 @@ def test_an_absent_landmarks_pixels_go_to_the_next_best_class(
     ("logits", "message"),
     [
         (torch.zeros(4, 8, 8), "expected"),
-        (torch.zeros(1, 3, 8, 8), "expected"),
+        (torch.zeros(1, 1, 8, 8), "expected"),
         (torch.zeros(1, 4, 0, 8), "expected"),
         (torch.full((1, 4, 8, 8), float("nan")), "finite"),
         (torch.full((1, 4, 8, 8), float("-inf")), "finite"),
@@ -152,11 +154,17 @@ def test_an_absent_landmarks_pixels_go_to_the_next_best_class(
 def test_logits_that_cannot_be_are_refused(logits: torch.Tensor, message: str) -> None:
     for call in (
         presence_features,
-        lambda x: presence_probability(x, None),
-        lambda x: absent_suppressed(x, None),
+        lambda x: presence_probability(x, None, NAMES),
+        lambda x: absent_suppressed(x, None, NAMES),
     ):
         with pytest.raises(ValueError, match=message):
             call(logits)
+
+
+def test_names_of_another_number_are_refused() -> None:
+    for call in (presence_probability, absent_suppressed):
+        with pytest.raises(ValueError, match="2 landmarks, but 3 names: ridge, silhouette, ligament"):
+            call(torch.zeros(1, 3, 8, 8), None, NAMES)
 
 
 def changed(*path: str, value: Any = ...) -> dict[str, Any]:
@@ -202,9 +210,9 @@ def changed(*path: str, value: Any = ...) -> dict[str, Any]:
 )
 def test_a_calibration_that_cannot_be_is_named(content: Any, named: str) -> None:
     calls = (
-        check_presence_calibration,
+        lambda value: check_presence_calibration(value, NAMES),
         lambda value: tiny_config(presence_calibration=value),
-        lambda value: absent_suppressed(random_logits(0), value),
+        lambda value: absent_suppressed(random_logits(0), value, NAMES),
     )
     for call in calls:
         with pytest.raises(ValueError, match=named) as error:
@@ -213,7 +221,7 @@ def test_a_calibration_that_cannot_be_is_named(content: Any, named: str) -> None
 
 
 def test_it_comes_back_with_the_model(tmp_path: Path) -> None:
-    assert check_presence_calibration(None) is None
+    assert check_presence_calibration(None, NAMES) is None
     content = calibration((0.0, 0.25, 1))
     model = tiny_model(presence_calibration=content)
     model.save_pretrained(tmp_path)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from liver_landmark.data import build as finished_set
+from liver_landmark.data import build as build_module
 from liver_landmark.data.build import RawRequest, build_raw_set
 from liver_landmark.data.readers import L3dOptions, ProblemError, SplitOptions
 
@@ -82,7 +82,7 @@ def build(raw: RawSet, output: Path, set_name: str, options: Any = None, **field
     `fields` are RawRequest's; labels are drawn with narrow strokes on the frame unless they say otherwise.
     """
     # Two thirds of the time go into large tiles that nobody looks at here.
-    with mock.patch.object(finished_set, "_SHEET_TILE_PX", 64):
+    with mock.patch.object(build_module, "_SHEET_TILE_PX", 64):
         build_raw_set(_request(raw, set_name, options, fields), output, CARD)
     rows = {}
     for file in sorted((output / "data").glob("*.parquet")):

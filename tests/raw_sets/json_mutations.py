@@ -1,7 +1,8 @@
-"""Mutations of any JSON annotation, by its text: damage, encodings, spellings."""
+"""Mutations of labelme's and P2ILF's JSON, and what each leaves of the polylines."""
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import re
@@ -9,7 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .mutation import Operators, Rng, choose
+from .fuzzing import Operators, Rng, choose, in_another_case, other_curves
+from .p2ilf import contours_json
+from .truth import Landmarks, TrueFrame
 
 JsonPath = tuple[str | int, ...]
 INDENTS = [None, 2, 4, "\t"]
@@ -280,3 +283,350 @@ JSON_OPERATORS = Operators[JsonSource](
     },
     other={},
 )
+WRONG_LABELS = ["rigdee", "Falciform", "", "background", "tool", "ridge2", "rid ge", "0", "лигамент"]
+NO_STRINGS = [None, 5, 1.5, True, [], {}, ["ridge"], {"name": "ridge"}]
+NO_LISTS = [None, 5, True, "5, 5", {}, {"0": [5, 5]}]
+NO_POINTS = [5, None, True, "5, 5", {}, {"x": 5, "y": 5}, [], [5], [5, 5, 5], [5, None], ["5", "5"], [[5, 5]]]
+OTHER_SHAPES = ["rectangle", "circle", "point", "points", "mask", "ellipse", "", "curve"]
+NO_SIZES = [0, -1, 36.5, "36", True, False, [], [36], {}, 1e300, 10**30, 10**400]
+
+
+def labelme_source(frame: TrueFrame, document: dict[str, Any]) -> JsonSource:
+    """The frame's document with its places named; every shape has two points or more."""
+    shapes = range(len(document["shapes"]))
+    coordinates: list[JsonPath] = [
+        ("shapes", shape, "points", point, axis)
+        for shape in shapes
+        for point in range(len(document["shapes"][shape]["points"]))
+        for axis in (0, 1)
+    ]
+    objects: list[JsonPath] = [(), *(("shapes", shape) for shape in shapes)]
+    return JsonSource(document, coordinates, objects, [("shapes", shape, "label") for shape in shapes])
+
+
+def _shape(rng: Rng, source: JsonSource) -> JsonPath:
+    return ("shapes", int(rng.integers(len(source.document["shapes"]))))
+
+
+def _set(values: list[Any], *fields: str) -> Callable[[Rng, JsonSource], bytes]:
+    """An operator that gives one field of the document one of the values."""
+    return lambda rng, source: encoded(
+        rng, changed(source.document, (choose(rng, list(fields)),), choose(rng, values))
+    )
+
+
+def _set_in_shape(values: list[Any], field: str) -> Callable[[Rng, JsonSource], bytes]:
+    return lambda rng, source: encoded(
+        rng, changed(source.document, (*_shape(rng, source), field), choose(rng, values))
+    )
+
+
+def _lost(rng: Rng, source: JsonSource) -> bytes:
+    paths = [("shapes",), (*_shape(rng, source), "label"), (*_shape(rng, source), "points")]
+    return encoded(rng, without(source.document, choose(rng, paths)))
+
+
+def _no_shape(rng: Rng, source: JsonSource) -> bytes:
+    values = [None, 5, "ridge", [], [[5, 5], [9, 9]], True, {}]
+    return encoded(rng, changed(source.document, _shape(rng, source), choose(rng, values)))
+
+
+def _no_point(rng: Rng, source: JsonSource) -> bytes:
+    *path, _ = choose(rng, source.coordinates)
+    return encoded(rng, changed(source.document, tuple(path), choose(rng, NO_POINTS)))
+
+
+def _too_short(rng: Rng, source: JsonSource) -> bytes:
+    path = (*_shape(rng, source), "points")
+    first = at(source.document, path)[0]
+    values = [[], [first], [first, first], [first] * 5]
+    return encoded(rng, changed(source.document, path, choose(rng, values)))
+
+
+def _outside(rng: Rng, source: JsonSource) -> bytes:
+    path = choose(rng, source.coordinates)
+    size = source.document["imageHeight" if path[-1] else "imageWidth"]
+    value = choose(rng, [-3, -10.5, -1_000, size + 3, size + 10.5, 10 * size, 16_000_000])
+    return encoded(rng, changed(source.document, path, value))
+
+
+def _sizes_swapped(rng: Rng, source: JsonSource) -> bytes:
+    width, height = source.document["imageWidth"], source.document["imageHeight"]
+    return encoded(rng, source.document | {"imageWidth": height, "imageHeight": width})
+
+
+def _other_size(rng: Rng, source: JsonSource) -> bytes:
+    key = choose(rng, ["imageWidth", "imageHeight"])
+    factor = choose(rng, [2, 3, 60])
+    size = source.document[key]
+    return encoded(rng, source.document | {key: choose(rng, [size + 1, size - 1, size * factor, size // 2])})
+
+
+def _without_shape_type(rng: Rng, source: JsonSource) -> bytes:
+    document = copy.deepcopy(source.document)
+    for shape in document["shapes"]:
+        if rng.integers(2):
+            del shape["shape_type"]
+    return encoded(rng, document)
+
+
+def _label_case(rng: Rng, source: JsonSource) -> bytes:
+    path = choose(rng, source.strings)
+    return encoded(rng, changed(source.document, path, in_another_case(rng, at(source.document, path))))
+
+
+def _float_sizes(rng: Rng, source: JsonSource) -> bytes:
+    document = source.document
+    return encoded(rng, document | {key: float(document[key]) for key in ("imageWidth", "imageHeight")})
+
+
+def _unused_fields(rng: Rng, source: JsonSource) -> bytes:
+    document = copy.deepcopy(source.document)
+    for key in ("version", "flags"):
+        if rng.integers(2):
+            del document[key]
+    for shape in document["shapes"]:
+        for key in ("group_id", "description", "flags"):
+            if rng.integers(2):
+                del shape[key]
+            else:
+                shape[key] = choose(rng, [None, 3, "a note", {"sure": True}, {}, "ridge"])
+    return encoded(rng, document)
+
+
+def _with_picture(rng: Rng, source: JsonSource) -> bytes:
+    size = int(choose(rng, [3, 5_000, 15_000_000]))
+    picture = base64.b64encode(rng.bytes(3)) * (size // 3)
+    return encoded(rng, source.document | {"imageData": picture.decode()})
+
+
+def _landmarks(document: dict[str, Any]) -> Landmarks:
+    return [
+        {"category": shape["label"], "points": [tuple(map(float, point)) for point in shape["points"]]}
+        for shape in document["shapes"]
+    ]
+
+
+def _curves_changed(rng: Rng, source: JsonSource) -> tuple[bytes, Landmarks]:
+    """Absent classes, several curves of one class, another order, points said twice."""
+    document = copy.deepcopy(source.document)
+    shapes = document["shapes"]
+    chosen = rng.integers(0, len(shapes), int(rng.integers(0, 6))).tolist()
+    document["shapes"] = [copy.deepcopy(shapes[place]) for place in chosen]
+    for shape in document["shapes"]:
+        if rng.integers(2):
+            shape["points"].reverse()
+        if rng.integers(2):
+            shape["points"].insert(1, list(shape["points"][0]))
+    return encoded(rng, document), _landmarks(document)
+
+
+def _little_outside(rng: Rng, source: JsonSource) -> tuple[bytes, Landmarks]:
+    path = choose(rng, source.coordinates)
+    size = source.document["imageHeight" if path[-1] else "imageWidth"]
+    document = changed(source.document, path, choose(rng, [-0.5, -0.25, size - 0.5, size - 0.25, -1, size]))
+    return encoded(rng, document), _landmarks(document)
+
+
+_LABELME = Operators[JsonSource](
+    same={
+        "no shape_type": _without_shape_type,
+        "label's case": _label_case,
+        "sizes as floats": _float_sizes,
+        "fields that say nothing": _unused_fields,
+        "the picture in the file": _with_picture,
+        "imagePath with a path": lambda rng, source: encoded(
+            rng,
+            source.document
+            | {"imagePath": choose(rng, ["../a/b/", "C:\\data\\", "/data/"]) + source.document["imagePath"]},
+        ),
+        "a line": _set_in_shape(["line", "linestrip"], "shape_type"),
+    },
+    left_out={
+        "field lost": _lost,
+        "shapes no list": _set(NO_LISTS, "shapes"),
+        "shape no object": _no_shape,
+        "unknown label": _set_in_shape(WRONG_LABELS, "label"),
+        "label no string": _set_in_shape(NO_STRINGS, "label"),
+        "points no list": _set_in_shape(NO_LISTS, "points"),
+        "no point": _no_point,
+        "fewer than two points": _too_short,
+        "outside": _outside,
+        "another shape": _set_in_shape(OTHER_SHAPES, "shape_type"),
+        "shape_type no string": _set_in_shape([5, True, ["linestrip"], {}], "shape_type"),
+        "size no number of pixels": _set(NO_SIZES, "imageHeight", "imageWidth"),
+        "sizes swapped": _sizes_swapped,
+        "another size": _other_size,
+    },
+    other={"other curves": _curves_changed, "a little outside": _little_outside},
+)
+_POLYGON = _set_in_shape(["polygon"], "shape_type")
+
+
+def _misspelt(rng: Rng, source: JsonSource) -> bytes:
+    ridges = [path for path in source.strings if at(source.document, path) == "ridge"]
+    return encoded(rng, changed(source.document, choose(rng, ridges), choose(rng, ["rigde", "Rigde"])))
+
+
+# L3D's points are open polylines whatever their type says, and its ridges are misspelt at times; from
+# a user's own file both are errors to be told.
+L3D_OPERATORS = (
+    JSON_OPERATORS | _LABELME | Operators[JsonSource]({"a polygon": _POLYGON, "misspelt": _misspelt}, {}, {})
+)
+CUSTOM_OPERATORS = (
+    JSON_OPERATORS | _LABELME | Operators[JsonSource]({}, {"a polygon": _POLYGON, "misspelt": _misspelt}, {})
+)
+WRONG_TYPES = ["Rigde", "", "Falciform", "Ridge2", "Rid ge", "0", "background", "Ridge, Ridge"]
+MODEL_POINTS = [None, 5, {}, {"numOfPoints": 7, "vertices": "1,2"}, {"x": [1], "y": [2]}, [[1, 2, 3]]]
+
+
+def json_source(frame: TrueFrame) -> JsonSource:
+    """The frame's contours as the challenge's JSON."""
+    document = json.loads(contours_json(frame.landmarks))
+    contours = range(len(document["contour"]))
+    coordinates: list[JsonPath] = [
+        ("contour", contour, "imagePoints", axis, place)
+        for contour in contours
+        for axis in "xy"
+        for place in range(len(document["contour"][contour]["imagePoints"]["x"]))
+    ]
+    objects: list[JsonPath] = [()]
+    for contour in contours:
+        objects += [("contour", contour), ("contour", contour, "imagePoints")]
+    return JsonSource(document, coordinates, objects, [("contour", k, "contourType") for k in contours])
+
+
+def _contour(rng: Rng, source: JsonSource) -> JsonPath:
+    return ("contour", int(rng.integers(len(source.document["contour"]))))
+
+
+def _set_p2ilf(values: list[Any], *below: str) -> Callable[[Rng, JsonSource], bytes]:
+    """An operator that puts one of the values below a contour."""
+    return lambda rng, source: encoded(
+        rng, changed(source.document, (*_contour(rng, source), *below), choose(rng, values))
+    )
+
+
+def _wrong_count(rng: Rng, source: JsonSource) -> bytes:
+    count = source.document["numOfContours"]
+    values = [count + 1, count - 1, 0, -count, str(count), count + 0.5, None, [], True, {}, 1e300, 10**400]
+    return encoded(rng, source.document | {"numOfContours": choose(rng, values)})
+
+
+def _field_lost(rng: Rng, source: JsonSource) -> bytes:
+    contour = _contour(rng, source)
+    points = (*contour, "imagePoints")
+    paths = [
+        ("numOfContours",),
+        ("contour",),
+        (*contour, "contourType"),
+        points,
+        (*points, "x"),
+        (*points, "y"),
+    ]
+    return encoded(rng, without(source.document, choose(rng, paths)))
+
+
+def _one_axis_longer(rng: Rng, source: JsonSource) -> bytes:
+    document = copy.deepcopy(source.document)
+    values = at(document, (*_contour(rng, source), "imagePoints", choose(rng, ["x", "y"])))
+    if rng.integers(2):
+        values.append(values[-1])
+    else:
+        values.pop()
+    return encoded(rng, document)
+
+
+def _contour_lost(rng: Rng, source: JsonSource) -> bytes:
+    contours = list(source.document["contour"])
+    if rng.integers(2):
+        contours.pop()
+    else:
+        contours.append(contours[0])
+    return encoded(rng, source.document | {"contour": contours})
+
+
+def _too_short_p2ilf(rng: Rng, source: JsonSource) -> bytes:
+    path = (*_contour(rng, source), "imagePoints")
+    x, y = (at(source.document, (*path, axis))[0] for axis in "xy")
+    count = int(choose(rng, [0, 1, 2, 5]))
+    return encoded(rng, changed(source.document, path, {"x": [x] * count, "y": [y] * count}))
+
+
+def _pairs(rng: Rng, source: JsonSource) -> bytes:
+    path = (*_contour(rng, source), "imagePoints")
+    x, y = (at(source.document, (*path, axis)) for axis in "xy")
+    pairs = [list(pair) for pair in zip(x, y, strict=True)]
+    return encoded(rng, changed(source.document, path, choose(rng, [pairs, {"x": pairs, "y": pairs}])))
+
+
+def _outside_p2ilf(size: tuple[int, int]) -> Callable[[Rng, JsonSource], bytes]:
+    def operator(rng: Rng, source: JsonSource) -> bytes:
+        path = choose(rng, source.coordinates)
+        edge = size[path[-2] == "y"]
+        value = choose(rng, [-3, -10.5, -1_000, edge + 3, edge + 10.5, 10 * edge, 16_000_000])
+        return encoded(rng, changed(source.document, path, value))
+
+    return operator
+
+
+def _wrong_number_of_points(rng: Rng, source: JsonSource) -> bytes:
+    path = (*_contour(rng, source), "imagePoints")
+    count = len(at(source.document, (*path, "x")))
+    value = choose(rng, [count + 1, count - 1, 0, -1, str(count), None, count + 0.5])
+    return encoded(rng, changed(source.document, (*path, "numOfPoints"), value))
+
+
+def _unused_fields_p2ilf(rng: Rng, source: JsonSource) -> bytes:
+    document = copy.deepcopy(source.document)
+    for contour in document["contour"]:
+        if rng.integers(2):
+            contour["modelPoints"] = choose(rng, MODEL_POINTS)
+        if rng.integers(2):
+            contour["imagePoints"]["numOfPoints"] = len(contour["imagePoints"]["x"])
+    return encoded(rng, document)
+
+
+def _type_case(rng: Rng, source: JsonSource) -> bytes:
+    path = choose(rng, source.strings)
+    return encoded(rng, changed(source.document, path, in_another_case(rng, at(source.document, path))))
+
+
+def json_operators(landmarks: Landmarks, size: tuple[int, int]) -> Operators[JsonSource]:
+    """The operators on the JSON of a frame of that size (width, height) in px with those landmarks."""
+
+    def changed_curves(rng: Rng, source: JsonSource) -> tuple[bytes, Landmarks]:
+        curves = other_curves(rng, landmarks, size)
+        return contours_json(curves).encode(), curves
+
+    return JSON_OPERATORS | Operators(
+        same={
+            "fields that say nothing": _unused_fields_p2ilf,
+            "type's case": _type_case,
+            "the count as a float": lambda rng, source: encoded(
+                rng, source.document | {"numOfContours": float(source.document["numOfContours"])}
+            ),
+        },
+        left_out={
+            "wrong count": _wrong_count,
+            "field lost": _field_lost,
+            "contour no list": lambda rng, source: encoded(
+                rng, source.document | {"contour": choose(rng, [None, 5, "Ridge", {}, True])}
+            ),
+            "contour no object": lambda rng, source: encoded(
+                rng,
+                changed(source.document, _contour(rng, source), choose(rng, [None, 5, "Ridge", [], True])),
+            ),
+            "unknown type": _set_p2ilf(WRONG_TYPES, "contourType"),
+            "type no string": _set_p2ilf([None, 5, True, [], {}, ["Ridge"]], "contourType"),
+            "imagePoints no object": _set_p2ilf([None, 5, [], "5, 6", True], "imagePoints"),
+            "x no list": _set_p2ilf([None, 5, {}, "5, 6, 7", True, {"0": 5}], "imagePoints", "x"),
+            "x longer than y": _one_axis_longer,
+            "contour lost or doubled": _contour_lost,
+            "fewer than two points": _too_short_p2ilf,
+            "pairs": _pairs,
+            "outside": _outside_p2ilf(size),
+            "wrong number of points": _wrong_number_of_points,
+        },
+        other={"other curves": changed_curves},
+    )

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .mutation import Operators, Rng, choose
+from .fuzzing import Operators, Rng, choose
 from .pictures import png_bomb, png_chunk
 from .truth import Landmarks
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from colored_frames import colored_frame
 from liver_landmark.curves.formats import read_landmarks
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from served_demo import Server, serving
 from tiny_videos import read_video, write_video
 
@@ -166,7 +166,7 @@ def ask_for(server: Server, path: Path) -> None:
     """Asks for a frame's landmarks, as another page does that nobody looks at."""
     address = f"{server.url}gradio_api"
     [upload] = httpx.post(f"{address}/upload", files={"files": path.open("rb")}, timeout=20).json()
-    view = [list(LANDMARK_NAMES), 0.4, ["areas"], "none"]
+    view = [list(DEFAULT_LANDMARKS.names), 0.4, ["areas"], "none"]
     file = {"path": upload, "meta": {"_type": "gradio.FileData"}}
     answer = httpx.post(f"{address}/call/find_landmarks", json={"data": [file, False, *view]}, timeout=20)
     assert answer.status_code == 200

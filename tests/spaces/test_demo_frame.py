@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 
 import numpy as np
@@ -10,8 +11,10 @@ from PIL import Image
 
 from colored_frames import colored_frame
 from liver_landmark.curves.formats import read_landmarks
-from liver_landmark.model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES
+from liver_landmark.inference import LandmarkPredictor
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from liver_landmark.utils.frame_files import FrameError, FrameLimits
+from tiny_datasets import SeesColors, polylines, schema_row, tiny_processor
 
 SECRET = "Patient-4711"
 
@@ -64,8 +67,8 @@ def test_only_what_is_switched_on_is_drawn(analysis):
     both = drawn()
     ridge = drawn(landmarks=("ridge",))
     for plane, names in ((both, ("ridge", "ligament")), (ridge, ("ridge",))):
-        for name in LANDMARK_NAMES:
-            inside = mask == LABEL2ID[name]
+        for name in DEFAULT_LANDMARKS.names:
+            inside = mask == DEFAULT_LANDMARKS.label2id[name]
             share = plane[inside].mean() if inside.any() else 0
             assert share > 0.9 if name in names else share < 0.01
     curves = drawn(shown=(CURVES,))
@@ -92,7 +95,9 @@ def test_the_heat_map_shows_where_a_landmark_is_likely(analysis):
     from demo_frame import View, draw_view
 
     drawn = draw_view(analysis, View(shown=(), heat_map="ridge"))
-    ridge, elsewhere = (analysis.prediction.mask == value for value in (LABEL2ID["ridge"], 0))
+    ridge, elsewhere = (
+        analysis.prediction.mask == value for value in (DEFAULT_LANDMARKS.label2id["ridge"], 0)
+    )
     difference = np.abs(drawn.astype(int) - analysis.frame).sum(axis=2)
     assert difference[ridge].mean() > 2 * difference[elsewhere].mean()
     assert changed(drawn, draw_view(analysis, View(shown=(), heat_map="ligament"))).any()
@@ -116,7 +121,7 @@ def test_values_that_no_control_has_are_refused(values):
     from demo_frame import View
 
     with pytest.raises(ValueError, match="must"):
-        View.from_controls(*values)
+        View.from_controls(*values, DEFAULT_LANDMARKS)
 
 
 def test_the_downloads_can_be_read_and_carry_no_metadata(analysis, tmp_path):
@@ -186,3 +191,33 @@ def test_a_mask_of_noise_has_areas_and_no_curves():
     mask = (np.random.default_rng(0).random((512, 512)) < 0.2).astype(np.uint8)
     noise = FramePrediction(mask, {}, {}, (), False, np.zeros((4, 8, 8), np.float32))
     assert curves_of(noise) == []
+
+
+@pytest.mark.parametrize("names", [("ligament", "ridge", "silhouette"), ("ridge", "silhouette", "artery")])
+def test_controls_tables_and_files_have_the_models_own_landmarks(tmp_path, names):
+    from demo_blocks import build
+    from demo_engine import Engine
+    from demo_frame import View, analyze_frame, findings, write_downloads
+    from demo_handlers import Handlers
+    from demo_limits import DemoLimits
+    from demo_page import plot_colors
+
+    model = SeesColors(landmarks=LandmarkTable.from_names(names)).eval()
+    engine = Engine(LandmarkPredictor(model, tiny_processor()))
+    path = tmp_path / "frame.png"
+    Image.fromarray(np.asarray(schema_row("f0", polylines(0))["image"])).save(path)
+    analysis = analyze_frame(str(path), lambda frame: engine.predict(frame, False), FrameLimits())
+    # The frame shows ridge, silhouette and ligament in their colors; "artery" is what the model calls blue.
+    assert [row["landmark"] for row in findings(analysis)] == list(names)
+    rows = {row["landmark"]: row for row in findings(analysis)}
+    assert all(row["present"] and row["length_px"] > 50 for row in rows.values())
+    files = {file.name for file in write_downloads(analysis, View(), tmp_path)}
+    assert ("frame.p2ilf.json" in files) == ("artery" not in names)
+    shapes = json.loads((tmp_path / "frame.labelme.json").read_text())["shapes"]
+    heights = {shape["label"]: np.mean([y for _, y in shape["points"]]) for shape in shapes}
+    third = "artery" if "artery" in names else "ligament"
+    assert heights["ridge"] < heights["silhouette"] < heights[third]
+    demo = build(Handlers(engine, DemoLimits(), tmp_path, []), DemoLimits(), [])
+    boxes = [block for block in demo.blocks.values() if str(block.elem_id).endswith("-landmarks")]
+    assert [[value for _, value in box.choices] for box in boxes] == [list(names)] * 2
+    assert list(plot_colors(engine.landmarks)) == list(names)

@@ -19,12 +19,12 @@ from PIL import Image
 
 from colored_frames import colored_frame
 from liver_landmark.curves.formats import read_landmarks
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from served_demo import serving
 from tiny_videos import read_video, write_video
 
 SECRET = "Patient-4711"
-VIEW = {"landmarks": list(LANDMARK_NAMES), "opacity": 0.4, "shown": ["areas"], "heat_map": "none"}
+VIEW = {"landmarks": list(DEFAULT_LANDMARKS.names), "opacity": 0.4, "shown": ["areas"], "heat_map": "none"}
 
 
 def connect(server, folder):
@@ -138,7 +138,7 @@ def test_an_example_is_analyzed(client, server):
     # What lay in the cache would be swept.
     assert not [file for file in server.files() if file.suffix == ".jpg"]
     picture, _, _, found = client.predict(0, False, *VIEW.values(), api_name="/find_landmarks_in_example")
-    assert [row["landmark"] for row in found] == list(LANDMARK_NAMES)
+    assert [row["landmark"] for row in found] == list(DEFAULT_LANDMARKS.names)
     assert pixels(picture).shape[2] == 3
 
 

@@ -1,4 +1,4 @@
-"""How the demo starts: with ZeroGPU or without, with a model or with one line."""
+"""How the demo starts: with ZeroGPU or without, with a model or with one line; what a Space is built from."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from contextvars import ContextVar
 from types import ModuleType, SimpleNamespace
 
 import httpx
 import pytest
+import yaml
 from gradio_client import Client, handle_file
 from PIL import Image
 
 from colored_frames import colored_frame
+from served_demo import REPOSITORY
 from tiny_datasets import tiny_processor
 from tiny_models import tiny_model
+
+DEMO = REPOSITORY / "spaces" / "demo"
 
 
 def double(value):
@@ -64,8 +69,10 @@ def test_on_zerogpu_the_package_comes_before_the_model_is_moved(engine, monkeypa
     monkeypatch.delitem(sys.modules, "spaces", raising=False)
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     # Without the package, torch has no device of that name to give.
-    model = SimpleNamespace(to=lambda device: sys.modules["spaces"].MOVED.append(device))
     plain = engine._predictor(False)
+    model = SimpleNamespace(
+        to=lambda device: sys.modules["spaces"].MOVED.append(device), config=plain.model.config
+    )
     found = SimpleNamespace(**vars(plain) | {"model": model, "device": plain.device})
     monkeypatch.setattr(demo_engine.LandmarkPredictor, "from_pretrained", lambda name: found)
     demo_engine.Engine.from_pretrained("model")
@@ -161,3 +168,33 @@ def test_what_keeps_it_from_starting_is_said_in_one_line(
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
     assert expected in lines[0]
+
+
+def test_the_front_matter_names_what_is_tested():
+    head = yaml.safe_load((DEMO / "README.md").read_text(encoding="utf-8").split("---\n", 2)[1])
+    pins = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert f"{head['sdk']}=={head['sdk_version']}" in pins
+    assert (DEMO / head["app_file"]).is_file()
+    assert head["license"] == "apache-2.0"
+    # A version that is read as a number loses its zero.
+    assert isinstance(head["python_version"], str)
+    assert len(head["short_description"]) <= 60
+
+
+def test_the_requirements_install_this_version_with_the_demo():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (DEMO / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    [wheel] = [line for line in lines if not line.startswith("#")]
+    assert wheel == f"./liver_landmark-{project['version']}-py3-none-any.whl[demo]"
+    assert "demo" in project["optional-dependencies"]
+
+
+def test_every_variable_is_documented():
+    from dataclasses import fields
+
+    from demo_limits import DemoLimits
+
+    text = (REPOSITORY / "docs" / "demo.md").read_text(encoding="utf-8")
+    for field in fields(DemoLimits):
+        assert f"_{field.name.upper()}`" in text
+        assert f"{field.default:g}" in text

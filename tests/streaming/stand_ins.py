@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from liver_landmark.inference.predictor import FramePrediction
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.streaming import SourceAddress
 from liver_landmark.streaming.capture import Picture
 
@@ -62,7 +62,7 @@ class StandInModel:
         mask[:, : mask.shape[1] // 2] = 1
         return FramePrediction(
             mask=mask,
-            scores=dict.fromkeys(LANDMARK_NAMES, 0.0),
+            scores=dict.fromkeys(DEFAULT_LANDMARKS.names, 0.0),
             presence={"ridge": 0.9, "silhouette": 0.25, "ligament": 0.0},
             present=("ridge",),
             calibrated=True,

@@ -84,8 +84,8 @@ def test_the_newest_frame_is_drawn_and_its_latency_measured(page, live):
     left, right = drawn(page)
     assert is_red(left)
     assert np.ptp(right) < 8  # gray
-    assert page.locator("#ridge").inner_text() == "in the frame (90 %)"
-    assert page.locator("#silhouette").inner_text() == "not found (25 %)"
+    assert page.locator("#landmarks output").nth(0).inner_text() == "in the frame (90 %)"
+    assert page.locator("#landmarks output").nth(1).inner_text() == "not found (25 %)"
     assert page.locator("#calibration").is_hidden()
     assert page.locator("#message").inner_text() == ""
     assert "not a medical device" in page.locator("body").inner_text()

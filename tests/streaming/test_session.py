@@ -1,4 +1,4 @@
-"""Newest wins, whatever the model's speed; sources that end, break and come back."""
+"""Newest wins, whatever the model's speed; latencies; sources that end, break and come back."""
 
 from __future__ import annotations
 
@@ -7,11 +7,146 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from liver_landmark.streaming import CaptureOptions, LiveOptions, SourceAddress, SourceError
 from liver_landmark.streaming.capture import Picture
+from liver_landmark.streaming.session import FrameTimes, Newest
 
-from .stand_ins import Source, StandInModel, wait_for
+from .stand_ins import Clock, Source, StandInModel, wait_for
+
+
+@given(st.lists(st.sampled_from(["put", "take"]), max_size=30))
+def test_what_is_taken_is_the_last_that_was_put(steps):
+    newest, waiting, number = Newest(), [], 0
+    for step in steps:
+        if step == "put":
+            number += 1
+            assert newest.put(number) == bool(waiting)
+            waiting.append(number)
+        elif waiting:
+            assert newest.take() == waiting[-1]
+            waiting.clear()
+    newest.close()
+    assert newest.take() == (waiting[-1] if waiting else None)
+    assert newest.take() is None
+
+
+def test_a_reader_waits_for_an_item_and_for_the_end():
+    newest, taken = Newest(), []
+
+    def read():
+        while (item := newest.take()) is not None:
+            taken.append(item)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    newest.put("a")
+    newest.close()
+    reader.join(5)
+    assert not reader.is_alive()
+    assert taken == ["a"]
+
+
+def one_frame(times: FrameTimes, clock: Clock, number: int, steps: tuple[float, float, float, float]) -> None:
+    captured = times.captured()
+    clock.now += steps[0]
+    taken = clock.now
+    clock.now += steps[1]
+    times.processed(number, captured, taken)
+    clock.now += steps[2]
+    times.sent(number)
+    clock.now += steps[3]
+    assert times.shown(number)
+
+
+def test_latency_is_from_capture_to_the_pages_word():
+    clock = Clock()
+    times = FrameTimes(clock)
+    rng = np.random.default_rng(0)
+    steps = rng.uniform(0.001, 0.1, (250, 4))
+    for number, row in enumerate(steps, start=1):
+        one_frame(times, clock, number, tuple(row))
+    totals = steps.sum(axis=1) * 1e3
+    recent = times.recent()["latency_ms"]
+    assert recent["median"] == pytest.approx(np.median(totals[-100:]), abs=0.06)
+    assert recent["p95"] == pytest.approx(np.quantile(totals[-100:], 0.95), abs=0.06)
+    summary = times.summary()
+    assert summary["latency_ms"]["median"] == pytest.approx(np.median(totals), abs=0.06)
+    assert summary["latency_ms"]["max"] == pytest.approx(totals.max(), abs=0.06)
+    for name, column in zip(("wait", "model", "send", "show"), steps.T, strict=True):
+        assert summary["stages_ms"][name] == pytest.approx(np.median(column) * 1e3, abs=0.06)
+    assert summary["seconds"] == pytest.approx(steps.sum(), abs=0.001)
+    assert (summary["captured"], summary["processed"], summary["shown"]) == (250, 250, 250)
+
+
+def test_only_the_first_word_for_a_frame_that_was_sent_counts():
+    clock = Clock()
+    times = FrameTimes(clock)
+    times.processed(1, times.captured(), clock.now)
+    assert not times.shown(1)  # never sent
+    assert not times.shown(2)  # never there
+    times.sent(1)
+    clock.now += 0.05
+    assert times.shown(1)
+    clock.now += 5
+    assert not times.shown(1)
+    assert times.summary()["latency_ms"] == {"median": 50.0, "p95": 50.0, "max": 50.0}
+    assert times.summary()["shown"] == 1
+
+
+def test_a_second_page_does_not_make_a_frame_look_sent_later():
+    clock = Clock()
+    times = FrameTimes(clock)
+    times.processed(1, times.captured(), clock.now)
+    times.sent(1)
+    clock.now += 0.2
+    times.sent(1)
+    times.shown(1)
+    assert times.summary()["stages_ms"]["show"] == 200.0
+
+
+def test_rates_are_of_the_last_seconds_and_fall_to_nothing():
+    clock = Clock()
+    times = FrameTimes(clock)
+    for _ in range(200):
+        times.captured()
+        clock.now += 0.04
+    assert times.recent()["captured_per_s"] == 25.0
+    for _ in range(100):
+        times.captured()
+        clock.now += 0.1
+    assert times.recent()["captured_per_s"] == 10.0
+    clock.now += 10
+    assert times.recent()["captured_per_s"] == 0.0
+
+
+def test_nothing_measured_is_none_and_the_end_is_the_end():
+    clock = Clock()
+    times = FrameTimes(clock)
+    clock.now += 60  # a model that loads
+    times.captured()
+    times.dropped()
+    clock.now += 2
+    times.ended()
+    clock.now += 60
+    summary = times.summary()
+    assert summary["latency_ms"] is None
+    assert summary["stages_ms"] is None
+    assert (summary["seconds"], summary["captured_per_s"], summary["dropped"]) == (2.0, 0.5, 1)
+    assert FrameTimes(clock).summary()["captured_per_s"] == 0.0
+
+
+def test_frames_that_no_page_shows_are_forgotten():
+    clock = Clock()
+    times = FrameTimes(clock)
+    for number in range(1000):
+        times.processed(number, times.captured(), clock.now)
+        times.sent(number)
+    assert not times.shown(0)
+    assert times.shown(999)
+
 
 FILE = SourceAddress("file", "op.mp4", "op.mp4")
 
@@ -187,6 +322,22 @@ def test_a_model_that_fails_ends_the_session_with_its_reason(make_session):
     assert session.finished.wait(5)
     assert session.error == "out of memory"
     assert session.status()["message"] == "out of memory. The program has stopped."
+
+
+def test_a_frame_that_the_model_refuses_is_left_out_and_said(make_session):
+    class Refuses(StandInModel):
+        def __call__(self, pixels, time_s):
+            if 20 <= pixels[0, 0, 0] < 60:
+                raise ValueError("logits: not all\nvalues are finite")
+            return super().__call__(pixels, time_s)
+
+    session = make_session(Source(per_s=100), Refuses())
+    session.start()
+    said = "A frame is left out: logits: not all values are finite."
+    wait_for(lambda: session.status()["message"] == said)
+    wait_for(lambda: session.status()["message"] == "")
+    assert session.wait_newer(59, 0, 5).number >= 60
+    assert session.error is None
 
 
 def test_a_defect_ends_the_session_too(make_session, monkeypatch):

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig
 
 from liver_landmark import LiverLandmarkForSemanticSegmentation
-from liver_landmark.model.landmarks_liver_landmark import LANDMARK_NAMES
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.training.models import build_model
 from liver_landmark.training.recipe import ModelConfig
 from tiny_datasets import tiny_processor
@@ -48,7 +48,7 @@ def test_a_calibration_is_not_carried_into_other_weights(tmp_path: Path) -> None
     landmark = {"weights": [1.0], "bias": 0.0, "threshold": 0.5}
     calibration = {
         "features": ["top"],
-        "classes": {name: landmark for name in LANDMARK_NAMES},
+        "classes": {name: landmark for name in DEFAULT_LANDMARKS.names},
         "source": {"dataset": "before"},
     }
     tiny_model(presence_calibration=calibration).save_pretrained(tmp_path / "calibrated")
@@ -96,8 +96,12 @@ def test_encoders_come_from_their_checkpoints_and_the_rest_from_the_architecture
             init="encoders",
             vision=str(tmp_path / "vision"),
             depth=str(tmp_path / "depth"),
+            labels=["ridge", "gallbladder"],
+            overrides={"label_colors": {"gallbladder": [1, 2, 3]}},
         )
     )
+    assert model.config.landmark_table.colors == {"ridge": (255, 0, 0), "gallbladder": (1, 2, 3)}
+    assert model.decoder.classifier.out_channels == 3
     assert (model.config.fusion_query, model.config.decoder_type) == ("rgb", "released")
     assert model.config.image_size == 128
     for branch in ("vision_branch", "depth_branch"):

@@ -16,6 +16,7 @@ from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.curves.rasterize import AS_DRAWN
 from liver_landmark.data.augmentation import Augmentation, AugmentationConfig
 from liver_landmark.data.loading import DrawLabels, RowError, load_landmark_dataset
+from liver_landmark.model.landmarks_liver_landmark import LandmarkTable
 from liver_landmark.training.training_frames import FrameOrder, TrainingFrames, build_loader
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row, tiny_processor
 
@@ -148,11 +149,10 @@ def test_polylines_that_are_nowhere_are_refused_in_every_epoch() -> None:
         frames[0, 0]
 
 
-def test_classes_in_another_order_are_refused(dataset_folder: Path) -> None:
-    order = ["ligament", "ridge", "silhouette"]
-    rows = load_landmark_dataset(dataset_folder, "train", class_order=order)
-    with pytest.raises(ValueError, match=r"ordered ligament, ridge, silhouette, .* without class_order"):
-        TrainingFrames(rows, Augmentation(AugmentationConfig(), seed=0))
+def test_a_landmark_that_the_dataset_lacks_is_refused(dataset_folder: Path) -> None:
+    rows = load_landmark_dataset(dataset_folder, "train")
+    with pytest.raises(ValueError, match=r"no landmark 'artery' \(there are: ridge, silhouette, ligament\)"):
+        TrainingFrames(rows, Augmentation(AugmentationConfig(), seed=0), LandmarkTable.from_names(["artery"]))
 
 
 def test_a_color_label_is_refused_by_the_frames_name() -> None:

@@ -1,19 +1,36 @@
-"""Files, folders and links: complete or absent."""
+"""Files, folders and links: complete or absent; and a folder that one process at a time works in."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from liver_landmark.utils.atomic_files import (
+    hold_folder,
+    is_held,
     new_folder,
     point_link,
     remove_folder,
     remove_leftovers,
+    replace_folder,
     write_text,
 )
+
+# Holds the lock of a folder until it is told, or killed.
+HOLD = """
+import runpy, sys
+from pathlib import Path
+with runpy.run_path(sys.argv[1])["hold_folder"](Path(sys.argv[2]), "busy"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def names(folder: Path) -> list[str]:
@@ -55,19 +72,24 @@ def test_leftover_of_a_killed_writer_is_no_obstacle(tmp_path: Path) -> None:
 
 
 def test_content_is_on_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    events = []
-    fsync, rename = os.fsync, Path.rename
-    monkeypatch.setattr(
-        os, "fsync", lambda fd: (events.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd))
-    )
+    events, opened = [], {}
+    open_file, fsync, rename = os.open, os.fsync, Path.rename
+
+    def opening(path: Path, *options: object, **more: object) -> int:
+        descriptor = open_file(path, *options, **more)
+        opened[descriptor] = Path(path)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append(opened[fd]), fsync(fd)))
     monkeypatch.setattr(Path, "rename", lambda self, to: (events.append("rename"), rename(self, to)))
     with new_folder(tmp_path / "a") as folder:
         (folder / "inner").mkdir()
         (folder / "inner" / "file").write_text("1")
-    before = [Path(event).name for event in events[: events.index("rename")]]
+    before = [event.name for event in events[: events.index("rename")]]
     assert {"file", "inner", ".incomplete-a"} <= set(before)
     # The new name itself, too.
-    assert events[-1] == str(tmp_path)
+    assert events[-1] == tmp_path
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027])
@@ -119,3 +141,102 @@ def test_leftovers_go_and_the_rest_stays(tmp_path: Path) -> None:
     (tmp_path / ".hidden").write_text("")
     remove_leftovers(tmp_path)
     assert names(tmp_path) == [".hidden", "a"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "text").write_text(name)
+    replace_folder(tmp_path / "old", tmp_path / "set")
+    rename = Path.rename
+
+    def killed_after_the_first(self: Path, to: Path) -> None:
+        if self.name == "new":
+            raise OSError("killed")
+        rename(self, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed_after_the_first)
+        with pytest.raises(OSError, match="killed"):
+            replace_folder(tmp_path / "new", tmp_path / "set")
+    # Between the two renames both are whole.
+    assert names(tmp_path) == [".incomplete-removed-set", "new"]
+    replace_folder(tmp_path / "new", tmp_path / "set")
+    assert names(tmp_path) == ["set"]
+    assert (tmp_path / "set" / "text").read_text() == "new"
+
+
+@contextmanager
+def held_elsewhere(repository: Path, folder: Path) -> Iterator[subprocess.Popen]:
+    """Another process that holds a folder until it is told, or killed."""
+    module = str(repository / "src" / "liver_landmark" / "utils" / "atomic_files.py")
+    command = [sys.executable, "-c", HOLD, module, str(folder)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_one_process_at_a_time_holds_a_folder(repository: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "work"
+    assert not is_held(folder)
+    with held_elsewhere(repository, folder) as other:
+        assert folder.is_dir()
+        assert is_held(folder)
+        with pytest.raises(FileExistsError, match="busy here"), hold_folder(folder, "busy here"):
+            pass
+        other.communicate("")
+    assert not is_held(folder)
+    # Given back, its lock file is gone, too.
+    assert names(folder.parent) == ["work"]
+
+
+def test_who_is_killed_holds_nothing(repository: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    with held_elsewhere(repository, folder) as other:
+        other.kill()
+    assert names(tmp_path) == [".lock-work", "work"]
+    with hold_folder(folder, "busy"):
+        assert is_held(folder)
+    assert not is_held(folder)
+    assert names(tmp_path) == ["work"]
+
+
+def test_whoever_holds_a_folder_can_remove_it(tmp_path: Path) -> None:
+    with hold_folder(tmp_path / "work", "busy"):
+        remove_folder(tmp_path / "work")
+        assert is_held(tmp_path / "work")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_went_with_its_lock_is_made_again(tmp_path: Path) -> None:
+    """Each holder removes folder and lock file while others already wait for that lock file."""
+
+    def work_once(number: int) -> None:
+        while True:
+            try:
+                with hold_folder(tmp_path / "work", "busy"):
+                    (tmp_path / "one at a time").touch(exist_ok=False)
+                    (tmp_path / "work" / f"{number}").touch()
+                    assert names(tmp_path / "work") == [f"{number}"]
+                    (tmp_path / "one at a time").unlink()
+                    remove_folder(tmp_path / "work")
+            except FileExistsError as error:
+                assert str(error) == "busy"  # noqa: PT017
+            else:
+                return
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(work_once, range(100)))) == 100
+    assert names(tmp_path) == []
+
+
+def test_an_error_within_gives_the_folder_back(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), hold_folder(tmp_path / "work", "busy"):
+        raise KeyboardInterrupt
+    assert not is_held(tmp_path / "work")
+    assert names(tmp_path) == ["work"]

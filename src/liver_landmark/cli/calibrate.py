@@ -135,7 +135,7 @@ def calibrate(
         "model": model,
         "presence_calibration": calibration,
         "thresholds": reasons,
-        "calibrated_on": summarize_reliability(frames.shown, answers),
+        "calibrated_on": summarize_reliability(frames, answers),
         "held_out": None,
         "definitions": dict(DEFINITIONS),
     }
@@ -145,7 +145,7 @@ def calibrate(
     with replaced_folder(place) as folder:
         write_json(folder / REPORT_FILE, report)
         title = f"Presence of landmarks: {source['dataset']}, {split}, {size}"
-        plot_reliability(folder / PLOT_FILE, frames.shown, answers, title)
+        plot_reliability(folder / PLOT_FILE, frames, answers, title)
     print(_format_table(report))
     print(f"report in {output}")
     if not report_only:
@@ -197,7 +197,7 @@ def _score_held_out(name: str, frames: PresenceFrames, calibration: dict[str, An
         "uncalibrated": apply_calibration(frames, None),
         "calibrated": apply_calibration(frames, calibration),
     }
-    return {"dataset": name, "split": "test", **summarize_reliability(frames.shown, answers)}
+    return {"dataset": name, "split": "test", **summarize_reliability(frames, answers)}
 
 
 def _write_model(model: str, output_model: Path | None, calibration: dict[str, Any]) -> None:

@@ -482,6 +482,15 @@ def build_custom(
             rich_help_panel=_LAYOUT,
         ),
     ] = None,
+    landmarks: Annotated[
+        str,
+        typer.Option(
+            "--landmarks",
+            metavar="NAME,NAME,…",
+            help="The set's landmarks in the order of their ids; labels mean them by these names.",
+            rich_help_panel=_LAYOUT,
+        ),
+    ] = "ridge,silhouette,ligament",
     patient_pattern: PatientPattern = None,
     source: Source = "custom",
     protocol: LabelProtocol = None,
@@ -501,7 +510,8 @@ def build_custom(
         from ..data.build import RawRequest
         from ..data.readers import CustomOptions
 
-        options = CustomOptions(format, tuple(label_map or ()), annotations, patient_pattern, source)
+        names = tuple(name.strip() for name in landmarks.split(","))
+        options = CustomOptions(format, tuple(label_map or ()), annotations, patient_pattern, source, names)
         splits = _splits(split_seed, validation_patients, test_patients, test_only)
         return RawRequest("custom", raw, options, splits, protocol)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,12 +30,12 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..inference.frame_sources import Source
     from ..inference.predict_files import RunListener
     from ..inference.predictor import LandmarkPredictor
+    from ..inference.result_files import Source
     from ..inference.views import AveragedViews
 
-# As `inference.frame_sources.CURVE_FORMATS` has them, which takes seconds to import.
+# As `inference.result_files.CURVE_FORMATS` has them, which takes seconds to import.
 CURVE_FORMATS = ("labelme", "cvat", "p2ilf", "svg")
 _DOUBT, _LONG_RUNS = "Doubt", "Long runs"
 
@@ -175,7 +174,8 @@ def predict(
     Both at the input's own size; predictions.jsonl with a line for each frame, and run.json.
 
     An input that cannot be read is named with its reason on stderr and in run.json; the exit code is 1 then.
-    Of a video that breaks in the middle, what went before is predicted.
+    Of a video that breaks in the middle, what went before is predicted; a frame that the model fails on is
+    left out. Folders and patterns leave out what earlier runs wrote.
     """
     if part_id is None and num_parts > 1:
         raise CommandError(f"--num-parts {num_parts} needs --part-id: which of them this is")
@@ -184,9 +184,9 @@ def predict(
     if "" in inputs:
         raise CommandError("an input is an empty name")  # which Path takes for the current folder
     announce(f"loading model {model}")
-    from ..inference.frame_sources import PredictionOptions, as_sources, collect_inputs
-    from ..inference.predict_files import planned_files, predict_files
-    from ..inference.run_journal import PartNames, ResumeError
+    from ..inference.frame_sources import as_sources, collect_inputs
+    from ..inference.predict_files import predict_files
+    from ..inference.result_files import OutputError, PredictionOptions, RunFiles
     from ..utils.memory import keep_memory_steady
 
     options = PredictionOptions(
@@ -203,9 +203,11 @@ def predict(
     with one_line_errors():
         found = collect_inputs(inputs, recursive=recursive, output=output)
     mine = as_sources(found.files)[options.part_id :: options.num_parts]
-    with one_line_errors(f"output {output}: "):  # such as a name that is too long
-        keep = overwrite or resume or (output / PartNames(options).work).exists()
-        _check_output(output, planned_files(mine, output, options), found.files, keep)
+    with one_line_errors():
+        # Again by predict_files, which knows the model's landmarks; here because loading a model takes long.
+        RunFiles(output, options).check(mine, found.files, replaces=overwrite or resume)
+    if found.left_out:
+        say(f"left out: {found.left_out} files that earlier runs wrote")
     predictor = _predictor(model, device, dtype, views, batch_size if compile else None)
     keep_memory_steady()
     try:
@@ -220,7 +222,7 @@ def predict(
                 overwrite=overwrite,
                 listener=_listener(mine),
             )
-    except (ResumeError, FileExistsError) as error:
+    except (OutputError, FileExistsError) as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise RunError(f"output folder {output} cannot be written: {error}") from error
@@ -297,26 +299,4 @@ def _listener(sources: Sequence[Source]) -> RunListener:
         end_bar()
         print(f"error: {reason}", file=sys.stderr)
 
-    return RunListener(on_frame, on_input, on_failed)
-
-
-def _check_output(output: Path, planned: Sequence[Path], inputs: Sequence[Path], keep: bool) -> None:
-    """Refuses to write over an input, over anything that is no folder, and over results unasked."""
-    # What is there of the way to it: a file ends it, and so does a link to nothing.
-    there = next(path for path in (output, *output.absolute().parents) if os.path.lexists(path))
-    if not there.is_dir():
-        what = "exists and" if there == output else f"cannot be made: {there}"
-        raise CommandError(f"output {output} {what} is no folder")
-    # Not `resolve`, which raises at a ring of links.
-    sources = {Path(os.path.realpath(file)) for file in inputs}
-    # A video's frames go into folders, which are cleared: an input in one would be lost.
-    kept = sources.union(*(file.parents for file in sources))
-    for path in planned:
-        place = Path(os.path.realpath(path))
-        if place in kept:
-            verb = "is" if place in sources else "holds"
-            raise CommandError(f"{path} {verb} an input and would be overwritten: choose another --output")
-        if path.exists() and not keep:
-            raise CommandError(
-                f"{path} is there already: pass --overwrite or --resume, or choose another --output"
-            )
+    return RunListener(on_frame, on_input, on_failed, announce)

@@ -9,9 +9,6 @@ import numpy as np
 
 from .polyline import normals, resample, smooth
 
-# ----------------------------------------------------------------------------------------------------
-# One class of a mask, looked up between pixels: where its strokes' edges are, and what hides them.
-
 _STEP_PX = 1.0
 # Interpolated at once: bounds the memory, and OpenCV takes no more than 32,766 rows.
 _ROWS_AT_ONCE = 8192
@@ -109,7 +106,6 @@ def find_edges(
     return distance, seen
 
 
-# ----------------------------------------------------------------------------------------------------
 # The center of a stroke, to a fraction of a px: from a skeleton's path, by looking across the stroke.
 
 # In stroke widths: how much of a path is smoothed away before and after looking across, how far to look,

@@ -8,9 +8,6 @@ from functools import lru_cache
 import numpy as np
 import shapely
 
-# ----------------------------------------------------------------------------------------------------
-# Polylines as arrays of points: lengths along them, even spacing, smoothing, normals, fewer points.
-
 
 def arc_lengths(points: np.ndarray) -> np.ndarray:
     """(N,) length of a polyline (N, 2) from its start to each point."""
@@ -88,7 +85,6 @@ def simplify(points: np.ndarray, tolerance_px: float) -> np.ndarray:
     )
 
 
-# ----------------------------------------------------------------------------------------------------
 # Pieces of curves that go on in each other, put in order.
 
 # A piece and the end of it at which a chain enters: 0 its start, 1 its end.

@@ -16,10 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES
-
-# ----------------------------------------------------------------------------------------------------
-# The named rasterizing protocols: how wide a stroke is and how masks and predictions are resized.
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 
 
 @dataclass(frozen=True)
@@ -107,9 +104,6 @@ def get_protocol(name: str) -> Protocol:
         raise ValueError(f"protocol {name!r} is unknown: choose one of {', '.join(PROTOCOLS)}") from None
 
 
-# ----------------------------------------------------------------------------------------------------
-# Polylines -> masks of class ids, by a named protocol.
-
 # OpenCV's plain nearest takes the source pixel under each target pixel's *corner*, and so shifts what it
 # shrinks by up to half a target pixel: what published scripts do, and nothing else should.
 _CV2_RESIZE = {"nearest": "INTER_NEAREST", "bilinear": "INTER_LINEAR"}
@@ -117,15 +111,20 @@ _CV2_RESIZE = {"nearest": "INTER_NEAREST", "bilinear": "INTER_LINEAR"}
 _LARGEST_COORDINATE = 2.0**24
 
 
-def landmark_id(category: str | int) -> int:
-    """Class id of a landmark given by name, or by its 0-based index in the dataset schema's ClassLabel."""
+def landmark_id(category: str | int, names: Sequence[str] = DEFAULT_LANDMARKS.names) -> int:
+    """Class id of a landmark given by name, or by its 0-based index in the dataset schema's ClassLabel.
+
+    Args:
+        category: The landmark.
+        names: All landmarks in the order of their ids, which begin with 1.
+    """
     if isinstance(category, str):
-        if category not in LANDMARK_NAMES:
-            raise ValueError(f"landmark {category!r} is unknown: choose one of {', '.join(LANDMARK_NAMES)}")
-        return LABEL2ID[category]
-    if not 0 <= category < len(LANDMARK_NAMES):
-        raise ValueError(f"landmark index {category} is out of range 0..{len(LANDMARK_NAMES) - 1}")
-    return LABEL2ID[LANDMARK_NAMES[category]]
+        if category not in names:
+            raise ValueError(f"landmark {category!r} is unknown: choose one of {', '.join(names)}")
+        return names.index(category) + 1
+    if not 0 <= category < len(names):
+        raise ValueError(f"landmark index {category} is out of range 0..{len(names) - 1}")
+    return category + 1
 
 
 def rasterize_landmarks(
@@ -134,6 +133,7 @@ def rasterize_landmarks(
     height: int,
     protocol: Protocol,
     output_size: tuple[int, int] | None = None,
+    names: Sequence[str] = DEFAULT_LANDMARKS.names,
 ) -> np.ndarray:
     """Draws a frame's polylines as strokes of class ids.
 
@@ -144,6 +144,7 @@ def rasterize_landmarks(
         height: Native frame height in px.
         protocol: Fixes canvas, stroke width and resize.
         output_size: (width, height) in px of the mask; None gives the frame's native size.
+        names: The landmarks that categories name or number, in the order of their ids, which begin with 1.
 
     Returns:
         (height, width) uint8 class ids.
@@ -174,7 +175,7 @@ def rasterize_landmarks(
             canvas,
             [polyline],
             isClosed=False,
-            color=landmark_id(landmark["category"]),
+            color=landmark_id(landmark["category"], names),
             thickness=stroke_px,
         )
     return resize_mask(canvas, output_size or (width, height), protocol.label_resize)

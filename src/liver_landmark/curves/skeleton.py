@@ -17,7 +17,6 @@ from skimage.morphology import skeletonize
 
 from .polyline import PieceEnd, arc_lengths, order_chains
 
-# ----------------------------------------------------------------------------------------------------
 # A one-pixel-wide skeleton as a graph: where branches end or meet, and the pixels between.
 
 # More ends and forks in one piece of a mask are noise: what follows takes milliseconds for each hundred.
@@ -141,8 +140,7 @@ def _walk(start: int, first: int, both: dict[int, int]) -> tuple[list[int], int]
     return walked, here
 
 
-# ----------------------------------------------------------------------------------------------------
-# The skeleton of one class's strokes as ordered paths: a pruned graph, split at forks and crossings.
+# The graph, pruned and split at forks and crossings, as ordered paths.
 
 # In half stroke widths at the fork: a shorter branch is a bump of the stroke's edge; forks that are nearer to
 # each other are one crossing (two strokes that cross at 90° give two forks up to one width apart).

@@ -15,7 +15,7 @@ from kornia.geometry.linalg import transform_points
 from kornia.geometry.transform import warp_affine
 
 from ..curves import get_protocol, rasterize_landmarks
-from ..model.landmarks_liver_landmark import BACKGROUND, IGNORE_INDEX
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, IGNORE_INDEX
 from .augmentation_config import AugmentationConfig
 
 # ----------------------------------------------------------------------------------------------------
@@ -381,7 +381,7 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
 # ----------------------------------------------------------------------------------------------------
 # Draws and applies one variation of a frame.
 
-_OUTSIDE_ID = {"background": BACKGROUND.id, "ignore": IGNORE_INDEX}
+_OUTSIDE_ID = {"background": 0, "ignore": IGNORE_INDEX}
 
 
 @dataclass(frozen=True)
@@ -395,12 +395,14 @@ class LabeledFrame:
             frame, in the order annotated; empty where there are none.
         protocol: The rasterizing protocol that drew `mask` from `landmarks`, by its name. None: another
             hand drew it, and it can only be warped.
+        names: The landmarks that categories name or number, in the order of their ids, which begin with 1.
     """
 
     image: np.ndarray
     mask: np.ndarray
     landmarks: Sequence[Mapping[str, Any]] = ()
     protocol: str | None = None
+    names: tuple[str, ...] = DEFAULT_LANDMARKS.names
 
 
 class Augmentation:
@@ -546,12 +548,13 @@ def move_frame(frame: LabeledFrame, geometry: Geometry, outside_id: int) -> Labe
 
     image = flip_picture(frame.image, geometry) if geometry.only_flips else warp_image(frame.image, matrix)
     if not redrawn:
-        return LabeledFrame(image, moved(frame.mask, outside_id), landmarks, frame.protocol)
-    mask = rasterize_landmarks(landmarks, width, height, get_protocol(frame.protocol))
+        return replace(frame, image=image, mask=moved(frame.mask, outside_id), landmarks=landmarks)
+    protocol = get_protocol(frame.protocol)
+    mask = rasterize_landmarks(landmarks, width, height, protocol, names=frame.names)
     if not geometry.only_flips:
         # A stroke is as wide as it is: beside the frame's old border it would lie on black.
         mask[~comes_from_frame(matrix, width, height)] = outside_id
     ignored = frame.mask == IGNORE_INDEX
     if ignored.any():
         mask[moved(ignored.view(np.uint8), 0) == 1] = IGNORE_INDEX
-    return LabeledFrame(image, mask, landmarks, frame.protocol)
+    return replace(frame, image=image, mask=mask, landmarks=landmarks)

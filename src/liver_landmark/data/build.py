@@ -1,4 +1,8 @@
-"""Builds a dataset, from a raw folder or the renderer: planned, read, sharded, moved into place."""
+"""Builds a dataset into a folder, from a raw folder or the renderer, and takes it to the Hub.
+
+`build_raw_set`: a reader finds the frames (`readers/`), `finish_plan` gives them splits, `read_row` makes
+rows of them, which `DatasetWriter` writes. `build_synthetic`: the same writer writes rows that are rendered.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +12,34 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError, XetDownloadError
 from huggingface_hub.utils import validate_repo_id
 from PIL import Image
-from tqdm import tqdm
 
 from ..curves.rasterize import AS_DRAWN, get_protocol
-from ..synthetic.dataset import GENERATOR_VERSION, PROTOCOL, SyntheticRequest, iterate_rows, split_of_patient
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
+from ..synthetic.dataset import GENERATOR_VERSION, PROTOCOL, SyntheticRequest, frames_by_split, iterate_rows
 from ..utils.atomic_files import write_json
 from ..utils.background import ordered_map
-from .card import FILES_HEADER, SetCounts, data_files, dataset_info
+from .card import SetCounts
 from .dataset_folder import (
     BUILD_FILE,
     DatasetWriter,
-    Shard,
+    Outcome,
     ShardRecord,
-    WorkFolder,
     check_output,
     dataset_folder,
-    file_digest,
     is_built,
-    request_fingerprint,
-    shard_writer,
+    plan_shards,
     write_build,
     write_card,
 )
@@ -53,6 +53,7 @@ from .readers import (
     ProblemError,
     RawFrame,
     SplitOptions,
+    check_trainable,
     find_custom,
     find_l3d,
     find_masks,
@@ -60,12 +61,22 @@ from .readers import (
     finish_plan,
     read_row,
 )
-from .readers.raw_folders import check_trainable, natural_key
+from .readers.frame_plan import file_digest
+from .readers.raw_folders import natural_key
 from .schema import SPLITS
 from .show import draw_tile, write_sheet
 
-# ----------------------------------------------------------------------------------------------------
-# What a build of a raw set is asked for, and what identifies its result.
+REPORT_FILE = "report.json"
+SHEET_FILE = "contact_sheet.png"
+# They name the raw files, which may say more than the set should.
+LEFT_AT_HOME: tuple[str, ...] = (REPORT_FILE, BUILD_FILE)
+
+_SHEET_FRAMES, _SHEET_COLUMNS, _SHEET_TILE_PX = 12, 4, 400
+# Two 4K frames, or eight of 1080p, from reading to writing: decoding takes up to 20 bytes a pixel, and an
+# encoded frame up to four.
+_PIXELS_AT_ONCE = 2**24
+
+# From a raw set.
 
 # Part of a build's fingerprint: raise it whenever the same raw set gives other rows.
 READER_VERSION = 1
@@ -114,6 +125,11 @@ class RawRequest:
         return self.protocol or DEFAULT_PROTOCOLS[self.set_name]
 
     @property
+    def table(self) -> LandmarkTable:
+        """The set's landmarks: of one's own frames those that were asked for, else the default ones."""
+        return self.options.table if isinstance(self.options, CustomOptions) else DEFAULT_LANDMARKS
+
+    @property
     def source(self) -> str:
         """The schema's `source` of all its frames."""
         if isinstance(self.options, L3dOptions):
@@ -150,153 +166,6 @@ class RawRequest:
             "protocol": self.label_protocol,
             "raw_sha256": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest(),
         }
-
-
-# ----------------------------------------------------------------------------------------------------
-# The folder of a built set: shards under their final names, card, contact sheet, report.
-
-REPORT_FILE = "report.json"
-SHEET_FILE = "contact_sheet.png"
-_SHEET_FRAMES, _SHEET_COLUMNS, _SHEET_TILE_PX = 12, 4, 400
-
-_Shards = Sequence[tuple[Shard, ShardRecord]]
-
-
-def count_records(shards: _Shards) -> SetCounts:
-    """Counts what is in the shards."""
-    counts = SetCounts()
-    for shard, record in shards:
-        for frame in record.frames:
-            counts.add(shard.split, frame["patient_id"], frame["landmarks"], frame["width"], frame["height"])
-    return counts
-
-
-def fill_folder(
-    folder: Path,
-    request: RawRequest,
-    described: Mapping[str, Any],
-    plan: Plan,
-    shards: _Shards,
-    work: WorkFolder,
-    card_template: str,
-) -> None:
-    """Fills the folder of a set whose shards are all finished; their files are moved into it.
-
-    Args:
-        folder: Empty.
-        request: What was asked for.
-        described: The same as JSON values.
-        plan: What was found in the raw folder.
-        shards: All of them, in order.
-        work: Where their files are.
-        card_template: Text of README.md with `$name` placeholders.
-    """
-    counts = count_records(shards)
-    files = _place_shards(folder / "data", shards, work)
-    _write_sheet(folder / SHEET_FILE, list(files))
-    report = _report(plan, shards, counts)
-    write_json(folder / REPORT_FILE, report)
-    write_card(folder, card_template, _card_values(request, report, counts, files))
-    write_build(folder, described)
-
-
-def _place_shards(folder: Path, shards: _Shards, work: WorkFolder) -> dict[Path, tuple[Shard, ShardRecord]]:
-    """Moves the shards that have rows to the names that `datasets` knows, numbered without gaps."""
-    folder.mkdir()
-    placed = {}
-    for split in SPLITS:
-        filled = [(shard, record) for shard, record in shards if shard.split == split and record.frames]
-        for number, (shard, record) in enumerate(filled):
-            path = folder / f"{split}-{number:05d}-of-{len(filled):05d}.parquet"
-            work.parquet(shard).rename(path)
-            placed[path] = (shard, record)
-    return placed
-
-
-def _write_sheet(path: Path, files: Sequence[Path]) -> None:
-    tiles = []
-    for row in _spread_rows(files, _SHEET_FRAMES):
-        with Image.open(io.BytesIO(row["image"]["bytes"])) as image:
-            rgb = np.asarray(image.convert("RGB"))
-        tiles.append(draw_tile(rgb, row["landmarks"], _SHEET_TILE_PX, caption=row["frame_id"]))
-    write_sheet(path, tiles, _SHEET_COLUMNS)
-
-
-def _spread_rows(files: Sequence[Path], wanted: int) -> Iterator[dict[str, Any]]:
-    """At most so many rows, spread evenly over all files; a row group is in memory at a time."""
-    sizes = [pq.read_metadata(file).num_rows for file in files]
-    total = sum(sizes)
-    chosen = {index * total // min(wanted, total) for index in range(min(wanted, total))}
-    first = 0
-    for file in files:
-        with pq.ParquetFile(file) as parquet:
-            for group in range(parquet.num_row_groups):
-                rows = parquet.metadata.row_group(group).num_rows
-                hits = sorted(index - first for index in chosen if first <= index < first + rows)
-                if hits:
-                    table = parquet.read_row_group(group, columns=["image", "landmarks", "frame_id"])
-                    yield from table.take(hits).to_pylist()
-                first += rows
-
-
-def _report(plan: Plan, shards: _Shards, counts: SetCounts) -> dict[str, Any]:
-    """What report.json says: counts, every problem, what was let pass."""
-    problems = [*plan.problems, *(problem for _, record in shards for problem in record.problems)]
-    tolerated = Counter(plan.tolerated)
-    for _, record in shards:
-        tolerated.update(record.tolerated)
-    frames = {split: counts.frames[split] for split in SPLITS if counts.frames[split]}
-    return {
-        "frames": frames,
-        "patients": {split: sorted(counts.patients[split], key=natural_key) for split in frames},
-        "pictures": plan.pictures,
-        "left_out": plan.pictures - sum(frames.values()),
-        "problems": [
-            {"file": problem.file, "reason": problem.reason}
-            for problem in sorted(problems, key=lambda problem: natural_key(problem.file))
-        ],
-        "tolerated": dict(sorted((+tolerated).items())),
-    }
-
-
-def _card_values(
-    request: RawRequest,
-    report: Mapping[str, Any],
-    counts: SetCounts,
-    files: Mapping[Path, tuple[Shard, ShardRecord]],
-) -> dict[str, str]:
-    sizes: Counter[str] = Counter()
-    strokes = [frame["stroke_width"] for _, record in files.values() for frame in record.frames]
-    hashes = [f"| {' | '.join(FILES_HEADER)} |", "|---|---|"]
-    for path, (shard, record) in files.items():
-        sizes[shard.split] += record.size_bytes
-        hashes.append(f"| `data/{path.name}` | `{record.sha256}` |")
-    low, high = f"{min(strokes):.4g}", f"{max(strokes):.4g}"
-    tolerated = ", ".join(f"{name} {count}" for name, count in report["tolerated"].items())
-    return {
-        **counts.tables(),
-        "dataset_info": dataset_info(sizes, counts.frames),
-        "data_files": data_files(counts.frames),
-        "source": request.source,
-        "protocol": request.label_protocol,
-        "stroke": f"{low} px" if low == high else f"{low} to {high} px",
-        "left_out": str(report["left_out"]),
-        "tolerated": tolerated or "none",
-        "hashes": "\n".join(hashes),
-    }
-
-
-# ----------------------------------------------------------------------------------------------------
-# Builds a data set from a raw one: planned, read frame by frame, sharded, then put into its place whole.
-
-FRAMES_PER_SHARD = 128
-# Two 4K frames, or eight of 1080p, from reading to writing: decoding takes up to 20 bytes a pixel, and an
-# encoded frame up to four.
-_PIXELS_AT_ONCE = 2**24
-
-
-# A row and what was let pass in it, or why there is none.
-_Outcome = tuple[dict[str, Any], Mapping[str, int]] | Problem
 
 
 @dataclass(frozen=True)
@@ -350,7 +219,7 @@ def build_raw_set(
     if output.is_relative_to(raw) or raw.is_relative_to(output):
         raise ValueError(f"{output}: lies within the raw folder, or that in it; give another --output")
 
-    def report(problem: Problem) -> None:
+    def report_problem(problem: Problem) -> None:
         if strict:
             raise ProblemError(problem)
         on_problem(problem)
@@ -359,27 +228,36 @@ def build_raw_set(
     splits = None if request.set_name == "l3d" else request.splits
     plan = finish_plan(request.find(), splits, workers)
     for problem in plan.problems:
-        report(problem)
+        report_problem(problem)
     described = request.as_json(plan)
-    work = WorkFolder(output, request_fingerprint(described))
+    writer = DatasetWriter(output, described, plan_shards(plan.frames), request.table.names)
     if is_built(output, described):
-        if work.is_of_this_set():  # killed when all was done but to clear up
-            with work.opened():
-                pass
+        writer.clear_up()
         return _told_by(output)
     check_output(output, overwrite)
-    with work.opened():
+    with writer.opened():
         with warnings.catch_warnings():
             # Once for all threads: what Pillow warns of is refused or harmless.
             warnings.simplefilter("ignore")
-            shards = _read_shards(plan, work, request.label_protocol, workers, report)
-        counts = count_records(shards)
+            counts = writer.write(_reader(plan, request.label_protocol, workers), report_problem)
         try:
             check_trainable(counts.frames, {split: len(frames) for split, frames in plan.frames.items()})
         except ValueError as error:
             raise ValueError(f"{raw}: {error}") from error
         with dataset_folder(output, overwrite) as folder:
-            fill_folder(folder, request, described, plan, shards, work, card_template)
+            report = _report(plan, writer.records, counts)
+            write_json(folder / REPORT_FILE, report)
+            tolerated = ", ".join(f"{name} {count}" for name, count in report["tolerated"].items())
+            values = {
+                "source": request.source,
+                "landmarks": ", ".join(f"`{name}`" for name in request.table.names),
+                "class_ids": ", ".join(f"{number} {name}" for number, name in request.table.id2label.items()),
+                "protocol": request.label_protocol,
+                "stroke": _stroke_range(writer.records),
+                "left_out": str(report["left_out"]),
+                "tolerated": tolerated or "none",
+            }
+            _fill_folder(folder, writer, counts, request.table, described, card_template, values)
     return _told_by(output, built=True)
 
 
@@ -388,24 +266,17 @@ def _told_by(output: Path, built: bool = False) -> BuildResult:
     return BuildResult(built, report["frames"], report["left_out"], len(report["problems"]))
 
 
-def _shards(plan: Plan) -> Iterator[Shard]:
-    for split in SPLITS:
-        frames = plan.frames[split]
-        for number, start in enumerate(range(0, len(frames), FRAMES_PER_SHARD)):
-            yield Shard(split, number, tuple(frames[start : start + FRAMES_PER_SHARD]))
-
-
-def _read_shards(
-    plan: Plan, work: WorkFolder, protocol: str, workers: int, report: Callable[[Problem], None]
-) -> list[tuple[Shard, ShardRecord]]:
-    """All shards in order, those that are not there yet written."""
+def _reader(
+    plan: Plan, protocol: str, workers: int
+) -> Callable[[Iterator[RawFrame]], Generator[Outcome, None, None]]:
+    """What makes rows of planned frames, a few frames at a time."""
     uses = Counter(file for frames in plan.frames.values() for frame in frames for file in frame.files)
     # Files of several frames were read when planning, once.
     shared = {file for file, count in uses.items() if count > 1}
 
-    def read(frame: RawFrame) -> _Outcome:
+    def read(frame: RawFrame) -> Outcome:
         try:
-            outcome = read_row(plan.raw, frame, protocol)
+            outcome: Outcome = read_row(plan.raw, frame, protocol)
         except ProblemError as error:
             outcome = error.problem
         return _changed(plan, frame, shared) or outcome
@@ -413,21 +284,7 @@ def _read_shards(
     def pixels(frame: RawFrame) -> int:
         return _PIXELS_AT_ONCE if frame.decoded_pixels is None else frame.decoded_pixels
 
-    shards = list(_shards(plan))
-    records = {shard.name: work.finished(shard) for shard in shards}
-    for record in records.values():
-        for problem in () if record is None else record.problems:
-            report(problem)
-    missing = [shard for shard in shards if records[shard.name] is None]
-    total, ahead = sum(len(shard.frames) for shard in shards), sum(len(shard.frames) for shard in missing)
-    frames = (frame for shard in missing for frame in shard.frames)
-    with (
-        closing(ordered_map(read, frames, workers, pixels, _PIXELS_AT_ONCE)) as outcomes,
-        tqdm(total=total, initial=total - ahead, unit="frame", disable=None) as progress,
-    ):
-        for shard in missing:
-            records[shard.name] = _write_shard(shard, outcomes, work, report, progress.update)
-    return [(shard, records[shard.name]) for shard in shards]
+    return lambda frames: ordered_map(read, frames, workers, pixels, _PIXELS_AT_ONCE)
 
 
 def _changed(plan: Plan, frame: RawFrame, shared: Set[str]) -> Problem | None:
@@ -446,36 +303,33 @@ def _is_as_planned(path: Path, digest: str) -> bool:
         return False
 
 
-def _write_shard(
-    shard: Shard,
-    outcomes: Iterator[_Outcome],
-    work: WorkFolder,
-    report: Callable[[Problem], None],
-    advance: Callable[[], object],
-) -> ShardRecord:
-    record, path = ShardRecord(), work.parquet(shard)
-    with shard_writer(path) as writer:
-        # The shard's frames first: at their end no outcome of the next shard is taken.
-        for _, outcome in zip(shard.frames, outcomes, strict=False):
-            if isinstance(outcome, Problem):
-                record.problems.append(outcome)
-                report(outcome)
-            else:
-                row, tolerated = outcome
-                writer.add(row)
-                record.add(row)
-                record.tolerated.update(tolerated)
-            advance()
-    if record.frames:
-        record.sha256, record.size_bytes = file_digest(path), path.stat().st_size
-    else:
-        path.unlink()
-    work.finish(shard, record)
-    return record
+def _report(plan: Plan, records: Sequence[ShardRecord], counts: SetCounts) -> dict[str, Any]:
+    """What report.json says: counts, every problem, what was let pass."""
+    problems = [*plan.problems, *(problem for record in records for problem in record.problems)]
+    tolerated = Counter(plan.tolerated)
+    for record in records:
+        tolerated.update(record.tolerated)
+    frames = {split: counts.frames[split] for split in SPLITS if counts.frames[split]}
+    return {
+        "frames": frames,
+        "patients": {split: sorted(counts.patients[split], key=natural_key) for split in frames},
+        "pictures": plan.pictures,
+        "left_out": plan.pictures - sum(frames.values()),
+        "problems": [
+            {"file": problem.file, "reason": problem.reason}
+            for problem in sorted(problems, key=lambda problem: natural_key(problem.file))
+        ],
+        "tolerated": dict(sorted((+tolerated).items())),
+    }
 
 
-# ----------------------------------------------------------------------------------------------------
-# Builds a synthetic dataset.
+def _stroke_range(records: Sequence[ShardRecord]) -> str:
+    strokes = [frame["stroke_width"] for record in records for frame in record.frames]
+    low, high = f"{min(strokes):.4g}", f"{max(strokes):.4g}"
+    return f"{low} px" if low == high else f"{low} to {high} px"
+
+
+# From the renderer.
 
 
 def build_synthetic(
@@ -483,42 +337,88 @@ def build_synthetic(
 ) -> bool:
     """Builds the dataset into `output`; the bytes do not depend on `workers`.
 
+    A build that is killed or interrupted goes on from its finished shards, as `build_raw_set`.
+
+    Args:
+        request: What to render.
+        output: Folder to write: `data/*.parquet`, README.md, contact_sheet.png, build.json.
+        card_template: Text of README.md with `$name` placeholders.
+        workers: Processes that render frames.
+        overwrite: Replace another built set in `output`.
+
     Returns:
         False if `output` holds this very dataset already, and nothing was done.
+
+    Raises:
+        OSError: a folder is in the way or full, or another build is writing into the output.
     """
-    output = Path(output)
-    if is_built(output, request.as_json()):
+    output, described = Path(output), request.as_json()
+    writer = DatasetWriter(output, described, plan_shards(frames_by_split(request)))
+    if is_built(output, described):
+        writer.clear_up()
         return False
-    with dataset_folder(output, overwrite) as folder:
-        writer = DatasetWriter(folder)
-        sheet_every = max(1, request.frames // _SHEET_FRAMES)
-        tiles: list[np.ndarray] = []
-        with tqdm(total=request.frames, unit="frame", disable=None) as progress:
-            for index, (number, row) in enumerate(iterate_rows(request, workers)):
-                writer.add(split_of_patient(number, request.patients), row)
-                if index % sheet_every == 0 and len(tiles) < _SHEET_FRAMES:
-                    tiles.append(_synthetic_tile(row))
-                progress.update()
-        writer.close()
-        write_sheet(folder / SHEET_FILE, tiles, _SHEET_COLUMNS)
-        values = {**{name: str(value) for name, value in asdict(request).items()}, **writer.summary()}
-        values |= {"protocol": PROTOCOL.name, "version": str(GENERATOR_VERSION)}
-        write_card(folder, card_template, values)
-        write_build(folder, request.as_json())
+    check_output(output, overwrite)
+
+    def rows_of(frames: Iterator[tuple[int, int]]) -> Generator[Outcome, None, None]:
+        with closing(iterate_rows(request, workers, frames)) as rows:
+            for _, row in rows:
+                yield row, {}
+
+    with writer.opened():
+        counts = writer.write(rows_of)
+        with dataset_folder(output, overwrite) as folder:
+            values = {name: str(value) for name, value in asdict(request).items()}
+            values |= {"protocol": PROTOCOL.name, "version": str(GENERATOR_VERSION)}
+            _fill_folder(folder, writer, counts, DEFAULT_LANDMARKS, described, card_template, values)
     return True
 
 
-def _synthetic_tile(row: dict[str, Any]) -> np.ndarray:
-    encoded = np.frombuffer(row["image"]["bytes"], np.uint8)
-    picture = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return draw_tile(picture, row["landmarks"], _SHEET_TILE_PX)
+# What both leave in the folder: Parquet files, contact sheet, card, request.
 
 
-# ----------------------------------------------------------------------------------------------------
-# A built set to the Hub.
+def _fill_folder(
+    folder: Path,
+    writer: DatasetWriter[Any],
+    counts: SetCounts,
+    table: LandmarkTable,
+    described: Mapping[str, Any],
+    card_template: str,
+    values: Mapping[str, str],
+) -> None:
+    files = writer.place(folder)
+    _write_sheet(folder / SHEET_FILE, [path for split in SPLITS for path in files.get(split, ())], table)
+    write_card(folder, card_template, {**values, **writer.card_values(counts, files)})
+    write_build(folder, described)
 
-# They name the raw files, which may say more than the set should.
-LEFT_AT_HOME: tuple[str, ...] = (REPORT_FILE, BUILD_FILE)
+
+def _write_sheet(path: Path, files: Sequence[Path], table: LandmarkTable) -> None:
+    tiles = []
+    for row in _spread_rows(files, _SHEET_FRAMES):
+        with Image.open(io.BytesIO(row["image"]["bytes"])) as image:
+            rgb = np.asarray(image.convert("RGB"))
+        caption = row["frame_id"]
+        tiles.append(draw_tile(rgb, row["landmarks"], _SHEET_TILE_PX, caption=caption, table=table))
+    write_sheet(path, tiles, _SHEET_COLUMNS)
+
+
+def _spread_rows(files: Sequence[Path], wanted: int) -> Iterator[dict[str, Any]]:
+    """At most so many rows, spread evenly over all files; a row group is in memory at a time."""
+    sizes = [pq.read_metadata(file).num_rows for file in files]
+    total = sum(sizes)
+    chosen = {index * total // min(wanted, total) for index in range(min(wanted, total))}
+    first = 0
+    for file in files:
+        with pq.ParquetFile(file) as parquet:
+            for group in range(parquet.num_row_groups):
+                rows = parquet.metadata.row_group(group).num_rows
+                hits = sorted(index - first for index in chosen if first <= index < first + rows)
+                if hits:
+                    table = parquet.read_row_group(group, columns=["image", "landmarks", "frame_id"])
+                    yield from table.take(hits).to_pylist()
+                first += rows
+
+
+# To the Hub.
 
 
 class PublishError(ValueError):

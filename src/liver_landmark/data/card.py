@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from .schema import SPLITS
 
 # Of the table that names a set's files with their hashes.
@@ -18,6 +18,7 @@ class SetCounts:
     """What is counted of a set's frames.
 
     Attributes:
+        names: The set's landmarks, in the order of their ids.
         frames: Split -> frames.
         patients: Split -> patients.
         frames_with: Landmark -> frames that show it.
@@ -25,6 +26,7 @@ class SetCounts:
         sizes: (width, height) in px -> frames of that size.
     """
 
+    names: Sequence[str] = DEFAULT_LANDMARKS.names
     frames: Counter[str] = field(default_factory=Counter)
     patients: dict[str, set[str]] = field(default_factory=lambda: {split: set() for split in SPLITS})
     frames_with: Counter[str] = field(default_factory=Counter)
@@ -36,7 +38,7 @@ class SetCounts:
         self.frames[split] += 1
         self.patients[split].add(patient_id)
         self.frames_with.update(set(landmarks))
-        self.combinations[tuple(name for name in LANDMARK_NAMES if name in landmarks)] += 1
+        self.combinations[tuple(name for name in self.names if name in landmarks)] += 1
         self.sizes[width, height] += 1
 
     def tables(self) -> dict[str, str]:
@@ -49,7 +51,7 @@ class SetCounts:
         ]
         classes = [
             f"| {name} | {self.frames_with[name]} | {self.frames_with[name] / max(total, 1):.1%} |"
-            for name in LANDMARK_NAMES
+            for name in self.names
         ]
         # The most frequent first; of equally many the one with more landmarks.
         combinations = [

@@ -5,7 +5,7 @@ Files are streamed: of the pictures those of one row group are in memory, of all
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,13 +21,13 @@ from PIL import ExifTags, Image
 from tqdm import tqdm
 
 from ..curves.rasterize import AS_DRAWN, PROTOCOLS, rasterize_landmarks
-from ..model.landmarks_liver_landmark import IGNORE_INDEX, LANDMARK_NAMES, NUM_CLASSES
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, IGNORE_INDEX, LandmarkTable
 from ..utils.frame_files import FrameError, decode_picture
 from .card import FILES_HEADER, SetCounts
 from .dataset_folder import file_digest
 from .loading import CARD_ERRORS, first_difference, problems_of_batch
 from .readers.pictures import bare_picture
-from .schema import SPLITS, describe_metadata, landmark_features, picture_digest
+from .schema import SPLITS, describe_metadata, landmark_features, landmarks_of, picture_digest
 
 # ----------------------------------------------------------------------------------------------------
 # What a dataset's card says of its content, against what was counted.
@@ -149,12 +149,16 @@ def check_names(row: Mapping[str, Any]) -> Iterator[str]:
             yield f"its {column} is longer than {_LONGEST_NAME_BYTES} bytes, and results are called after it"
 
 
-def check_pictures(row: Mapping[str, Any], drawable: bool) -> Iterator[str]:
+def check_pictures(
+    row: Mapping[str, Any], drawable: bool, names: Sequence[str] = DEFAULT_LANDMARKS.names
+) -> Iterator[str]:
     """What is wrong with the pictures of a row, in words.
 
     Args:
         row: A row of the schema as it is stored, pictures not decoded.
-        drawable: Its size and polylines are possible, so that its label can be compared with a drawing.
+        drawable: Its size and polylines are possible, so that its label can be compared with a
+            drawing.
+        names: The set's landmarks, in the order of their ids.
     """
     for column in _PICTURE_COLUMNS:
         stored = row[column]
@@ -177,7 +181,7 @@ def check_pictures(row: Mapping[str, Any], drawable: bool) -> Iterator[str]:
                 f"its row says {row['width']}x{row['height']}"
             )
         elif column == "label" and picture.mode == "L":
-            yield from _check_label(np.asarray(picture), row, drawable)
+            yield from _check_label(np.asarray(picture), row, drawable, names)
     yield from _check_stroke_width(row, drawable)
 
 
@@ -196,13 +200,15 @@ def _check_picture(picture: Image.Image, column: str, data: bytes) -> Iterator[s
         yield f"its image has pixels of type {picture.mode}, expected 8-bit color or gray"
 
 
-def _check_label(label: np.ndarray, row: Mapping[str, Any], drawable: bool) -> Iterator[str]:
+def _check_label(
+    label: np.ndarray, row: Mapping[str, Any], drawable: bool, names: Sequence[str]
+) -> Iterator[str]:
     counts = np.bincount(label.ravel(), minlength=256)
-    wrong = [value for value in np.flatnonzero(counts).tolist() if NUM_CLASSES <= value != IGNORE_INDEX]
+    wrong = [value for value in np.flatnonzero(counts).tolist() if len(names) < value != IGNORE_INDEX]
     if wrong:
         yield (
             f"its label holds {', '.join(map(str, wrong[:5]))}{', …' if len(wrong) > 5 else ''}: neither "
-            f"class ids (0 to {NUM_CLASSES - 1}) nor {IGNORE_INDEX}"
+            f"class ids (0 to {len(names)}) nor {IGNORE_INDEX}"
         )
         return
     if not drawable or row["protocol"] not in PROTOCOLS:
@@ -211,7 +217,9 @@ def _check_label(label: np.ndarray, row: Mapping[str, Any], drawable: bool) -> I
     if max(width, height) > _LARGEST_ASPECT * min(width, height):
         yield f"a frame of {width}x{height} px is too narrow for its label to be drawn"
         return
-    drawn = rasterize_landmarks(row["landmarks"] or (), width, height, PROTOCOLS[row["protocol"]])
+    drawn = rasterize_landmarks(
+        row["landmarks"] or (), width, height, PROTOCOLS[row["protocol"]], names=names
+    )
     differing = int(((drawn != label) & (label != IGNORE_INDEX)).sum())
     if differing:
         yield (
@@ -292,6 +300,7 @@ class SetCheck:
         self.folder = folder
         self.counts = SetCounts()
         self.found = 0
+        self._landmarks: tuple[str, LandmarkTable] | None = None
         self._home_of_frame: dict[str, str] = {}
         self._home_of_patient: dict[tuple[str, str], str] = {}
         self._shared_patients: set[tuple[str, str]] = set()
@@ -344,7 +353,9 @@ class SetCheck:
             yield Problem(place, f"no readable Parquet file ({_one_line(error)})")
             return
         with file:
-            difference = _type_difference(file.schema_arrow)
+            features, difference = _read_features(file.schema_arrow)
+            if difference is None:
+                difference = self._other_landmarks(place, landmarks_of(features))
             if difference is not None:
                 yield Problem(place, f"{difference}; its rows are not checked")
                 return
@@ -367,11 +378,22 @@ class SetCheck:
             except (pa.ArrowException, OSError) as error:
                 yield Problem(place, f"cannot be read from row {first_row} on ({_one_line(error)})")
 
+    def _other_landmarks(self, place: str, landmarks: LandmarkTable) -> str | None:
+        """How a file's landmarks differ from those of the first one, in words; None where they do not."""
+        if self._landmarks is None:
+            self._landmarks = place, landmarks
+            self.counts.names = landmarks.names
+        first, known = self._landmarks
+        if landmarks.names == known.names:
+            return None
+        return f"its landmarks are {', '.join(landmarks.names)}, those of {first} {', '.join(known.names)}"
+
     def _check_batch(
         self, batch: pa.RecordBatch, split: str, place: str, first_row: int
     ) -> Iterator[Problem]:
         impossible: dict[int, list[str]] = {}
-        for index, reason in problems_of_batch(batch):
+        names = self.counts.names
+        for index, reason in problems_of_batch(batch, names):
             impossible.setdefault(index, []).append(reason)
         for index, row in enumerate(batch.to_pylist()):
             here = f"{place} {first_row + index} (frame {row['frame_id']})"
@@ -379,11 +401,11 @@ class SetCheck:
             for reason in (
                 *reasons,
                 *check_names(row),
-                *check_pictures(row, drawable=not reasons),
+                *check_pictures(row, not reasons, names),
                 *self._compare_with_others(row, split, here),
             ):
                 yield Problem(here, reason)
-            known = {LANDMARK_NAMES[i] for i in _categories(row) if i in range(len(LANDMARK_NAMES))}
+            known = {names[i] for i in _categories(row) if i in range(len(names))}
             self.counts.add(split, row["patient_id"], known, row["width"], row["height"])
 
     def _compare_with_others(self, row: dict[str, Any], split: str, here: str) -> Iterator[str]:
@@ -413,12 +435,14 @@ def _categories(row: dict[str, Any]) -> Iterator[int]:
     return (landmark["category"] for landmark in row["landmarks"] or () if landmark is not None)
 
 
-def _type_difference(schema: pa.Schema) -> str | None:
-    # What a file says of its columns counts only where it agrees with Arrow's own types.
+def _read_features(schema: pa.Schema) -> tuple[Features, str | None]:
+    """What a file says of its columns, and how that differs from the dataset schema, in words."""
+    # What it says counts only where it agrees with Arrow's own types.
     try:
-        return first_difference(Features.from_arrow_schema(schema))
+        features = Features.from_arrow_schema(schema)
+        return features, first_difference(features)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        return f"its columns cannot be understood ({_one_line(error)})"
+        return Features(), f"its columns cannot be understood ({_one_line(error)})"
 
 
 def _one_line(error: BaseException) -> str:

@@ -17,11 +17,10 @@ from typing import Any
 import datasets
 from PIL import Image
 
-from ..curves import landmark_id
 from ..curves.formats import WRITE_FORMATS, FrameAnnotation, write_landmarks
-from ..model.landmarks_liver_landmark import ID2LABEL
+from ..model.landmarks_liver_landmark import LandmarkTable
 from ..utils.atomic_files import new_folder
-from .schema import picture_bytes
+from .schema import landmarks_of, picture_bytes
 
 _COLUMNS = ("image", "landmarks", "patient_id", "frame_id", "width", "height")
 _SUFFIXES = {"labelme": ".json", "p2ilf-json": ".json", "p2ilf-xml": ".xml", "svg": ".svg"}
@@ -57,7 +56,7 @@ def export_set(splits: Mapping[str, datasets.Dataset], output: Path, format: str
         # Without suffix: two pictures of one name would share an annotation file.
         taken: set[Path] = set()
         patients: dict[str, str] = {}
-        for file, row in _placed_rows(splits, format):
+        for file, row, table in _placed_rows(splits, format):
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
             patient, name = row["patient_id"], _file_name(row["patient_id"])
@@ -74,7 +73,7 @@ def export_set(splits: Mapping[str, datasets.Dataset], output: Path, format: str
             path.write_bytes(row["data"])
             count += 1
             try:
-                annotation = _annotation(row, file if format == "cvat" else path.name)
+                annotation = _annotation(row, file if format == "cvat" else path.name, table)
                 if format == "cvat":
                     annotations.append(annotation)
                 else:
@@ -86,10 +85,13 @@ def export_set(splits: Mapping[str, datasets.Dataset], output: Path, format: str
     return count
 
 
-def _placed_rows(splits: Mapping[str, datasets.Dataset], format: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(picture's path below the output, row with the picture's bytes as `data`), one at a time."""
+def _placed_rows(
+    splits: Mapping[str, datasets.Dataset], format: str
+) -> Iterator[tuple[str, dict[str, Any], LandmarkTable]]:
+    """(picture's path below the output, row with its bytes as `data`, the set's landmarks), one at a time."""
     between = ("images",) if format.startswith("p2ilf") else ()
     for split, rows in splits.items():
+        table = landmarks_of(rows.features)
         stored = rows.with_format(None).select_columns(list(_COLUMNS))
         stored = stored.cast_column("image", datasets.Image(decode=False))
         for row in stored:
@@ -97,18 +99,18 @@ def _placed_rows(splits: Mapping[str, datasets.Dataset], format: str) -> Iterato
                 raise ValueError(f"frame {row['frame_id']}: it has no polylines to export")
             row["data"] = picture_bytes(row["image"])
             name = _file_name(row["frame_id"]) + _picture_suffix(row["data"])
-            yield str(PurePosixPath(split, _file_name(row["patient_id"]), *between, name)), row
+            yield str(PurePosixPath(split, _file_name(row["patient_id"]), *between, name)), row, table
 
 
-def _annotation(row: Mapping[str, Any], file_name: str) -> FrameAnnotation:
+def _annotation(row: Mapping[str, Any], file_name: str, table: LandmarkTable) -> FrameAnnotation:
     landmarks = [
         {
-            "category": ID2LABEL[landmark_id(landmark["category"])],
+            "category": table.names[landmark["category"]],
             "points": [(x, y) for x, y in landmark["points"]],
         }
         for landmark in row["landmarks"]
     ]
-    return FrameAnnotation(file_name, row["width"], row["height"], landmarks)
+    return FrameAnnotation(file_name, row["width"], row["height"], landmarks, table=table)
 
 
 def _annotation_path(picture: Path, format: str) -> Path:

@@ -23,8 +23,8 @@ from PIL import Image, UnidentifiedImageError
 
 from ..curves.formats.annotation import OUTSIDE_TOLERANCE_PX
 from ..curves.rasterize import AS_DRAWN, check_label_protocol, get_protocol, rasterize_landmarks
-from ..model.landmarks_liver_landmark import IGNORE_INDEX, LABEL2ID, LANDMARK_NAMES, LANDMARKS
-from .schema import SPLITS, landmark_features, picture_digest, validate_columns
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, IGNORE_INDEX, LandmarkTable
+from .schema import SPLITS, landmark_features, landmarks_of, picture_digest, validate_columns
 
 # ----------------------------------------------------------------------------------------------------
 # Labels as they are wanted and not as they are stored: by another protocol, in another order of classes.
@@ -34,18 +34,24 @@ _DRAWING_COLUMNS = ("label", "landmarks", "width", "height", "protocol", "frame_
 
 
 class DrawLabels:
-    """A `datasets` transform: labels by `protocol`, their ids in `class_order`.
+    """A `datasets` transform: labels by `protocol`, their ids those of `landmarks`.
 
     Args:
         protocol: Labels stored by another one are drawn anew from the polylines. None: each row's own, so
             that only missing labels are drawn. AS_DRAWN is never drawn.
-        class_order: The names of ids 1, 2, 3, which the column `landmarks` must follow already; None: the
-            schema's.
+        landmarks: What the column `landmarks` numbers, and labels are to hold.
+        stored: What the stored labels hold; None: the same.
     """
 
-    def __init__(self, protocol: str | None, class_order: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        protocol: str | None,
+        landmarks: LandmarkTable = DEFAULT_LANDMARKS,
+        stored: LandmarkTable | None = None,
+    ) -> None:
         self.protocol = protocol
-        self.class_order = class_order
+        self.landmarks = landmarks
+        self.stored = stored or landmarks
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         # Asked for single columns (`dataset["patient_id"]`), `datasets` hands over nothing else.
@@ -63,7 +69,7 @@ class DrawLabels:
         drawn = [
             self._draw(dict(zip(_DRAWING_COLUMNS, row, strict=True))) for row in zip(*columns, strict=True)
         ]
-        batch["label"] = [self._renumber(label) for label, _, _ in drawn]
+        batch["label"] = [label for label, _, _ in drawn]
         batch["protocol"] = [name for _, name, _ in drawn]
         if "stroke_width" in batch:
             stored = batch["stroke_width"]
@@ -79,16 +85,16 @@ class DrawLabels:
         if wanted == AS_DRAWN:
             if stored is None or row["protocol"] != AS_DRAWN:
                 raise ValueError(f"frame {row['frame_id']}: no label is stored as its source drew it")
-            return stored, AS_DRAWN, None
+            return self._renumbered(stored), AS_DRAWN, None
         protocol = get_protocol(wanted)
         width, height = row["width"], row["height"]
         stroke_width = protocol.native_stroke_width_px(width, height)
         if stored is not None and row["protocol"] == protocol.name:
-            return stored, protocol.name, stroke_width
-        label = rasterize_landmarks(self._named(row["landmarks"]), width, height, protocol)
+            return self._renumbered(stored), protocol.name, stroke_width
+        label = rasterize_landmarks(row["landmarks"], width, height, protocol, names=self.landmarks.names)
         if stored is not None:
             old = np.asarray(stored)
-            if not row["landmarks"] and np.isin(old, [landmark.id for landmark in LANDMARKS]).any():
+            if not row["landmarks"] and np.isin(old, range(1, self.stored.num_classes)).any():
                 raise ValueError(
                     f"frame {row['frame_id']}: its mask shows landmarks but it has no polylines to draw "
                     f"by protocol {protocol.name!r}: use protocol {row['protocol']!r}"
@@ -96,41 +102,26 @@ class DrawLabels:
             label[old == IGNORE_INDEX] = IGNORE_INDEX
         return Image.fromarray(label), protocol.name, stroke_width
 
-    def _named(self, landmarks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Landmarks whose categories are names: numbers would mean the schema's order."""
-        if self.class_order is None:
-            return landmarks
-        return [landmark | {"category": self.class_order[landmark["category"]]} for landmark in landmarks]
-
-    def _renumber(self, label: Image.Image) -> Image.Image:
-        if self.class_order is None:
+    def _renumbered(self, label: Image.Image) -> Image.Image:
+        if self.stored.names == self.landmarks.names:
             return label
-        # 0, 255 and ids that no mask should hold stay what they are.
-        ids = np.arange(256, dtype=np.uint8)
-        for new_id, name in enumerate(self.class_order, start=1):
-            ids[LABEL2ID[name]] = new_id
-        return Image.fromarray(ids[np.asarray(label)])
+        return Image.fromarray(self.landmarks.translate(np.asarray(label), self.stored))
 
 
-def check_class_order(class_order: Sequence[str]) -> tuple[str, ...]:
-    """The order as a tuple; a ValueError says that it does not name each landmark once."""
-    if isinstance(class_order, str) or sorted(class_order) != sorted(LANDMARK_NAMES):
-        raise ValueError(
-            f"class_order is {class_order!r}: give {', '.join(LANDMARK_NAMES)}, each once, in any order"
-        )
-    return tuple(class_order)
+def reorder_classes(dataset: datasets.Dataset, order: Sequence[str]) -> datasets.Dataset:
+    """Rows whose column `landmarks` numbers its classes in that order; the other columns are not touched.
 
-
-def reorder_classes(dataset: datasets.Dataset, class_order: tuple[str, ...]) -> datasets.Dataset:
-    """Rows whose column `landmarks` numbers its classes in that order; the other columns are not touched."""
-    features = landmark_features()
-    features["landmarks"].feature["category"] = ClassLabel(names=list(class_order))
+    Raises:
+        ValueError: the order does not name each landmark of the set once.
+    """
+    names = landmarks_of(dataset.features).names
+    if isinstance(order, str) or sorted(order) != sorted(names):
+        raise ValueError(f"class_order is {order!r}: give {', '.join(names)}, each once, in any order")
     rows = dataset.data.column("landmarks").to_pylist()
     for landmark in (landmark for row in rows for landmark in row or ()):
-        landmark["category"] = class_order.index(LANDMARK_NAMES[landmark["category"]])
-    column = datasets.Dataset.from_dict(
-        {"landmarks": rows}, features=Features({"landmarks": features["landmarks"]})
-    )
+        landmark["category"] = order.index(names[landmark["category"]])
+    features = Features({"landmarks": landmark_features(order)["landmarks"]})
+    column = datasets.Dataset.from_dict({"landmarks": rows}, features=features)
     rest = dataset.remove_columns("landmarks")
     return datasets.concatenate_datasets([rest, column], axis=1).select_columns(dataset.column_names)
 
@@ -148,7 +139,7 @@ class FlatPolylines:
     Attributes:
         row: (L,) the row that each polyline belongs to.
         place: (L,) its place among the polylines of that row, from 0.
-        category: (L,) 0-based index of its class in the schema's ClassLabel; -1 where it has none.
+        category: (L,) 0-based index of its landmark in the schema's ClassLabel; -1 where it has none.
         count: (L,) its number of points.
         points: (P, 2) float64 px, polyline after polyline; NaN where a coordinate is missing.
     """
@@ -197,7 +188,10 @@ def flatten_polylines(column: pa.Array | pa.ChunkedArray) -> FlatPolylines:
 
 
 def impossible_polylines(
-    polylines: FlatPolylines, width: np.ndarray, height: np.ndarray
+    polylines: FlatPolylines,
+    width: np.ndarray,
+    height: np.ndarray,
+    names: Sequence[str] = DEFAULT_LANDMARKS.names,
 ) -> Iterator[tuple[int, str]]:
     """(row, reason) of each polyline that no frame can have, the first reason of each.
 
@@ -205,6 +199,7 @@ def impossible_polylines(
         polylines: Those of a table.
         width: (rows,) width of each frame in px; NaN: not known, nothing lies outside.
         height: Likewise its height.
+        names: The landmarks that categories number.
     """
     owner = polylines.polyline_of_point
     finite = np.isfinite(polylines.points).all(axis=1)
@@ -220,11 +215,11 @@ def impossible_polylines(
         return dict(zip(found.tolist(), places[first].tolist(), strict=True))
 
     not_finite, beyond = first_points(~finite), first_points(outside)
-    unknown = (polylines.category < 0) | (polylines.category >= len(LANDMARK_NAMES))
+    unknown = (polylines.category < 0) | (polylines.category >= len(names))
     suspects = {*np.flatnonzero(unknown | (polylines.count < 2)).tolist(), *not_finite, *beyond}
     for index in sorted(suspects):
         row, category = int(polylines.row[index]), int(polylines.category[index])
-        name = f"class {category}" if unknown[index] else LANDMARK_NAMES[category]
+        name = f"class {category}" if unknown[index] else names[category]
         if unknown[index]:
             reason = "it is of no known class"
         elif polylines.count[index] < 2:
@@ -256,7 +251,7 @@ def validate_split(dataset: datasets.Dataset, name: str) -> None:
     difference = first_difference(dataset.features)
     if difference is not None:
         raise ValueError(f"dataset {name}: {difference}")
-    for problem in impossible_rows(dataset.data.table):
+    for problem in impossible_rows(dataset.data.table, landmarks_of(dataset.features).names):
         raise ValueError(
             f"dataset {name}: {problem} (`liver-landmark data check {name}` lists all of its problems)"
         )
@@ -289,26 +284,28 @@ def _difference(path: str, found: Any, expected: Any) -> str | None:
     if found == expected:
         return None
     if isinstance(found, ClassLabel) and isinstance(expected, ClassLabel):
-        return (
-            f"column {path!r} orders its classes as {', '.join(map(str, found.names))}, the schema as "
-            f"{', '.join(expected.names)}: which ids its labels hold cannot be known; build it anew"
-        )
+        # A set says itself what its landmarks are.
+        try:
+            LandmarkTable.from_names(found.names)
+        except ValueError as error:
+            return f"column {path!r}: {error}"
+        return None
     return f"column {path!r} is {found}, expected {expected}"
 
 
-def impossible_rows(table: pa.Table) -> Iterator[str]:
-    """What is wrong with rows of the schema, one line each, without decoding a picture."""
+def impossible_rows(table: pa.Table, names: Sequence[str]) -> Iterator[str]:
+    """What is wrong with rows of a set with these landmarks, one line each, without decoding a picture."""
     columns = ("frame_id", "patient_id", "source", "width", "height", "protocol", "landmarks")
     first_row = 0
     # By batch, so that of a memory-mapped table only one is in memory.
     for batch in table.select([*columns, "label"]).to_batches():
-        for row, reason in problems_of_batch(batch):
+        for row, reason in problems_of_batch(batch, names):
             frame_id = batch.column("frame_id")[row].as_py()
             yield f"frame {frame_id} (row {first_row + row}): {reason}"
         first_row += len(batch)
 
 
-def problems_of_batch(batch: pa.RecordBatch) -> Iterator[tuple[int, str]]:
+def problems_of_batch(batch: pa.RecordBatch, names: Sequence[str]) -> Iterator[tuple[int, str]]:
     """(row in the batch, reason), in no order; see `impossible_rows`."""
     for column in ("frame_id", "patient_id", "source", "protocol"):
         for row in np.flatnonzero(_to_numpy(pc.is_null(batch.column(column)))):
@@ -321,7 +318,7 @@ def problems_of_batch(batch: pa.RecordBatch) -> Iterator[tuple[int, str]]:
     for row in np.flatnonzero(_to_numpy(pc.and_(as_drawn, _is_empty(batch.column("label"))))):
         yield int(row), f"its protocol is {AS_DRAWN}, but it has no label"
     polylines = flatten_polylines(batch.column("landmarks"))
-    yield from impossible_polylines(polylines, sizes_px["width"], sizes_px["height"])
+    yield from impossible_polylines(polylines, sizes_px["width"], sizes_px["height"], names)
 
 
 def _is_empty(pictures: pa.StructArray) -> pa.Array:
@@ -382,6 +379,7 @@ def mix_sets(sets: Sequence[NamedSet]) -> dict[str, datasets.Dataset]:
                 f"dataset {name}: it has no split 'train' to be mixed (there are: {', '.join(splits)}); "
                 "leave it out here and load it by itself to test on it"
             )
+    _refuse_other_landmarks(sets)
     _refuse_shared_patients(sets)
     _refuse_shared_pictures(sets)
     columns = list(landmark_features())
@@ -407,6 +405,19 @@ def _test_name(name: str, taken: Mapping[str, object]) -> str:
         number += 1
         unique = f"{wanted}_{number}"
     return unique
+
+
+def _refuse_other_landmarks(sets: Sequence[NamedSet]) -> None:
+    """One mixture has one numbering of its labels."""
+    (first, names), *others = (
+        (name, landmarks_of(rows.features).names) for name, splits in sets for rows in splits.values()
+    )
+    for other, other_names in others:
+        if other_names != names:
+            raise ValueError(
+                f"datasets cannot be mixed: the landmarks of {first} are {', '.join(names)}, those of "
+                f"{other} {', '.join(other_names)}: build them with the same ones in the same order"
+            )
 
 
 def _refuse_shared_patients(sets: Sequence[NamedSet]) -> None:
@@ -488,16 +499,15 @@ def load_landmark_dataset(
 
     Args:
         path_or_id: A folder that `liver-landmark data build` wrote, or a dataset id on the Hub; or several
-            of them, to be mixed: see `mixing.mix_sets`.
+            of them, to be mixed: see `mix_sets`.
         split: `train`, `validation` or `test`: then no file of another split is read, except that mixed
             sets are always compared whole; None: all.
         protocol: Name of the rasterizing protocol that labels shall follow. Where it is not the one
             that they were stored by, they are drawn anew from the polylines, on access. `as_drawn`: sets
             whose labels are their source's own masks, and no others. None: as stored, and drawn by the
             row's own protocol where no label is stored.
-        class_order: The three landmarks in another order: label ids become 1, 2, 3 in that order, and so do
-            the classes that `landmarks` names. For code outside of this package, whose own evaluation
-            refuses such rows. None: ridge, silhouette, ligament.
+        class_order: The set's landmarks in another order: label ids become 1, 2, … in that order, and so
+            do the classes that `landmarks` names. None: as stored.
 
     Returns:
         A plain `datasets.Dataset`; or a `DatasetDict` of all splits, where several sets' test splits are
@@ -511,7 +521,6 @@ def load_landmark_dataset(
     """
     if protocol is not None:
         check_label_protocol(protocol)
-    order = None if class_order is None else check_class_order(class_order)
     names = [str(path_or_id)] if isinstance(path_or_id, str | Path) else [str(name) for name in path_or_id]
     if not names:
         raise ValueError("no dataset is named: give a folder or Hub id, or several")
@@ -519,7 +528,7 @@ def load_landmark_dataset(
         splits = _load_set(names[0], split, protocol)
     else:
         splits = _load_mixture(names, split, protocol)
-    ready = {key: _with_wanted_labels(part, protocol, order) for key, part in splits.items()}
+    ready = {key: _with_wanted_labels(part, protocol, class_order) for key, part in splits.items()}
     return datasets.DatasetDict(ready) if split is None else ready[split]
 
 
@@ -534,6 +543,10 @@ def _load_set(name: str, split: str | None, protocol: str | None) -> dict[str, d
                 f"dataset {name}: its labels are drawn by {', '.join(sorted(stored - {AS_DRAWN}))} and not "
                 f"stored as their source drew them: ask for another protocol than {AS_DRAWN}"
             )
+    tables = {key: landmarks_of(part.features).names for key, part in splits.items()}
+    if len(set(tables.values())) > 1:
+        stored = "; ".join(f"{key}: {', '.join(names)}" for key, names in tables.items())
+        raise ValueError(f"dataset {name}: its splits have different landmarks ({stored}): build it anew")
     validate_patients(splits, name)
     return splits
 
@@ -585,15 +598,15 @@ def _first_line(error: BaseException) -> str:
 
 
 def _with_wanted_labels(
-    dataset: datasets.Dataset, protocol: str | None, class_order: tuple[str, ...] | None
+    dataset: datasets.Dataset, protocol: str | None, class_order: Sequence[str] | None
 ) -> datasets.Dataset:
     """`dataset` with a transform that draws and renumbers labels, unless all are stored as wanted."""
-    stored = dataset.data.column("label").null_count == 0
+    all_stored, stored = dataset.data.column("label").null_count == 0, landmarks_of(dataset.features)
     if class_order is not None:
         dataset = reorder_classes(dataset, class_order)
-    elif stored and (protocol is None or set(dataset.unique("protocol")) == {protocol}):
+    elif all_stored and (protocol is None or set(dataset.unique("protocol")) == {protocol}):
         return dataset
-    return dataset.with_transform(DrawLabels(protocol, class_order))
+    return dataset.with_transform(DrawLabels(protocol, landmarks_of(dataset.features), stored))
 
 
 def read_row(rows: datasets.Dataset, index: int) -> dict[str, Any]:

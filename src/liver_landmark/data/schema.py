@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import datasets
 from datasets import ClassLabel, Features, List, Value
 from PIL import ExifTags, Image
 
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 
 # ----------------------------------------------------------------------------------------------------
 # The one schema that every dataset of this project has, whatever it was built from.
@@ -19,12 +19,16 @@ from ..model.landmarks_liver_landmark import LANDMARK_NAMES
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 
 
-def landmark_features() -> Features:
+def landmark_features(names: Sequence[str] = DEFAULT_LANDMARKS.names) -> Features:
     """The schema as `datasets.Features`.
 
     Coordinates are px of the native frame, x right, y down; integers name pixel centers (OpenCV's
     convention). `label` is mode L with class ids and 255 for ignored pixels. Columns that a set cannot
     fill (`label`, `depth`, `regions`, `camera`) exist and hold None.
+
+    Args:
+        names: The set's landmarks. Their places, from 0, are what `landmarks.category` is stored as; their
+            ids in `label` begin with 1.
     """
     return Features(
         {
@@ -32,7 +36,7 @@ def landmark_features() -> Features:
             "label": datasets.Image(),
             "landmarks": List(
                 {
-                    "category": ClassLabel(names=list(LANDMARK_NAMES)),
+                    "category": ClassLabel(names=list(names)),
                     "points": List(List(Value("float32"), length=2)),
                 }
             ),
@@ -54,6 +58,11 @@ def landmark_features() -> Features:
             "stroke_width": Value("float32"),
         }
     )
+
+
+def landmarks_of(features: Features) -> LandmarkTable:
+    """The landmarks of a set, from the names that its column `landmarks` gives its categories."""
+    return LandmarkTable.from_names(features["landmarks"].feature["category"].names)
 
 
 def validate_columns(dataset: datasets.Dataset, name: str) -> None:

@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from ..curves import landmark_id
-from ..model.landmarks_liver_landmark import PALETTE
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from ..utils.atomic_files import write_png
 from .loading import RowError, read_row
+from .schema import landmarks_of
 
 # ----------------------------------------------------------------------------------------------------
 # Contact sheets: a dataset at one look, each frame plain and below it with its landmarks.
@@ -32,6 +33,7 @@ def draw_tile(
     *,
     label: np.ndarray | None = None,
     caption: str | None = None,
+    table: LandmarkTable = DEFAULT_LANDMARKS,
 ) -> np.ndarray:
     """A frame for a contact sheet: plain, and below it with its label and its polylines.
 
@@ -41,6 +43,7 @@ def draw_tile(
         tile_px: Width of the tile in px; the frame is scaled to fit into a square of that side.
         label: (H, W) uint8 class ids to shade the frame with; 255 comes out gray.
         caption: A line of text below, shortened in its middle where it is too long.
+        table: What categories and class ids mean, and their colors.
 
     Returns:
         (h, tile_px, 3) uint8 RGB.
@@ -49,11 +52,11 @@ def draw_tile(
     scale = tile_px / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    drawn = picture.copy() if label is None else _shade(picture, label, size)
+    drawn = picture.copy() if label is None else _shade(picture, table.palette[label], label > 0, size)
     for landmark in landmarks or ():
         # Integers name pixel centers; OpenCV takes sixteenths of a px.
         points = ((np.asarray(landmark["points"], np.float64) + 0.5) * scale - 0.5) * 16
-        color = PALETTE[landmark_id(landmark["category"])]
+        color = table.palette[landmark_id(landmark["category"], table.names)]
         # Paler and thinner on its own label, which has the same color.
         color, width_px = (color, 2) if label is None else (color // 3 + 170, 1)
         line = np.round(points).astype(np.int32)
@@ -85,10 +88,10 @@ def write_sheet(path: Path, tiles: Sequence[np.ndarray], columns: int) -> None:
     write_png(path, np.vstack(rows))
 
 
-def _shade(picture: np.ndarray, label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _shade(picture: np.ndarray, colors: np.ndarray, drawn: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The picture with the label's colors over it; shaded large and scaled down, thin strokes survive."""
-    colors = cv2.resize(PALETTE[label], size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    cover = cv2.resize((label > 0).astype(np.float32), size, interpolation=cv2.INTER_AREA)[..., None]
+    colors = cv2.resize(colors, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    cover = cv2.resize(drawn.astype(np.float32), size, interpolation=cv2.INTER_AREA)[..., None]
     # Background is black in the palette: what is averaged into `colors` is premultiplied by `cover`.
     shaded = picture * (1 - _LABEL_ALPHA * cover) + _LABEL_ALPHA * colors
     return np.rint(shaded).clip(0, 255).astype(np.uint8)
@@ -180,7 +183,8 @@ def write_sheets(
         for number, path in enumerate(paths):
             tiles = []
             for split, index in places[number * TILES_PER_SHEET : (number + 1) * TILES_PER_SHEET]:
-                tiles.append(_tile(read_row(splits[split], index), split))
+                table = landmarks_of(splits[split].features)
+                tiles.append(_tile(read_row(splits[split], index), split, table))
                 bar.update()
             write_sheet(path, tiles, min(COLUMNS, len(tiles)))
 
@@ -193,7 +197,7 @@ def sheet_paths(path: Path, frames: int) -> list[Path]:
     return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, sheets + 1)]
 
 
-def _tile(row: Mapping[str, Any], split: str) -> np.ndarray:
+def _tile(row: Mapping[str, Any], split: str, table: LandmarkTable) -> np.ndarray:
     image = np.asarray(row["image"].convert("RGB"))
     label = np.asarray(row["label"])
     if label.shape != image.shape[:2] or label.dtype != np.uint8:
@@ -202,4 +206,4 @@ def _tile(row: Mapping[str, Any], split: str) -> np.ndarray:
             f"{image.shape[:2]}: expected class ids in mode L at the image's size"
         )
     caption = f"{split}  {row['frame_id']}"
-    return draw_tile(image, row["landmarks"], TILE_PX, label=label, caption=caption)
+    return draw_tile(image, row["landmarks"], TILE_PX, label=label, caption=caption, table=table)

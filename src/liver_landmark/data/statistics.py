@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from ..model.landmarks_liver_landmark import CLASSES, IGNORE_INDEX, LANDMARK_NAMES, LANDMARKS
+from ..model.landmarks_liver_landmark import IGNORE_INDEX, LandmarkTable
 from ..utils.atomic_files import atomic_path, write_json
 from .loading import FlatPolylines, RowError, flatten_polylines
+from .schema import landmarks_of
 
 # ----------------------------------------------------------------------------------------------------
 # What a set holds, counted: frames, classes and which of them occur together, curves and their lengths.
@@ -55,13 +56,15 @@ def split_statistics(rows: datasets.Dataset, progress: bool = False) -> SplitSta
         RowError: a label that cannot be read.
     """
     table = rows.data
+    landmarks = landmarks_of(rows.features)
+    names = landmarks.names
     polylines = flatten_polylines(table.column("landmarks"))
     width, height = (table.column(side).to_numpy().astype(np.int64) for side in ("width", "height"))
     lengths_px = polylines.lengths_px()
     lengths_diagonals = lengths_px / np.hypot(width, height)[polylines.row]
-    shows = np.zeros((len(rows), len(LANDMARK_NAMES)), bool)
+    shows = np.zeros((len(rows), len(names)), bool)
     shows[polylines.row, polylines.category] = True
-    combinations = Counter(_combination(shown) for shown in shows)
+    combinations = Counter(_combination(shown, names) for shown in shows)
     patients = zip(*(table.column(name).to_pylist() for name in ("source", "patient_id")), strict=True)
     summary = {
         "frames": len(rows),
@@ -69,22 +72,20 @@ def split_statistics(rows: datasets.Dataset, progress: bool = False) -> SplitSta
         "sources": _counts(table.column("source").to_pylist()),
         "protocols": _counts(table.column("protocol").to_pylist()),
         "frame_sizes": _counts(f"{w}x{h}" for w, h in zip(width.tolist(), height.tolist(), strict=True)),
-        "frames_with": dict(zip(LANDMARK_NAMES, shows.sum(axis=0).tolist(), strict=True)),
+        "frames_with": dict(zip(names, shows.sum(axis=0).tolist(), strict=True)),
         "combinations": dict(combinations.most_common()),
-        "polylines_per_frame": _by_class(polylines, _polylines_per_frame(polylines, len(rows))),
-        "points_per_polyline": _summaries(polylines, polylines.count),
-        "stroke_length_px": _summaries(polylines, lengths_px),
-        "stroke_length_diagonals": _summaries(polylines, lengths_diagonals),
-        **_pixel_shares(rows, progress),
+        "polylines_per_frame": _by_class(names, _polylines_per_frame(polylines, len(rows), len(names))),
+        "points_per_polyline": _summaries(names, polylines, polylines.count),
+        "stroke_length_px": _summaries(names, polylines, lengths_px),
+        "stroke_length_diagonals": _summaries(names, polylines, lengths_diagonals),
+        **_pixel_shares(rows, landmarks, progress),
     }
-    by_class = {
-        name: lengths_diagonals[polylines.category == index] for index, name in enumerate(LANDMARK_NAMES)
-    }
+    by_class = {name: lengths_diagonals[polylines.category == index] for index, name in enumerate(names)}
     return SplitStatistics(summary, by_class)
 
 
-def _combination(shown: np.ndarray) -> str:
-    return " + ".join(name for name, there in zip(LANDMARK_NAMES, shown, strict=True) if there) or NO_LANDMARK
+def _combination(shown: np.ndarray, names: Sequence[str]) -> str:
+    return " + ".join(name for name, there in zip(names, shown, strict=True) if there) or NO_LANDMARK
 
 
 def _counts(values: Any) -> dict[str, int]:
@@ -92,23 +93,23 @@ def _counts(values: Any) -> dict[str, int]:
     return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _polylines_per_frame(polylines: FlatPolylines, frames: int) -> list[np.ndarray]:
+def _polylines_per_frame(polylines: FlatPolylines, frames: int, classes: int) -> list[np.ndarray]:
     """For each class the number of its polylines in each frame that has any."""
     counts = []
-    for index in range(len(LANDMARK_NAMES)):
+    for index in range(classes):
         in_frame = np.bincount(polylines.row[polylines.category == index], minlength=frames)
         counts.append(in_frame[in_frame > 0])
     return counts
 
 
-def _summaries(polylines: FlatPolylines, values: np.ndarray) -> dict[str, Any]:
-    return _by_class(polylines, [values[polylines.category == index] for index in range(len(LANDMARK_NAMES))])
+def _summaries(names: Sequence[str], polylines: FlatPolylines, values: np.ndarray) -> dict[str, Any]:
+    return _by_class(names, [values[polylines.category == index] for index in range(len(names))])
 
 
-def _by_class(polylines: FlatPolylines, values: list[np.ndarray]) -> dict[str, Any]:
+def _by_class(names: Sequence[str], values: list[np.ndarray]) -> dict[str, Any]:
     """Class -> percentiles and mean of its values; None where it has none."""
     found = {}
-    for name, of_class in zip(LANDMARK_NAMES, values, strict=True):
+    for name, of_class in zip(names, values, strict=True):
         if len(of_class) == 0:
             found[name] = None
             continue
@@ -120,7 +121,7 @@ def _by_class(polylines: FlatPolylines, values: list[np.ndarray]) -> dict[str, A
     return found
 
 
-def _pixel_shares(rows: datasets.Dataset, progress: bool) -> dict[str, Any]:
+def _pixel_shares(rows: datasets.Dataset, landmarks: LandmarkTable, progress: bool) -> dict[str, Any]:
     """Shares over all frames together: a large frame counts for its pixels."""
     labels = rows.select_columns(_LABEL_COLUMNS)
     counts = np.zeros(256, np.int64)
@@ -129,7 +130,10 @@ def _pixel_shares(rows: datasets.Dataset, progress: bool) -> dict[str, Any]:
     total, ignored = int(counts.sum()), int(counts[IGNORE_INDEX])
     scored = total - ignored
     return {
-        "pixel_share": {c.name: int(counts[c.id]) / scored if scored else None for c in CLASSES},
+        "pixel_share": {
+            name: int(counts[class_id]) / scored if scored else None
+            for class_id, name in landmarks.id2label.items()
+        },
         "ignored_share": ignored / total if total else None,
     }
 
@@ -168,11 +172,11 @@ def format_statistics(statistics: Mapping[str, SplitStatistics]) -> str:
         ("stroke_length_px", "length, px", 0),
         ("stroke_length_diagonals", "length, diagonals", 2),
     ):
-        for name in LANDMARK_NAMES:
-            cells = [_range(summary[key][name], digits) for summary in summaries]
+        for name in dict.fromkeys(name for summary in summaries for name in summary[key]):
+            cells = [_range(summary[key].get(name), digits) for summary in summaries]
             lines.append([f"{name}: {title}", *cells])
-    for name in summaries[0]["pixel_share"]:
-        shares = [summary["pixel_share"][name] for summary in summaries]
+    for name in dict.fromkeys(name for summary in summaries for name in summary["pixel_share"]):
+        shares = [summary["pixel_share"].get(name) for summary in summaries]
         lines.append([f"pixels of {name}", *("-" if share is None else f"{share:.2%}" for share in shares)])
     lines.append(["pixels ignored", *(f"{summary['ignored_share'] or 0:.2%}" for summary in summaries)])
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
@@ -231,19 +235,25 @@ def _figure(width_in: float, height_in: float) -> Figure:
     return Figure(figsize=(width_in, height_in), dpi=_DPI, layout="constrained")
 
 
+def _names(statistics: Statistics) -> list[str]:
+    """The landmarks of all splits."""
+    return list(dict.fromkeys(name for found in statistics.values() for name in found.summary["frames_with"]))
+
+
 def _colors(statistics: Statistics) -> list[str]:
     known = list(_SPLIT_COLORS[: len(statistics)])
     return known + [_OTHER_COLOR] * (len(statistics) - len(known))
 
 
 def _class_frequencies(statistics: Statistics) -> Figure:
-    figure = _figure(7, 3.6)
+    names = _names(statistics)
+    figure = _figure(7, 1.5 + 0.7 * len(names))
     axes = figure.add_subplot()
     shares = {
-        split: [found.summary["frames_with"][name] for name in LANDMARK_NAMES]
+        split: [found.summary["frames_with"].get(name, 0) for name in names]
         for split, found in statistics.items()
     }
-    _grouped_bars(axes, LANDMARK_NAMES, shares, statistics)
+    _grouped_bars(axes, names, shares, statistics)
     axes.set_title("frames that show a landmark")
     return figure
 
@@ -265,9 +275,7 @@ def _co_occurrence(statistics: Statistics) -> Figure:
     return figure
 
 
-def _grouped_bars(
-    axes: Axes, names: tuple[str, ...] | list[str], counts: dict[str, list[int]], statistics: Statistics
-) -> None:
+def _grouped_bars(axes: Axes, names: list[str], counts: dict[str, list[int]], statistics: Statistics) -> None:
     """Horizontal bars of shares of a split's frames, each with its count."""
     height = 0.8 / max(1, len(statistics))
     for place, (split, color) in enumerate(zip(statistics, _colors(statistics), strict=True)):
@@ -288,16 +296,17 @@ def _grouped_bars(
 
 
 def _stroke_lengths(statistics: Statistics) -> Figure:
-    figure = _figure(10, 3.4)
-    panels = figure.subplots(1, len(LANDMARKS), sharey=True)
+    names = _names(statistics)
+    figure = _figure(1 + 3 * len(names), 3.4)
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     longest = max(
         (lengths.max() for found in statistics.values() for lengths in _lengths(found) if len(lengths)),
         default=1.0,
     )
     edges = np.linspace(0, 100 * longest, _BINS + 1)
-    for axes, landmark in zip(panels, LANDMARKS, strict=True):
+    for axes, name in zip(panels, names, strict=True):
         for (split, found), color in zip(statistics.items(), _colors(statistics), strict=True):
-            lengths = 100 * found.stroke_length_diagonals[landmark.name]
+            lengths = 100 * found.stroke_length_diagonals.get(name, np.empty(0))
             # Shares, so that splits of different sizes can be compared.
             weights = np.full(len(lengths), 100 / max(1, len(lengths)))
             axes.hist(
@@ -309,7 +318,7 @@ def _stroke_lengths(statistics: Statistics) -> Figure:
                 color=color,
                 label=f"{split} ({len(lengths)} curves)",
             )
-        axes.set_title(landmark.name)
+        axes.set_title(name, parse_math=False)
         axes.set_xlabel("length, % of the frame's diagonal")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)

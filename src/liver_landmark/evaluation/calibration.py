@@ -12,7 +12,7 @@ methods, 1999.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..data.loading import read_row
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from ..model.presence_liver_landmark import (
     PRESENCE_FEATURES,
     absent_suppressed,
@@ -39,22 +39,20 @@ from ..utils.atomic_files import atomic_path
 from .evaluate import DEFAULT_RESOLUTION
 from .truth import check_scorable, dataset_protocol, get_scoring, truth_mask
 
-# ----------------------------------------------------------------------------------------------------
-# What a model says about the presence of each landmark, frame by frame, beside what is in the frame.
-
 _COLUMNS = ["image", "label", "landmarks", "width", "height", "frame_id", "patient_id"]
 
 
 @dataclass(frozen=True)
 class PresenceFrames:
-    """One row a frame, one column a landmark, in the order of LANDMARK_NAMES.
+    """One row a frame, one column a landmark.
 
     Attributes:
-        features: (N, 3, F) float64, `presence_features` of the logits.
-        drawn: (N, 3) bool, whether the landmark is the likeliest class somewhere.
-        shown: (N, 3) bool, whether the truth has a pixel of it or more at the scored size.
+        features: (N, K, F) float64, `presence_features` of the logits.
+        drawn: (N, K) bool, whether the landmark is the likeliest class somewhere.
+        shown: (N, K) bool, whether the truth has a pixel of it or more at the scored size.
         patients: (N,) str.
         protocol: By which the truth was drawn.
+        names: The K landmarks, in the order of the model's ids.
     """
 
     features: np.ndarray
@@ -62,9 +60,10 @@ class PresenceFrames:
     shown: np.ndarray
     patients: np.ndarray
     protocol: str
+    names: tuple[str, ...] = DEFAULT_LANDMARKS.names
 
     def __post_init__(self) -> None:
-        shape = (len(self.patients), len(LANDMARK_NAMES))
+        shape = (len(self.patients), len(self.names))
         if self.features.shape != (*shape, len(PRESENCE_FEATURES)) or not np.isfinite(self.features).all():
             raise ValueError(f"features must be {(*shape, len(PRESENCE_FEATURES))} finite numbers")
         for name, values in (("drawn", self.drawn), ("shown", self.shown)):
@@ -76,8 +75,12 @@ class PresenceFrames:
 
     def select(self, rows: np.ndarray) -> PresenceFrames:
         """Some of the frames, by index or by a mask."""
-        return PresenceFrames(
-            self.features[rows], self.drawn[rows], self.shown[rows], self.patients[rows], self.protocol
+        return replace(
+            self,
+            features=self.features[rows],
+            drawn=self.drawn[rows],
+            shown=self.shown[rows],
+            patients=self.patients[rows],
         )
 
 
@@ -93,7 +96,8 @@ def collect_presence(
     """Runs a model over a dataset.
 
     Args:
-        model: In evaluation mode; gives `.logits` (B, 4, h, w) for `pixel_values`.
+        model: In evaluation mode; gives `.logits` (B, C, h, w) for `pixel_values`, whose channels
+            `config.landmark_table` names.
         processor: The model's image processor.
         dataset: Rows of the schema.
         protocol: By which the truth is drawn; None: the one that the dataset's `protocol` column names.
@@ -101,8 +105,8 @@ def collect_presence(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: an empty dataset, a protocol that is unknown or not one, a frame that cannot be read, or a
-            model in training mode.
+        ValueError: an empty dataset, a protocol that is unknown or not one, a frame that cannot be read, a
+            landmark of the model that the dataset does not have, or a model in training mode.
     """
     if model.training:
         raise ValueError("the model is in training mode: call eval() first")
@@ -111,7 +115,8 @@ def collect_presence(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     scoring = get_scoring(protocol or dataset_protocol(dataset))
-    check_scorable(dataset, scoring)
+    landmarks: LandmarkTable = model.config.landmark_table
+    stored = check_scorable(dataset, scoring, landmarks)
     rows = dataset.with_format(None).select_columns(_COLUMNS)
     parameter = next(model.parameters())
     features, drawn, shown, patients = [], [], [], []
@@ -123,21 +128,25 @@ def collect_presence(
                 pixel_values = inputs["pixel_values"].to(parameter.device, parameter.dtype)
                 logits = model(pixel_values=pixel_values).logits.float()
                 features.append(presence_features(logits).double().cpu().numpy())
-                drawn.append(absent_suppressed(logits, None)[2].cpu().numpy())
+                drawn.append(absent_suppressed(logits, None, landmarks.names)[2].cpu().numpy())
             for row in batch:
                 try:
-                    truth = truth_mask(row, scoring.protocol, DEFAULT_RESOLUTION)
+                    truth = truth_mask(row, scoring.protocol, DEFAULT_RESOLUTION, stored)
                 except ValueError as error:
                     raise ValueError(f"frame {row['frame_id']}: {error}") from error
-                shown.append([bool((truth == landmark.id).any()) for landmark in LANDMARKS])
+                shown.append([bool((truth == stored.label2id[name]).any()) for name in landmarks.names])
                 patients.append(row["patient_id"])
             bar.update(len(batch))
     return PresenceFrames(
-        np.concatenate(features), np.concatenate(drawn), np.array(shown), np.array(patients), scoring.name
+        np.concatenate(features),
+        np.concatenate(drawn),
+        np.array(shown),
+        np.array(patients),
+        scoring.name,
+        landmarks.names,
     )
 
 
-# ----------------------------------------------------------------------------------------------------
 # Calibration of presence: from evidence to probabilities, and to an answer.
 
 # With fewer frames of either kind, the best threshold would be that of a few frames.
@@ -220,23 +229,23 @@ def fit_calibration(
         source: What it is fitted on, for the configuration: JSON.
     """
     classes, reasons = {}, {}
-    for column, name in enumerate(LANDMARK_NAMES):
+    for column, name in enumerate(frames.names):
         features, shown = frames.features[:, column], frames.shown[:, column]
         weights, bias = fit_platt(features, shown)
         probability = expit(features @ weights + bias)
         threshold, reasons[name] = choose_threshold(probability, shown, frames.drawn[:, column])
         classes[name] = {"weights": weights.tolist(), "bias": bias, "threshold": threshold}
     calibration = {"features": list(PRESENCE_FEATURES), "classes": classes, "source": dict(source)}
-    return check_presence_calibration(calibration), reasons
+    return check_presence_calibration(calibration, frames.names), reasons
 
 
 def apply_calibration(
     frames: PresenceFrames, calibration: Mapping[str, Any] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 3) probabilities and (N, 3) bool answers, as `absent_suppressed` gives them for the logits."""
+    """(N, K) probabilities and (N, K) bool answers, as `absent_suppressed` gives them for the logits."""
     if calibration is None:
         return expit(frames.features[..., 0]), frames.drawn
-    classes = [calibration["classes"][name] for name in LANDMARK_NAMES]
+    classes = [calibration["classes"][name] for name in frames.names]
     weights = np.array([fields["weights"] for fields in classes])
     bias = np.array([fields["bias"] for fields in classes])
     probability = expit((frames.features * weights).sum(axis=2) + bias)
@@ -262,7 +271,6 @@ def cross_validate(frames: PresenceFrames) -> tuple[np.ndarray, np.ndarray] | No
     return probability, answers
 
 
-# ----------------------------------------------------------------------------------------------------
 # How far presence probabilities can be believed: calibration error, Brier score, answers, a plot.
 
 BINS = 10
@@ -290,7 +298,7 @@ _DPI = 110
 # What a bin of fewer says is mostly chance: its mark is hollow.
 _FEW_FRAMES = 10
 
-# Kind of probability -> (N, 3) probabilities and (N, 3) bool answers.
+# Kind of probability -> (N, K) probabilities and (N, K) bool answers.
 Answers = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -318,16 +326,16 @@ def expected_calibration_error(probability: np.ndarray, shown: np.ndarray, bins:
     return float(abs(table[:, 2] - table[:, 1]).sum() / table[:, 0].sum())
 
 
-def summarize_reliability(shown: np.ndarray, answers: Answers) -> dict[str, Any]:
+def summarize_reliability(frames: PresenceFrames, answers: Answers) -> dict[str, Any]:
     """`pooled` and `per_class` figures of each kind of probability.
 
     Args:
-        shown: (N, 3) bool truth, landmarks in the order of LANDMARK_NAMES.
+        frames: Whose truth the answers are compared with, and whose landmarks are named.
         answers: See `Answers`.
     """
     per_class: dict[str, Any] = {}
-    for column, name in enumerate(LANDMARK_NAMES):
-        truth = shown[:, column]
+    for column, name in enumerate(frames.names):
+        truth = frames.shown[:, column]
         per_class[name] = {"frames_shown": int(truth.sum()), "frames_absent": int((~truth).sum())}
         for kind, (probability, present) in answers.items():
             found = present[:, column]
@@ -338,10 +346,13 @@ def summarize_reliability(shown: np.ndarray, answers: Answers) -> dict[str, Any]
                 "frames_invented": int((~truth & found).sum()),
             }
     pooled = {
-        kind: {**_errors(probability, shown), "accuracy": float((present == shown).mean())}
+        kind: {
+            **_errors(probability, frames.shown),
+            "accuracy": float((present == frames.shown).mean()),
+        }
         for kind, (probability, present) in answers.items()
     }
-    return {"frames": len(shown), "pooled": pooled, "per_class": per_class}
+    return {"frames": len(frames), "pooled": pooled, "per_class": per_class}
 
 
 def _errors(probability: np.ndarray, shown: np.ndarray) -> dict[str, float]:
@@ -349,26 +360,27 @@ def _errors(probability: np.ndarray, shown: np.ndarray) -> dict[str, float]:
     return {"ece": expected_calibration_error(probability, shown), "brier": brier}
 
 
-def plot_reliability(path: Path, shown: np.ndarray, answers: Answers, title: str) -> None:
+def plot_reliability(path: Path, frames: PresenceFrames, answers: Answers, title: str) -> None:
     """Writes a PNG: for each landmark and all together, share shown over mean probability, and frames.
 
     Bins of fewer than ten frames are hollow.
 
     Args:
         path: File to write, whole or not at all.
-        shown: (N, 3) bool truth.
+        frames: Whose truth the answers are compared with, and whose landmarks are named.
         answers: See `Answers`.
         title: Above all.
     """
-    figure = Figure(figsize=(13, 5), dpi=_DPI, layout="constrained")
+    names, count = frames.names, len(frames.names)
+    figure = Figure(figsize=(1 + 3 * (count + 1), 5), dpi=_DPI, layout="constrained")
     # A data set may be called anything, formulas too.
     figure.suptitle(f"{title} (hollow: fewer than {_FEW_FRAMES} frames)", parse_math=False)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, len(LANDMARK_NAMES) + 1, sharex=True, sharey="row", height_ratios=(3, 1))
-    columns = [[column] for column in range(len(LANDMARK_NAMES))] + [list(range(len(LANDMARK_NAMES)))]
-    for place, (name, chosen) in enumerate(zip((*LANDMARK_NAMES, "all"), columns, strict=True)):
+    axes = figure.subplots(2, count + 1, sharex=True, sharey="row", height_ratios=(3, 1))
+    columns = [[column] for column in range(count)] + [list(range(count))]
+    for place, (name, chosen) in enumerate(zip((*names, "all"), columns, strict=True)):
         tables = {
-            kind: reliability_bins(probability[:, chosen], shown[:, chosen])
+            kind: reliability_bins(probability[:, chosen], frames.shown[:, chosen])
             for kind, (probability, _) in answers.items()
         }
         _draw_panel(axes[0, place], axes[1, place], name, tables)

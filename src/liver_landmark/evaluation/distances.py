@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from .metrics import MaskPair, MetricSummary, mean_or_none
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
@@ -100,10 +100,13 @@ class DistanceMetric:
         "hd95_px": "HD95, mean over all pairs of a frame and a landmark by the rule of `per_class.assd_px`",
     }
 
+    def __init__(self, names: Sequence[str] = DEFAULT_LANDMARKS.names) -> None:
+        self.names = tuple(names)
+
     def score(self, pair: MaskPair) -> dict[str, float | None]:
         """Columns `assd_px_<class>` and `hd95_px_<class>` of one frame, None where both masks are empty."""
         columns: dict[str, float | None] = {}
-        for landmark in LANDMARKS:
+        for landmark in pair.landmarks.landmarks:
             shown = pair.confusion[landmark.id].any()
             found = pair.confusion[:, landmark.id].any()
             assd: float | None = None
@@ -120,7 +123,7 @@ class DistanceMetric:
     def summarize(self, frames: Sequence[Mapping[str, Any]]) -> MetricSummary:
         """Means over frames, as the definitions say."""
         per_class: dict[str, dict[str, float | int | None]] = {}
-        for name in LANDMARK_NAMES:
+        for name in self.names:
             sides = [
                 (frame[f"truth_px_{name}"] > 0) + (frame[f"predicted_px_{name}"] > 0) for frame in frames
             ]
@@ -134,7 +137,7 @@ class DistanceMetric:
                 "frames_both_empty": sides.count(0),
             }
         pooled = {
-            key: mean_or_none(frame[f"{key}_{name}"] for frame in frames for name in LANDMARK_NAMES)
+            key: mean_or_none(frame[f"{key}_{name}"] for frame in frames for name in self.names)
             for key in ("assd_px", "hd95_px")
         }
         return MetricSummary(pooled, per_class)

@@ -14,36 +14,34 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..data.loading import read_row
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
+from ..model.landmarks_liver_landmark import LandmarkTable
 from .distances import DistanceMetric
 from .metrics import FrameMetric, MaskPair, OverlapMetric, PresenceMetric
 from .truth import Scoring, check_scorable, dataset_protocol, get_scoring, truth_mask
 
-# ----------------------------------------------------------------------------------------------------
 # The metrics that an evaluation can compute, by name: a new one is one entry here.
-
-METRICS: dict[str, Callable[[], FrameMetric]] = {
+METRICS: dict[str, Callable[[Sequence[str]], FrameMetric]] = {
     "overlap": OverlapMetric,
     "presence": PresenceMetric,
     "distances": DistanceMetric,
 }
 
 
-def build_metrics(names: tuple[str, ...]) -> dict[str, FrameMetric]:
-    """The metrics of those names; a ValueError names the ones there are."""
+def build_metrics(names: Sequence[str], landmarks: Sequence[str]) -> dict[str, FrameMetric]:
+    """The metrics of those names, for these landmarks; a ValueError names the ones there are."""
     for name in names:
         if name not in METRICS:
             raise ValueError(f"metric {name!r} is unknown: choose from {', '.join(METRICS)}")
-    return {name: METRICS[name]() for name in names}
+    return {name: METRICS[name](landmarks) for name in names}
 
-
-# ----------------------------------------------------------------------------------------------------
-# A model over a dataset of the schema: frames in, metrics.json and frames.csv out.
 
 # The size at which every L3D paper scores.
 DEFAULT_RESOLUTION = 1024
 
 _COLUMNS = ["image", "label", "landmarks", "width", "height", "frame_id", "patient_id"]
+
+# Of the columns that `MaskPair.pixel_counts` gives each landmark.
+_TRUTH_PX = "truth_px_"
 
 FrameCallback = Callable[[int, Mapping[str, Any], MaskPair], None]
 
@@ -82,7 +80,8 @@ def evaluate_model(
     put in evaluation mode and every module is put back into the mode it was in.
 
     Args:
-        model: Gives `.logits` (B, 4, h, w) for `pixel_values`.
+        model: Gives `.logits` (B, C, h, w) for `pixel_values`; `config.landmark_table` says what its
+            channels are. Truth is compared with them by name, whatever the dataset's own order.
         processor: The model's image processor.
         dataset: Rows of the schema.
         protocol: Name of the protocol, or `as_drawn` for a set whose labels are so; None takes the one that
@@ -95,22 +94,24 @@ def evaluate_model(
 
     Raises:
         ValueError: an empty dataset, a protocol that is unknown or not one, a frame whose truth or image
-            does not fit its row.
+            does not fit its row, or a landmark of the model that the dataset does not have.
     """
     if len(dataset) == 0:
         raise ValueError("the dataset has no frames to score")
     if resolution < 1 or batch_size < 1:
         raise ValueError(f"resolution ({resolution}) and batch_size ({batch_size}) must be at least 1")
     scoring = get_scoring(protocol or dataset_protocol(dataset))
-    check_scorable(dataset, scoring)
+    landmarks: LandmarkTable = model.config.landmark_table
+    stored = check_scorable(dataset, scoring, landmarks)
     names = ("overlap", "presence", "distances") if distances else ("overlap", "presence")
-    metrics = build_metrics(names)
+    metrics = build_metrics(names, landmarks.names)
     frames = []
     predictions = _predictions(model, processor, dataset.with_format(None), scoring, resolution, batch_size)
     with _evaluation_mode(model), tqdm(total=len(dataset), unit="frame", disable=not progress) as bar:
         for index, (row, prediction) in enumerate(predictions):
             try:
-                pair = MaskPair(truth_mask(row, scoring.protocol, resolution), prediction)
+                truth = landmarks.translate(truth_mask(row, scoring.protocol, resolution, stored), stored)
+                pair = MaskPair(truth, prediction, landmarks)
             except ValueError as error:
                 raise ValueError(f"frame {row['frame_id']} (row {index}): {error}") from error
             frame: dict[str, Any] = {
@@ -129,17 +130,27 @@ def evaluate_model(
 
 
 def summarize_frames(
-    frames: Sequence[dict[str, Any]], *, protocol: str, resolution: int, metric_names: tuple[str, ...]
+    frames: Sequence[dict[str, Any]],
+    *,
+    protocol: str,
+    resolution: int,
+    metric_names: Sequence[str],
 ) -> Evaluation:
-    """The evaluation that follows from rows of frames.csv, scored by one process or gathered from several."""
+    """The evaluation that follows from rows of frames.csv, scored by one process or gathered from several.
+
+    Their columns say which landmarks there are. A ValueError says that there are no rows.
+    """
+    if not frames:
+        raise ValueError("there are no frames to summarize")
     scoring = get_scoring(protocol)
+    landmarks = [column.removeprefix(_TRUTH_PX) for column in frames[0] if column.startswith(_TRUTH_PX)]
     pooled: dict[str, Any] = {}
-    per_class: dict[str, dict[str, Any]] = {name: {} for name in LANDMARK_NAMES}
+    per_class: dict[str, dict[str, Any]] = {name: {} for name in landmarks}
     definitions = {
         "protocol": scoring.definition,
         "resolution": "width and height in px at which truth and prediction are compared",
     }
-    for metric in build_metrics(metric_names).values():
+    for metric in build_metrics(metric_names, landmarks).values():
         summary = metric.summarize(frames)
         pooled |= summary.pooled
         for name, values in summary.per_class.items():

@@ -9,10 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..model.landmarks_liver_landmark import IGNORE_INDEX, LANDMARK_NAMES, LANDMARKS, NUM_CLASSES
-
-# ----------------------------------------------------------------------------------------------------
-# A frame's truth and prediction side by side: what every metric is computed from.
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, IGNORE_INDEX, LandmarkTable
 
 
 @dataclass(frozen=True)
@@ -22,6 +19,7 @@ class MaskPair:
     Attributes:
         truth: (H, W) uint8 class ids; pixels of value 255 count in no metric.
         prediction: (H, W) uint8 class ids.
+        landmarks: What the ids of both mean.
 
     Raises:
         ValueError: shapes differ, an array is not 2-D uint8, or a value is no class id.
@@ -29,6 +27,7 @@ class MaskPair:
 
     truth: np.ndarray
     prediction: np.ndarray
+    landmarks: LandmarkTable = DEFAULT_LANDMARKS
 
     def __post_init__(self) -> None:
         for name, mask in (("truth", self.truth), ("prediction", self.prediction)):
@@ -38,19 +37,23 @@ class MaskPair:
             raise ValueError(
                 f"truth {self.truth.shape} and prediction {self.prediction.shape} differ in size"
             )
-        if self.prediction.size and self.prediction.max() >= NUM_CLASSES:
+        classes = self.landmarks.num_classes
+        if self.prediction.size and self.prediction.max() >= classes:
             raise ValueError(f"prediction holds {self.prediction.max()}, which is no class id")
-        wrong = (self.truth >= NUM_CLASSES) & (self.truth != IGNORE_INDEX)
+        wrong = (self.truth >= classes) & (self.truth != IGNORE_INDEX)
         if wrong.any():
             raise ValueError(f"truth holds {self.truth[wrong].max()}, which is neither a class id nor 255")
 
     @cached_property
     def confusion(self) -> np.ndarray:
-        """(4, 4) int64 pixel counts, [truth, prediction], ignored pixels left out."""
-        # In uint8, 255 * 4 + p wraps to 252 + p, behind the 16 codes of real pairs: no masking pass.
-        codes = self.truth * np.uint8(NUM_CLASSES) + self.prediction
-        counts = np.bincount(codes.ravel(), minlength=NUM_CLASSES**2)
-        return counts[: NUM_CLASSES**2].reshape(NUM_CLASSES, NUM_CLASSES)
+        """(C, C) int64 pixel counts, [truth, prediction], ignored pixels left out."""
+        classes = self.landmarks.num_classes
+        # An ignored pixel's code lies behind those of real pairs, so that no pass masks it: in uint16
+        # because 255 C >= C², and in uint8, which is faster, where 255 C + p wraps to 256 - C + p >= C².
+        dtype = np.uint8 if classes * (classes + 1) <= 256 else np.uint16
+        codes = self.truth.astype(dtype, copy=False) * dtype(classes) + self.prediction
+        counts = np.bincount(codes.ravel(), minlength=classes**2)
+        return counts[: classes**2].reshape(classes, classes)
 
     def class_masks(self, class_id: int) -> tuple[np.ndarray, np.ndarray]:
         """(H, W) bool masks of one class, (truth, prediction); ignored pixels belong to neither."""
@@ -67,13 +70,12 @@ class MaskPair:
     def pixel_counts(self) -> dict[str, int]:
         """Columns `truth_px_<class>` and `predicted_px_<class>`: pixels of each landmark on both sides."""
         counts = {}
-        for landmark in LANDMARKS:
+        for landmark in self.landmarks.landmarks:
             counts[f"truth_px_{landmark.name}"] = int(self.confusion[landmark.id].sum())
             counts[f"predicted_px_{landmark.name}"] = int(self.confusion[:, landmark.id].sum())
         return counts
 
 
-# ----------------------------------------------------------------------------------------------------
 # What a metric is: columns of a frame, and a summary of the frames' columns.
 
 
@@ -96,7 +98,7 @@ class FrameMetric(Protocol):
     `definitions` says in words what each key of the summary is; it is written beside the numbers.
     `score` gives one frame's columns of frames.csv, None where a value is not defined. `summarize`
     sees these columns alone, with `MaskPair.pixel_counts` among them, so that frames scored by several
-    processes, or read back from a file, are summarized alike.
+    processes, or read back from a file, are summarized alike. A metric is made for the landmarks `names`.
     """
 
     definitions: Mapping[str, str]
@@ -112,7 +114,6 @@ def mean_or_none(values: Iterable[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-# ----------------------------------------------------------------------------------------------------
 # Dice and IoU: pooled as the L3D papers compute them, per class, and their macro means.
 
 # The L3D papers' smoothing, in numerator and denominator alike: a frame that is empty on both sides scores 1.
@@ -129,37 +130,44 @@ def iou_from_dice(dice_value: float) -> float:
     return dice_value / (2 - dice_value)
 
 
-def pooled_overlap(truth: np.ndarray, prediction: np.ndarray) -> tuple[float, float]:
+def pooled_overlap(
+    truth: np.ndarray, prediction: np.ndarray, landmarks: LandmarkTable = DEFAULT_LANDMARKS
+) -> tuple[float, float]:
     """(DSC, IoU) of one frame as the L3D papers compute them.
 
-    The three foreground planes are flattened *together*: I counts the pixels that have the same
+    The foreground planes are flattened *together*: I counts the pixels that have the same
     landmark on both sides, P and G the pixels of any landmark; DSC = (2 I + 1e-5) / (P + G + 1e-5)
     and IoU = DSC / (2 - DSC). The papers' number is the mean of this over the frames, at 1024².
 
     Args:
         truth: (H, W) uint8 class ids, 255 = ignored.
         prediction: (H, W) uint8 class ids.
+        landmarks: What the ids mean.
     """
-    return _pooled(MaskPair(truth, prediction).confusion)
+    return _pooled(MaskPair(truth, prediction, landmarks))
 
 
-def class_overlap(truth: np.ndarray, prediction: np.ndarray) -> dict[str, tuple[float, float] | None]:
+def class_overlap(
+    truth: np.ndarray, prediction: np.ndarray, landmarks: LandmarkTable = DEFAULT_LANDMARKS
+) -> dict[str, tuple[float, float] | None]:
     """(DSC, IoU) of each landmark in one frame, by name; None for a landmark that the truth lacks.
 
     A false positive on an absent landmark has no DSC: it shows in the pooled overlap and in `presence`.
     """
-    return _by_class(MaskPair(truth, prediction).confusion)
+    return _by_class(MaskPair(truth, prediction, landmarks))
 
 
-def _pooled(confusion: np.ndarray) -> tuple[float, float]:
+def _pooled(pair: MaskPair) -> tuple[float, float]:
+    confusion = pair.confusion
     intersection = np.trace(confusion[1:, 1:])
     value = float(dice(intersection, confusion[1:].sum(), confusion[:, 1:].sum()))
     return value, iou_from_dice(value)
 
 
-def _by_class(confusion: np.ndarray) -> dict[str, tuple[float, float] | None]:
+def _by_class(pair: MaskPair) -> dict[str, tuple[float, float] | None]:
+    confusion = pair.confusion
     overlaps: dict[str, tuple[float, float] | None] = {}
-    for landmark in LANDMARKS:
+    for landmark in pair.landmarks.landmarks:
         truth_px = confusion[landmark.id].sum()
         value = float(dice(confusion[landmark.id, landmark.id], truth_px, confusion[:, landmark.id].sum()))
         overlaps[landmark.name] = (value, iou_from_dice(value)) if truth_px > 0 else None
@@ -171,7 +179,7 @@ class OverlapMetric:
 
     definitions: Mapping[str, str] = {
         "dsc": (
-            "L3D papers' pooled Dice: the three landmark planes of a frame flattened together, "
+            "L3D papers' pooled Dice: the landmark planes of a frame flattened together, "
             "(2 I + 1e-5) / (P + G + 1e-5), then the mean over all frames"
         ),
         "iou": "L3D papers' pooled IoU: D / (2 - D) of a frame's pooled Dice, then the mean over all frames",
@@ -184,11 +192,14 @@ class OverlapMetric:
         "macro_iou": "mean of `per_class.iou` over the landmarks that any frame shows",
     }
 
+    def __init__(self, names: Sequence[str] = DEFAULT_LANDMARKS.names) -> None:
+        self.names = tuple(names)
+
     def score(self, pair: MaskPair) -> dict[str, float | None]:
         """Columns `dsc`, `iou`, `dsc_<class>`, `iou_<class>` of one frame."""
-        dsc, iou = _pooled(pair.confusion)
+        dsc, iou = _pooled(pair)
         columns: dict[str, float | None] = {"dsc": dsc, "iou": iou}
-        for name, overlap in _by_class(pair.confusion).items():
+        for name, overlap in _by_class(pair).items():
             columns[f"dsc_{name}"], columns[f"iou_{name}"] = overlap or (None, None)
         return columns
 
@@ -199,7 +210,7 @@ class OverlapMetric:
                 "dsc": mean_or_none(frame[f"dsc_{name}"] for frame in frames),
                 "iou": mean_or_none(frame[f"iou_{name}"] for frame in frames),
             }
-            for name in LANDMARK_NAMES
+            for name in self.names
         }
         pooled = {
             "dsc": mean_or_none(frame["dsc"] for frame in frames),
@@ -210,7 +221,6 @@ class OverlapMetric:
         return MetricSummary(pooled, per_class)
 
 
-# ----------------------------------------------------------------------------------------------------
 # Presence: does the model see a landmark where there is one, and none where there is none?
 
 
@@ -225,8 +235,11 @@ class PresenceMetric:
         "per_class.frames_shown": "frames whose truth shows the landmark",
         "per_class.frames_missed": "frames whose truth shows the landmark and whose prediction does not",
         "per_class.frames_invented": "frames whose prediction shows the landmark and whose truth does not",
-        "presence_accuracy": "mean of `per_class.presence_accuracy` over the three landmarks",
+        "presence_accuracy": "mean of `per_class.presence_accuracy` over the landmarks",
     }
+
+    def __init__(self, names: Sequence[str] = DEFAULT_LANDMARKS.names) -> None:
+        self.names = tuple(names)
 
     def score(self, pair: MaskPair) -> dict[str, Any]:
         """No columns of its own: presence follows from the pixel counts that every frame has."""
@@ -235,7 +248,7 @@ class PresenceMetric:
     def summarize(self, frames: Sequence[Mapping[str, Any]]) -> MetricSummary:
         """Counts over frames from the columns `truth_px_<class>` and `predicted_px_<class>`."""
         per_class: dict[str, dict[str, float | int | None]] = {}
-        for name in LANDMARK_NAMES:
+        for name in self.names:
             states = [(frame[f"truth_px_{name}"] > 0, frame[f"predicted_px_{name}"] > 0) for frame in frames]
             per_class[name] = {
                 "presence_accuracy": mean_or_none(float(shown == found) for shown, found in states),

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..curves import resize_mask
 from ..inference.overlay import draw_overlay
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
+from ..model.landmarks_liver_landmark import LandmarkTable
 from ..utils.atomic_files import write_json, write_png
 from .evaluate import Evaluation
 from .metrics import MaskPair
@@ -38,13 +38,14 @@ class MaskStore:
     """
 
     def __init__(self) -> None:
-        self._pairs: list[tuple[bytes, bytes]] = []
+        self._pairs: list[tuple[bytes, bytes, LandmarkTable]] = []
 
     def __call__(self, index: int, frame: Mapping[str, Any], pair: MaskPair) -> None:
-        self._pairs.append((_as_png(pair.truth), _as_png(pair.prediction)))
+        self._pairs.append((_as_png(pair.truth), _as_png(pair.prediction), pair.landmarks))
 
     def __getitem__(self, index: int) -> MaskPair:
-        return MaskPair(*(_from_png(data) for data in self._pairs[index]))
+        truth, prediction, landmarks = self._pairs[index]
+        return MaskPair(_from_png(truth), _from_png(prediction), landmarks)
 
 
 def _as_png(mask: np.ndarray) -> bytes:
@@ -116,11 +117,14 @@ def comparison_picture(image: np.ndarray, pair: MaskPair, frame: Mapping[str, An
     size = (_PANEL_WIDTH_PX, height_px)
     shrinks = image.shape[1] > _PANEL_WIDTH_PX
     shown = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    panels = [draw_overlay(shown, resize_mask(mask, size)) for mask in (pair.prediction, pair.truth)]
+    panels = [
+        draw_overlay(shown, resize_mask(mask, size), table=pair.landmarks)
+        for mask in (pair.prediction, pair.truth)
+    ]
     picture = Image.new("RGB", (2 * _PANEL_WIDTH_PX, _TITLE_HEIGHT_PX + height_px), (24, 24, 24))
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(size=_FONT_PX)
-    scores = ", ".join(f"{name} {_number(frame[f'dsc_{name}'])}" for name in LANDMARK_NAMES)
+    scores = ", ".join(f"{name} {_number(frame[f'dsc_{name}'])}" for name in pair.landmarks.names)
     titles = (f"prediction: DSC {_number(frame['dsc'])} ({scores})", f"truth: frame {frame['frame_id']}")
     for column, (panel, title) in enumerate(zip(panels, titles, strict=True)):
         left = column * _PANEL_WIDTH_PX
@@ -134,11 +138,12 @@ def format_table(metrics: Mapping[str, Any]) -> str:
     columns = {"DSC": "dsc", "IoU": "iou", "ASSD px": "assd_px", "HD95 px": "hd95_px"}
     columns["presence"] = "presence_accuracy"
     rows = [("pooled", metrics)]
-    rows += [(name, metrics["per_class"][name]) for name in LANDMARK_NAMES]
-    lines = [f"{'':12}" + "".join(f"{title:>10}" for title in columns)]
+    rows += list(metrics["per_class"].items())
+    width = max(12, *(len(name) + 1 for name, _ in rows))
+    lines = [" " * width + "".join(f"{title:>10}" for title in columns)]
     for name, values in rows:
         cells = (_number(values.get(key), 1 if key.endswith("_px") else 3) for key in columns.values())
-        lines.append(f"{name:12}" + "".join(f"{cell:>10}" for cell in cells))
+        lines.append(f"{name:{width}}" + "".join(f"{cell:>10}" for cell in cells))
     lines.append(
         f"{metrics['frames']} frames of {metrics['patients']} patients, protocol {metrics['protocol']}, "
         f"{metrics['resolution']}x{metrics['resolution']} px"

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..curves import Protocol, get_protocol, rasterize_landmarks, resize_mask
 from ..curves.rasterize import AS_DRAWN, check_label_protocol
-from ..model.landmarks_liver_landmark import IGNORE_INDEX, LANDMARK_NAMES
+from ..data.schema import landmarks_of
+from ..model.landmarks_liver_landmark import IGNORE_INDEX, LandmarkTable
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,10 @@ def get_scoring(name: str) -> Scoring:
     return Scoring(name, protocol, protocol.prediction_resize, definition)
 
 
-def truth_mask(row: Mapping[str, Any], protocol: Protocol | None, resolution: int) -> np.ndarray:
-    """Draws a frame's truth.
+def truth_mask(
+    row: Mapping[str, Any], protocol: Protocol | None, resolution: int, stored: LandmarkTable
+) -> np.ndarray:
+    """Draws a frame's truth, in the class ids of its dataset.
 
     Polylines are the truth where a frame has them: they are drawn by the protocol on its canvas and
     resized by its rule, whatever `label` was drawn with; only the ignored pixels (255) are taken over
@@ -60,6 +63,7 @@ def truth_mask(row: Mapping[str, Any], protocol: Protocol | None, resolution: in
         row: A row of the dataset schema; reads `landmarks`, `label`, `width`, `height`.
         protocol: How strokes are drawn; None: the label as it is stored, resized by nearest.
         resolution: Width and height of the mask in px.
+        stored: The landmarks of the dataset, which its categories and labels number.
 
     Returns:
         (resolution, resolution) uint8 class ids, 255 where ignored.
@@ -83,7 +87,7 @@ def truth_mask(row: Mapping[str, Any], protocol: Protocol | None, resolution: in
         if label is None and row["landmarks"] is None:
             raise ValueError("neither 'landmarks' nor 'label' is given")
         return np.zeros(size, np.uint8) if label is None else label
-    truth = rasterize_landmarks(row["landmarks"], row["width"], row["height"], protocol, size)
+    truth = rasterize_landmarks(row["landmarks"], row["width"], row["height"], protocol, size, stored.names)
     if label is not None:
         truth[label == IGNORE_INDEX] = IGNORE_INDEX
     return truth
@@ -100,13 +104,24 @@ def dataset_protocol(dataset: datasets.Dataset) -> str:
     return check_label_protocol(names[0])
 
 
-def check_scorable(dataset: datasets.Dataset, scoring: Scoring) -> None:
-    """Raises a ValueError where a dataset's numbers do not mean what the scoring takes them for."""
-    classes = dataset.features["landmarks"].feature["category"].names
-    if classes != list(LANDMARK_NAMES):
+def check_scorable(dataset: datasets.Dataset, scoring: Scoring, landmarks: LandmarkTable) -> LandmarkTable:
+    """The landmarks that a dataset's numbers mean.
+
+    Args:
+        dataset: Rows of the schema. It may show more landmarks than the model has: they are not scored.
+        scoring: By which it is scored.
+        landmarks: The model's.
+
+    Raises:
+        ValueError: the dataset does not show a landmark of the model, so that nothing of it can be right,
+            or its labels are not what the scoring takes them for.
+    """
+    stored = landmarks_of(dataset.features)
+    missing = [name for name in landmarks.names if name not in stored.names]
+    if missing:
         raise ValueError(
-            f"the dataset's classes are ordered {', '.join(classes)}, those of models "
-            f"{', '.join(LANDMARK_NAMES)}: load it without class_order"
+            f"the model's landmarks are {', '.join(landmarks.names)}, those of the dataset "
+            f"{', '.join(stored.names)}: {missing[0]} cannot be scored; evaluate on a dataset that has it"
         )
     names = set(dataset.unique("protocol"))
     if scoring.protocol is None and names != {AS_DRAWN}:
@@ -114,3 +129,4 @@ def check_scorable(dataset: datasets.Dataset, scoring: Scoring) -> None:
             f"the dataset's protocol column holds {', '.join(sorted(map(str, names)))}: its labels are not "
             "as their source drew them; score by a protocol"
         )
+    return stored

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..curves.tracing import TracedPolyline
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, Landmark, LandmarkTable
 
 # Parts of the frame's width, so that a 456 px frame and a 4K frame come out alike.
 _OUTLINE_WIDTH = 1 / 960
@@ -20,7 +20,6 @@ _SMALLEST_LEGEND_TEXT_PX = 9
 _EDGE_COLOR = (16, 16, 16)
 # OpenCV takes places in whole 16ths of a px.
 _SHIFT = 4
-_COLORS = {landmark.name: landmark.color for landmark in LANDMARKS}
 
 
 def draw_overlay(
@@ -29,8 +28,9 @@ def draw_overlay(
     *,
     alpha: float = 0.4,
     legend: bool = True,
-    landmarks: Sequence[str] = LANDMARK_NAMES,
+    landmarks: Sequence[str] | None = None,
     curves: Sequence[TracedPolyline] | None = None,
+    table: LandmarkTable = DEFAULT_LANDMARKS,
 ) -> np.ndarray:
     """Blends each landmark's color over the frame, draws its outline, and curves on top.
 
@@ -39,8 +39,9 @@ def draw_overlay(
         mask: (H, W) uint8 class ids; background and ignored pixels (255) stay as they are. None: curves only.
         alpha: Share of the color inside a landmark, 0 to 1.
         legend: Name the landmarks in the upper left corner; those that are not there have an empty box.
-        landmarks: Names of those to draw; the others are left out, of the legend too.
+        landmarks: Names of those to draw; the others are left out, of the legend too. None: all.
         curves: Drawn in their landmark's color with a thin dark edge.
+        table: What the ids of the mask mean, and the colors: of the model that made it.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
@@ -52,16 +53,17 @@ def draw_overlay(
     if mask is not None and (mask.shape != frame.shape[:2] or mask.dtype != np.uint8):
         raise ValueError(f"mask must be {frame.shape[:2]} uint8 class ids, got {mask.shape} {mask.dtype}")
     _check_alpha(alpha)
-    if unknown := set(landmarks) - set(LANDMARK_NAMES):
-        raise ValueError(f"landmarks: {sorted(unknown)[0]!r} is none of {', '.join(LANDMARK_NAMES)}")
+    landmarks = table.names if landmarks is None else landmarks
+    if unknown := set(landmarks) - set(table.names):
+        raise ValueError(f"landmarks: {sorted(unknown)[0]!r} is none of {', '.join(table.names)}")
+    chosen = [landmark for landmark in table.landmarks if landmark.name in landmarks]
     drawn = frame.copy()
-    present = _draw_strokes(frame, mask, alpha, landmarks, drawn) if mask is not None else set()
+    present = _draw_strokes(frame, mask, alpha, chosen, drawn) if mask is not None else set()
     shown = [curve for curve in curves or () if curve.category in landmarks]
-    _draw_curves(drawn, shown)
+    _draw_curves(drawn, shown, table)
     present.update(curve.category for curve in shown)
     if legend:
-        names = tuple(name for name in LANDMARK_NAMES if name in landmarks)
-        _draw_legend(drawn, names, tuple(name in present for name in names))
+        _draw_legend(drawn, tuple((landmark, landmark.name in present) for landmark in chosen), table.names)
     return drawn
 
 
@@ -76,7 +78,7 @@ def _check_alpha(alpha: float) -> None:
 
 
 def _draw_strokes(
-    frame: np.ndarray, mask: np.ndarray, alpha: float, landmarks: Sequence[str], drawn: np.ndarray
+    frame: np.ndarray, mask: np.ndarray, alpha: float, landmarks: Sequence[Landmark], drawn: np.ndarray
 ) -> set[str]:
     """Draws a mask's landmarks into `drawn`, within the box of what is not background; which there are."""
     left, top, width, height = cv2.boundingRect(mask)
@@ -87,39 +89,42 @@ def _draw_strokes(
     # One plane for all classes; rounded twice, so that a level may be one off.
     faded = cv2.convertScaleAbs(frame[box], alpha=1 - alpha)
     inside = np.empty((height, width), np.uint8)
-    for landmark in LANDMARKS:
-        if landmark.name not in landmarks:
-            continue
+    for landmark in landmarks:
         cv2.inRange(mask[box], landmark.id, landmark.id, inside)
         contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=corner)
         if not contours:
             continue
         tint = [round(alpha * level) for level in landmark.color]
         cv2.add(faded, (*tint, 0), window, inside)
-        strokes[landmark.name] = contours
+        strokes[landmark] = contours
     outline_px = max(1, round(frame.shape[1] * _OUTLINE_WIDTH))
-    for name, contours in strokes.items():
+    for landmark, contours in strokes.items():
         # No anti-aliasing: an outline of one color stays crisp when a person zooms in.
-        cv2.drawContours(drawn, contours, -1, _COLORS[name], outline_px)
-    return set(strokes)
+        cv2.drawContours(drawn, contours, -1, landmark.color, outline_px)
+    return {landmark.name for landmark in strokes}
 
 
-def _draw_curves(drawn: np.ndarray, curves: Sequence[TracedPolyline]) -> None:
+def _draw_curves(drawn: np.ndarray, curves: Sequence[TracedPolyline], table: LandmarkTable) -> None:
     width_px = max(1, round(drawn.shape[1] * _CURVE_WIDTH))
     edge_px = max(1, round(drawn.shape[1] * _CURVE_EDGE))
     lines = [np.rint(curve.points * (1 << _SHIFT)).astype(np.int32) for curve in curves]
     # All edges first: where curves cross, none cuts another.
     cv2.polylines(drawn, lines, False, _EDGE_COLOR, width_px + 2 * edge_px, cv2.LINE_AA, _SHIFT)
+    colors = table.colors
     for curve, line in zip(curves, lines, strict=True):
-        cv2.polylines(drawn, [line], False, _COLORS[curve.category], width_px, cv2.LINE_AA, _SHIFT)
+        cv2.polylines(drawn, [line], False, colors[curve.category], width_px, cv2.LINE_AA, _SHIFT)
 
 
-def _draw_legend(drawn: np.ndarray, names: tuple[str, ...], present: tuple[bool, ...]) -> None:
-    """Names and colors on a dark plate in the upper left corner."""
-    if not names:
+# A landmark and whether it is there.
+_Entries = tuple[tuple[Landmark, bool], ...]
+
+
+def _draw_legend(drawn: np.ndarray, entries: _Entries, names: tuple[str, ...]) -> None:
+    """Names and colors on a dark plate in the upper left corner, as wide as the longest of all `names`."""
+    if not entries:
         return
     text_px = max(_SMALLEST_LEGEND_TEXT_PX, round(drawn.shape[1] * _LEGEND_TEXT_HEIGHT))
-    ink, shining_through = _legend(text_px, names, present)
+    ink, shining_through = _legend(text_px, entries, names)
     corner = drawn[: len(ink), : ink.shape[1]]
     rows, columns = corner.shape[:2]
     plate = cv2.multiply(corner, shining_through[:rows, :columns], scale=1 / (3 * 255))
@@ -127,30 +132,33 @@ def _draw_legend(drawn: np.ndarray, names: tuple[str, ...], present: tuple[bool,
 
 
 @lru_cache(maxsize=64)
-def _legend(text_px: int, names: tuple[str, ...], present: tuple[bool, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _legend(text_px: int, entries: _Entries, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """What the legend adds to the plate, and how much of the plate shines through it: (h, w, 3) uint8."""
     # Drawn on black and on white: letters have soft edges.
-    on_black, on_white = (_draw_names(text_px, names, present, ground) for ground in (0, 255))
+    on_black, on_white = (_draw_names(text_px, entries, names, ground) for ground in (0, 255))
     return on_black, on_white - on_black
 
 
-def _draw_names(text_px: int, names: tuple[str, ...], present: tuple[bool, ...], ground: int) -> np.ndarray:
+def _draw_names(text_px: int, entries: _Entries, names: tuple[str, ...], ground: int) -> np.ndarray:
     font = ImageFont.load_default(size=text_px)
     line_px, margin_px = round(1.5 * text_px), round(0.6 * text_px)
-    text_width_px = max(font.getlength(name) for name in LANDMARK_NAMES)
+    text_width_px = max(font.getlength(name) for name in names)
     width = round(2 * margin_px + text_px + text_width_px + 0.5 * text_px)
-    height = 2 * margin_px + len(names) * line_px - (line_px - text_px)
+    height = 2 * margin_px + len(entries) * line_px - (line_px - text_px)
     picture = Image.new("RGB", (width, height), (ground, ground, ground))
     draw = ImageDraw.Draw(picture)
-    for row, (name, found) in enumerate(zip(names, present, strict=True)):
+    for row, (landmark, found) in enumerate(entries):
         top = margin_px + row * line_px
         box = (margin_px, top, margin_px + text_px, top + text_px)
         draw.rectangle(
-            box, fill=_COLORS[name] if found else None, outline=_COLORS[name], width=max(1, text_px // 10)
+            box,
+            fill=landmark.color if found else None,
+            outline=landmark.color,
+            width=max(1, text_px // 10),
         )
         draw.text(
             (margin_px + 1.5 * text_px, top + text_px / 2),
-            name,
+            landmark.name,
             font=font,
             fill=(255, 255, 255) if found else (150, 150, 150),
             anchor="lm",

@@ -1,5 +1,7 @@
 """Frames in, masks at native size out: the model behind one call, and its stages in threads side by side.
 
+`LandmarkPredictor` predicts frames that are at hand, `predict_jobs` many as they come:
+
     read and prepare ─► forward ─► finish (class map, curves, drawing, files) ─► who takes the results
     worker threads      one thread   worker threads                              the caller's thread
 
@@ -14,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +29,7 @@ from transformers import AutoImageProcessor, AutoModel, PretrainedConfig
 
 from ..curves import TracedPolyline, trace_polylines
 from ..model import LiverLandmarkConfig, LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProcessor
-from ..model.landmarks_liver_landmark import LABEL2ID, LANDMARK_NAMES, LANDMARKS, LandmarkTable
+from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from ..model.post_processing_liver_landmark import class_map, landmark_scores, upsampled_probabilities
 from ..model.presence_liver_landmark import absent_suppressed
 from ..utils.background import in_background, ordered_map
@@ -35,8 +37,7 @@ from ..utils.frame_files import FrameError
 from .smoothing import CausalSmoother
 from .views import AveragedViews, averaged_forward
 
-# ----------------------------------------------------------------------------------------------------
-# A trained model and its image processor from a folder or the Hub, or one line on why not.
+# A model and its processor, from a folder or the Hub.
 
 
 class ModelLoadError(ValueError):
@@ -113,10 +114,6 @@ def _first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-# ----------------------------------------------------------------------------------------------------
-# What the model sees in one frame, with its doubts.
-
-
 @dataclass(frozen=True)
 class FramePrediction:
     """What the model sees in one frame.
@@ -136,7 +133,8 @@ class FramePrediction:
         logits: (classes, h, w) float32 at the model's own resolution, of all landmarks, judged present or
             not; after view averaging and smoothing they are log-probabilities.
         variance: (h, w) float32, how much the averaged views differ: the sum over the classes of the variance
-            of their probabilities, 0 to 0.75; None without view averaging.
+            of their probabilities, 0 to 1 - 1/classes; None without view averaging.
+        landmarks: The model's: what ids, names and channels mean, and their colors.
     """
 
     mask: np.ndarray
@@ -147,11 +145,15 @@ class FramePrediction:
     logits: np.ndarray
     variance: np.ndarray | None = None
     milliseconds: dict[str, float] = field(default_factory=dict)
+    landmarks: LandmarkTable = DEFAULT_LANDMARKS
 
     @property
     def pixel_counts(self) -> dict[str, int]:
         """Landmark name -> its pixels."""
-        return {landmark.name: int(np.count_nonzero(self.mask == landmark.id)) for landmark in LANDMARKS}
+        return {
+            landmark.name: int(np.count_nonzero(self.mask == landmark.id))
+            for landmark in self.landmarks.landmarks
+        }
 
     def probabilities(self) -> np.ndarray:
         """(classes, H, W) float32 probabilities at the frame's own size, computed anew at each call."""
@@ -159,7 +161,7 @@ class FramePrediction:
 
     def probability(self, name: str) -> np.ndarray:
         """(H, W) float32 probability of one landmark, by its name."""
-        return self.probabilities()[LABEL2ID[name]]
+        return self.probabilities()[self.landmarks.label2id[name]]
 
     def variance_map(self) -> np.ndarray | None:
         """(H, W) float32 `variance` at the frame's own size; None without view averaging."""
@@ -184,12 +186,11 @@ class FramePrediction:
         if not self.mask.any():
             return []
         scores = self.probabilities() if with_scores else None
-        curves = trace_polylines(self.mask, scores=scores, tolerance_px=tolerance_px)
+        curves = trace_polylines(
+            self.mask, names=self.landmarks.names, scores=scores, tolerance_px=tolerance_px
+        )
         return [curve for curve in curves if np.ptp(np.rint(curve.points), axis=0).any()]
 
-
-# ----------------------------------------------------------------------------------------------------
-# Frames in, masks at native size out: the model behind one call.
 
 Frame = np.ndarray | Image.Image
 
@@ -232,7 +233,7 @@ class LandmarkPredictor:
     ('ridge', 'silhouette')
 
     `predict` is `prepare`, `forward` and `finish` in a row; what works on many frames calls them itself, each
-    in a thread of its own (`flow.py`).
+    in a thread of its own (`predict_jobs`).
     """
 
     def __init__(
@@ -386,20 +387,20 @@ class LandmarkPredictor:
             ValueError: logits that are not finite.
         """
         start = time.perf_counter()
-        calibration = self.model.config.presence_calibration
-        logits, presence, judged = absent_suppressed(output.logits[None], calibration)
+        calibration, names = self.model.config.presence_calibration, self.landmarks.names
+        logits, presence, judged = absent_suppressed(output.logits[None], calibration, names)
         segmentation = class_map(logits[0], frame.size)
         mask = segmentation.numpy()
         found = judged[0].tolist()
         if calibration is None:
-            found = [bool((mask == landmark.id).any()) for landmark in LANDMARKS]
-        scores = landmark_scores(logits[0], segmentation)
+            found = [bool((mask == landmark.id).any()) for landmark in self.landmarks.landmarks]
+        scores = landmark_scores(logits[0], segmentation, self.landmarks)
         postprocess = (time.perf_counter() - start) * 1e3
         return FramePrediction(
             mask=mask,
-            scores={name: float(scores[name]) for name in LANDMARK_NAMES},
-            presence=dict(zip(LANDMARK_NAMES, presence[0].tolist(), strict=True)),
-            present=tuple(name for name, shown in zip(LANDMARK_NAMES, found, strict=True) if shown),
+            scores={name: float(scores[name]) for name in names},
+            presence=dict(zip(names, presence[0].tolist(), strict=True)),
+            present=tuple(name for name, shown in zip(names, found, strict=True) if shown),
             calibrated=calibration is not None,
             logits=output.logits.numpy(),
             variance=None if output.variance is None else output.variance.numpy(),
@@ -408,6 +409,7 @@ class LandmarkPredictor:
                 "forward": output.milliseconds,
                 "postprocess": postprocess,
             },
+            landmarks=self.landmarks,
         )
 
 
@@ -420,8 +422,7 @@ def _upright_size(frame: Frame) -> tuple[int, int]:
     return (frame.width, frame.height) if swapped else (frame.height, frame.width)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The stages of a prediction, each in threads of its own, so that none waits for another.
+# The stages in threads of their own, so that none waits for another.
 
 # Four 4K frames between two stages: 100 MB as RGB, several times that while they are decoded and drawn.
 _PIXELS_AHEAD = 2**25
@@ -467,10 +468,16 @@ class SeenFrame:
 
 @dataclass(frozen=True)
 class FailedFrame:
-    """A frame without a prediction, and why, in one line."""
+    """A frame without a prediction, and why, in one line; the smoother's state as `SeenFrame` has it."""
 
     job: FrameJob
     reason: str
+    smoother_state: dict[str, np.ndarray] | None = None
+
+    @property
+    def key(self) -> Any:
+        """Which frame: the job's key."""
+        return self.job.key
 
     @property
     def named_reason(self) -> str:
@@ -485,7 +492,12 @@ class _InFlight:
     read_ms: float
     prepared: PreparedFrame
     output: ModelOutput | None = None
-    state: dict[str, np.ndarray] | None = field(default=None)
+    state: dict[str, np.ndarray] | None = None
+
+
+# What one frame may cause and the next need not: of torch's errors, all but those of a device that is lost
+# (AcceleratorError). Anything else is a bug, and ends the whole.
+_FRAME_ERRORS = (ValueError, RuntimeError, OSError, MemoryError)
 
 
 def predict_jobs(
@@ -501,12 +513,14 @@ def predict_jobs(
     Args:
         predictor: The model.
         jobs: `FrameJob`s; anything else among them is passed on in its place.
-        finish: What is made of each frame, in a worker thread. What it raises ends the whole.
+        finish: What is made of each frame, in a worker thread. What it raises ends the whole; for a frame
+            that it cannot be made of, it may return a `FailedFrame`.
         batch_size: Frames in one forward pass.
         workers: Threads each for reading and for finishing.
 
     Yields:
-        What `finish` returned, a `FailedFrame`, or what was no job, in the jobs' order.
+        What `finish` returned, a `FailedFrame`, or what was no job, in the jobs' order. A frame that cannot
+        be read, prepared, predicted or finished fails alone, whatever batch it is in.
     """
 
     def prepare(job: Any) -> Any:
@@ -519,16 +533,16 @@ def predict_jobs(
             return _InFlight(job, frame, read_ms, predictor.prepare(frame))
         except FrameError as error:
             return FailedFrame(job, str(error))
-        except ValueError as error:
-            return FailedFrame(job, f"the frame is refused: {error}")
+        except _FRAME_ERRORS as error:
+            return FailedFrame(job, f"the frame is refused: {_one_line(error)}")
 
     def make(item: Any) -> Any:
         if not isinstance(item, _InFlight):
             return item
         try:
             prediction = predictor.finish(item.prepared, item.output)
-        except ValueError as error:
-            return FailedFrame(item.job, str(error))
+        except _FRAME_ERRORS as error:
+            return FailedFrame(item.job, _one_line(error), item.state)
         prediction.milliseconds["read"] = item.read_ms
         return finish(SeenFrame(item.job, item.frame, prediction, item.state))
 
@@ -565,21 +579,48 @@ def _forward(predictor: LandmarkPredictor, items: Iterator[Any], batch_size: int
     yield from _with_outputs(predictor, waiting)
 
 
-def _with_outputs(predictor: LandmarkPredictor, items: Sequence[Any]) -> Sequence[Any]:
-    batch = [item for item in items if isinstance(item, _InFlight)]
-    if batch:
-        outputs = predictor.forward([item.prepared for item in batch])
-        for item, output in zip(batch, outputs, strict=True):
-            item.output = output if item.job.smoother is None else _smoothed(item, output)
-    return items
+def _with_outputs(predictor: LandmarkPredictor, items: Sequence[Any]) -> Iterator[Any]:
+    batch = [item.prepared for item in items if isinstance(item, _InFlight)]
+    outputs = iter(_outputs(predictor, batch) if batch else ())
+    for item in items:
+        if isinstance(item, _InFlight):
+            output = next(outputs)
+            item = FailedFrame(item.job, output) if isinstance(output, str) else _smoothed(item, output)
+        # A frame that failed leaves the smoother as it was, and the frames after it need that state too.
+        if isinstance(item, FailedFrame) and item.job.smoother is not None and item.job.keep_state:
+            item = replace(item, smoother_state=item.job.smoother.state())
+        yield item
 
 
-def _smoothed(item: _InFlight, output: ModelOutput) -> ModelOutput:
-    smoother = item.job.smoother
+def _outputs(predictor: LandmarkPredictor, batch: Sequence[PreparedFrame]) -> list[ModelOutput | str]:
+    """What the model says about each frame, or why it cannot; a batch that fails is halved to find out."""
+    try:
+        return list(predictor.forward(batch))
+    except torch.AcceleratorError:
+        raise
+    except torch.OutOfMemoryError:
+        reason = "the device's memory is too small for this frame: predict it with --device cpu"
+    except _FRAME_ERRORS as error:
+        reason = f"the model fails on it: {_one_line(error)}"
+    if len(batch) == 1:
+        return [reason]
+    # Here and not above, where the error still holds the memory of the batch.
+    middle = len(batch) // 2
+    return _outputs(predictor, batch[:middle]) + _outputs(predictor, batch[middle:])
+
+
+def _smoothed(item: _InFlight, output: ModelOutput) -> _InFlight:
+    item.output, smoother = output, item.job.smoother
+    if smoother is None:
+        return item
     # Values that are not finite would stay in the average for ever; `finish` refuses the frame.
-    if not torch.isfinite(output.logits).all():
-        return output
-    logits = smoother.update(output.logits.numpy(), item.job.time_s)
+    if torch.isfinite(output.logits).all():
+        logits = smoother.update(output.logits.numpy(), item.job.time_s)
+        item.output = replace(output, logits=torch.from_numpy(logits))
     if item.job.keep_state:
         item.state = smoother.state()
-    return ModelOutput(torch.from_numpy(logits), output.variance, output.milliseconds)
+    return item
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,9 +1,10 @@
-"""What a prediction run has done so far, its totals, and run.json.
+"""What a prediction run has done so far, and its records: predictions.jsonl, cvat.xml and run.json.
 
     <output>/.unfinished/              with parts: .unfinished-2-of-8/
       settings.json                    what the results depend on
+      planned.json                     what the run may write
       rows.jsonl                       lines of predictions.jsonl; after an input's, one that says it is done
-      videos/<name>_mask/              a video on its way (`video_output.py`)
+      videos/<name>_mask/              a video on its way (`video_writer.VideoOutput`)
 
 A run that ends, with or without failures, puts its lines in the inputs' order into predictions.jsonl and
 removes the folder.
@@ -17,7 +18,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,31 +30,21 @@ import cv2
 from ..curves.formats import FrameAnnotation
 from ..curves.formats.annotation import xml_fragment
 from ..curves.formats.cvat import iterate_cvat
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
+from ..model.landmarks_liver_landmark import LandmarkTable
 from ..utils.atomic_files import atomic_path, hold_folder, write_json
-from .frame_sources import PredictionOptions, Source
 from .predictor import LandmarkPredictor
-from .result_files import PartNames, frame_annotation
+from .result_files import OutputError, PredictionOptions, RunFiles, Source, frame_annotation
 from .smoothing import CausalSmoother
 
-# ----------------------------------------------------------------------------------------------------
-# What a prediction run has done so far, so that an interrupted one can go on.
-
-SETTINGS_FILE, ROWS_FILE = "settings.json", "rows.jsonl"
 _DONE = "input_done"
-
-
-class ResumeError(ValueError):
-    """An output that a run cannot begin in or go on with; the message is one line."""
 
 
 class Journal:
     """Lines of finished inputs, in the order in which they were finished."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, path: Path) -> None:
         """Use `open_journal`."""
-        self.folder = folder
-        self._path = folder / ROWS_FILE
+        self._path = path
         self._ranges: dict[str, tuple[int, int]] = {}
         self._read()
 
@@ -104,106 +95,100 @@ class Journal:
 
 @contextmanager
 def open_journal(
-    output: Path, names: PartNames, settings: Mapping[str, Any], *, resume: bool, overwrite: bool
+    files: RunFiles, settings: Mapping[str, Any], *, resume: bool, overwrite: bool
 ) -> Iterator[Journal]:
     """The run's journal; the work folder is removed at the end, and stays where the run does not get there.
 
     Args:
-        output: Folder of the results.
-        names: Of this run's files.
+        files: The run's.
         settings: What the results depend on: a run goes on with the same ones only.
         resume: Go on where a former run stopped, or retry what failed in one that ended.
         overwrite: Throw away what a former run left.
 
     Raises:
-        ResumeError: another run's remains, not to be thrown away, or of other settings, or a folder that
+        OutputError: another run's remains, not to be thrown away, or of other settings, or a folder that
             cannot be made, locked or written.
         FileExistsError: another process is at work in the folder.
     """
-    work = output / names.work
     settings = json.loads(json.dumps(settings))
-    busy = f"{output}: another run is writing it: wait for it, or give another --output"
+    busy = f"{files.output}: another run is writing it: wait for it, or give another --output"
     with ExitStack() as held:
         try:
-            was_interrupted = (work / SETTINGS_FILE).is_file()
-            held.enter_context(hold_folder(work, busy))
-            if names.meets_others(output):
-                if not was_interrupted:
-                    shutil.rmtree(work)
-                raise FileExistsError(busy)
-            if was_interrupted and not resume and not overwrite:
-                raise ResumeError(
-                    f"{output}: an interrupted run lies here: --resume goes on with it, "
-                    "--overwrite starts anew"
-                )
-            _begin(output, names, settings, go_on=was_interrupted and resume, take_up=resume)
-            journal = Journal(work)
+            was_interrupted = files.settings.is_file()
+            held.enter_context(hold_folder(files.work, busy))
+            with _removed_on_errors(None if was_interrupted else files.work):
+                if files.meets_others():
+                    raise FileExistsError(busy)
+                if was_interrupted and not resume and not overwrite:
+                    raise OutputError(
+                        f"{files.output}: an interrupted run lies here: --resume goes on with it, "
+                        "--overwrite starts anew"
+                    )
+                if was_interrupted and resume:
+                    _check_same(files, _read_json(files.settings), settings)
+                else:
+                    files.clear_work()
+                    if resume:
+                        _take_up_finished(files, settings)
+                    write_json(files.settings, settings)
+                journal = Journal(files.rows)
         except FileExistsError:
             raise
         except OSError as error:
-            raise ResumeError(
-                f"{output}: cannot be written: {error.strerror or error}: choose another --output"
+            raise OutputError(
+                f"{files.output}: cannot be written: {error.strerror or error}: choose another --output"
             ) from error
         yield journal
-        shutil.rmtree(work)
+        shutil.rmtree(files.work)
 
 
-def _begin(output: Path, names: PartNames, settings: dict[str, Any], *, go_on: bool, take_up: bool) -> None:
-    """Leaves a work folder that a journal can be opened in: an interrupted run's, or a new one."""
-    work = output / names.work
-    if go_on:
-        _check_same(output, _read_json(work / SETTINGS_FILE), settings)
-        return
-    _clear(work)
-    if take_up:
-        try:
-            _take_up_finished(output, names, work, settings)
-        except ResumeError:
-            shutil.rmtree(work)
-            raise
-        # Damaged by whoever edited them.
-        except (ValueError, KeyError, TypeError) as error:
-            shutil.rmtree(work)
-            reason = f"{names.run} or {names.predictions} is damaged: {error!r}"
-            raise ResumeError(f"{output}: {reason}; --overwrite starts anew") from error
-    write_json(work / SETTINGS_FILE, settings)
+@contextmanager
+def _removed_on_errors(folder: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError):
+        if folder is not None:
+            shutil.rmtree(folder)
+        raise
 
 
-def _clear(work: Path) -> None:
-    for path in work.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name in (SETTINGS_FILE, ROWS_FILE):
-            path.unlink()
-
-
-def _take_up_finished(output: Path, names: PartNames, work: Path, settings: dict[str, Any]) -> None:
+def _take_up_finished(files: RunFiles, settings: dict[str, Any]) -> None:
     """Makes a journal of a run that ended, without the inputs that failed in it."""
-    if not (output / names.run).is_file() or not (output / names.predictions).is_file():
+    if not files.run.is_file() or not files.predictions.is_file():
         return
-    record = _read_json(output / names.run)
-    _check_same(output, record.get("settings", {}), settings)
-    failed = {failure["file"] for failure in record["failed"]}
-    done: str | None = None
-    with (output / names.predictions).open(encoding="utf-8") as lines, (work / ROWS_FILE).open("w") as rows:
-        for line in lines:
-            file = json.loads(line)["file"]
-            if file in failed:
-                continue
-            if done not in (None, file):
+    try:
+        record = _read_json(files.run)
+        _check_same(files, record.get("settings", {}), settings)
+        failed = {failure["file"] for failure in record["failed"]}
+        done: str | None = None
+        with (
+            files.predictions.open(encoding="utf-8") as lines,
+            files.rows.open("w", encoding="utf-8", newline="\n") as rows,
+        ):
+            for line in lines:
+                file = json.loads(line)["file"]
+                if file in failed:
+                    continue
+                if done not in (None, file):
+                    rows.write(json.dumps({_DONE: done}) + "\n")
+                rows.write(line)
+                done = file
+            if done is not None:
                 rows.write(json.dumps({_DONE: done}) + "\n")
-            rows.write(line)
-            done = file
-        if done is not None:
-            rows.write(json.dumps({_DONE: done}) + "\n")
+    except OutputError:
+        raise
+    # Damaged by whoever edited them.
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"{files.run.name} or {files.predictions.name} is damaged: {error!r}"
+        raise OutputError(f"{files.output}: {reason}; --overwrite starts anew") from error
 
 
-def _check_same(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _check_same(files: RunFiles, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for name in sorted({*before, *now}):
         if before.get(name) != now.get(name):
-            raise ResumeError(
-                f"{output}: the run that lies here had {name} {before.get(name)!r}, not {now.get(name)!r}: "
-                "resume with the same options and model, or --overwrite"
+            raise OutputError(
+                f"{files.output}: the run that lies here had {name} {before.get(name)!r}, not "
+                f"{now.get(name)!r}: resume with the same options and model, or --overwrite"
             )
 
 
@@ -211,9 +196,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ResumeError(f"{path}: damaged: {error}; --overwrite starts anew") from error
+        raise OutputError(f"{path}: damaged: {error}; --overwrite starts anew") from error
     if not isinstance(content, dict):
-        raise ResumeError(f"{path}: damaged; --overwrite starts anew")
+        raise OutputError(f"{path}: damaged; --overwrite starts anew")
     return content
 
 
@@ -224,8 +209,7 @@ def write_predictions(path: Path, journal: Journal, sources: Sequence[Source]) -
             file.writelines(journal.lines(source))
 
 
-# ----------------------------------------------------------------------------------------------------
-# What follows from predictions.jsonl once it is written: totals, CVAT's file, one run made of its parts.
+# What follows from predictions.jsonl once it is written.
 
 
 @dataclass(frozen=True)
@@ -245,8 +229,8 @@ class Totals:
     frame_interval_s: float | None
 
     @classmethod
-    def of(cls, path: Path) -> Totals:
-        """Reads the file once, a line at a time."""
+    def of(cls, path: Path, landmarks: LandmarkTable) -> Totals:
+        """Reads the file once, a line at a time; the landmarks are the model's."""
         frames, intervals, elapsed_s = 0, 0, 0.0
         present: Counter[str] = Counter()
         spent: Counter[str] = Counter()
@@ -261,7 +245,7 @@ class Totals:
             before = row
         return cls(
             frames,
-            {name: present[name] for name in LANDMARK_NAMES},
+            {name: present[name] for name in landmarks.names},
             {stage: round(total / frames, 3) for stage, total in spent.items()},
             elapsed_s / intervals if intervals else None,
         )
@@ -274,7 +258,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def write_cvat(path: Path, predictions: Path, frames: int) -> list[dict[str, Any]]:
+def write_cvat(files: RunFiles, frames: int) -> list[dict[str, Any]]:
     """Writes the curves of all frames as one file that CVAT uploads.
 
     Pictures are named as their files are, with folders where two have one name; a video's frames as CVAT
@@ -283,53 +267,58 @@ def write_cvat(path: Path, predictions: Path, frames: int) -> list[dict[str, Any
     Returns:
         Entries of run.json's `failed` for the files whose names XML cannot hold: their curves are left out.
     """
-    names = Counter(Path(row["file"]).name for row in read_rows(predictions) if row.get("frame", 0) == 0)
+    path, predictions = files.cvat, files.predictions
+    inputs = list(dict.fromkeys(row["file"] for row in read_rows(predictions)))
+    counts = Counter(Path(file).name for file in inputs)
+    names = {
+        file: Path(file).name if counts[Path(file).name] == 1 else Path(file).as_posix() for file in inputs
+    }
 
     def annotation(row: dict[str, Any]) -> FrameAnnotation:
-        file = Path(row["file"])
-        name = file.name if names[file.name] == 1 else file.as_posix()
+        name = names[row["file"]]
         if "frame" in row:
             frame = f"frame_{row['frame']:06d}"
             name = frame if len(names) == 1 else f"{name}/{frame}"
-        return frame_annotation(row, name)
+        return frame_annotation(row, name, files.landmarks)
 
     refused: dict[str, str] = {}
-    left_out: Counter[str] = Counter()
-    for row in read_rows(predictions):
-        if row.get("frame", 0) == 0:
-            try:
-                xml_fragment(Element("image", name=annotation(row).file_name), 0)
-            except ValueError as error:
-                refused[row["file"]] = f"{row['file']}: its curves are not in {path.name}: {error}"
-        left_out[row["file"]] += row["file"] in refused
+    for file, name in names.items():
+        try:
+            xml_fragment(Element("image", name=name), 0)
+        except ValueError as error:
+            refused[file] = f"{file}: its curves are not in {path.name}: {error}"
+    left_out = Counter(row["file"] for row in read_rows(predictions) if row["file"] in refused)
     kept = (annotation(row) for row in read_rows(predictions) if row["file"] not in refused)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(iterate_cvat(kept, frames - left_out.total()))
+        file.writelines(iterate_cvat(kept, frames - left_out.total(), files.landmarks))
     return [{"file": name, "reason": reason, "frames": left_out[name]} for name, reason in refused.items()]
 
 
-def merge_parts(output: Path, options: PredictionOptions, sources: Sequence[Source]) -> list[dict[str, Any]]:
+def merge_parts(files: RunFiles, sources: Sequence[Source]) -> list[dict[str, Any]]:
     """Makes predictions.jsonl and run.json of the parts' once all are there.
 
     Whichever part ends last does it, or several at once: they write the same.
+
+    Args:
+        files: Those of any part.
+        sources: The inputs of all parts.
 
     Returns:
         Entries like those of run.json's `failed`: why the parts, though all there, were not merged, or what
         cvat.xml lacks.
     """
-    parts = [PartNames(replace(options, part_id=part_id)) for part_id in range(options.num_parts)]
-    if not all((output / part.run).is_file() for part in parts):
+    parts, whole = files.parts, files.whole
+    if not all(part.run.is_file() for part in parts):
         return []
-    path = output / "predictions.jsonl"
     records = []
     for part in parts:
         try:
-            record = json.loads((output / part.run).read_text(encoding="utf-8"))
+            record = json.loads(part.run.read_text(encoding="utf-8"))
             missing = {"settings", "totals", "failed", "options"} - record.keys()
         except (ValueError, AttributeError):
             missing = {"everything"}
         if missing:
-            return _not_merged(path, f"{part.run} is damaged")
+            return _not_merged(whole, f"{part.run.name} is damaged")
         records.append(record)
     # A part of another run, of another model or other options, is not merged with these.
     settings = [record["settings"] | {"part_id": None} for record in records]
@@ -337,35 +326,35 @@ def merge_parts(output: Path, options: PredictionOptions, sources: Sequence[Sour
         for name in sorted({*other, *settings[0]}):
             if other.get(name) != settings[0].get(name):
                 first, this = settings[0].get(name), other.get(name)
-                return _not_merged(path, f"part 0 had {name} {first!r}, part {part_id} {this!r}")
+                return _not_merged(whole, f"part 0 had {name} {first!r}, part {part_id} {this!r}")
     for part_id, part in enumerate(parts):
-        place = {str(source.file): at for at, source in enumerate(sources[part_id :: options.num_parts])}
+        place = {str(source.file): at for at, source in enumerate(sources[part_id :: len(parts)])}
         last = 0
-        for row in read_rows(output / part.predictions):
+        for row in read_rows(part.predictions):
             if place.get(row["file"], -1) < last:
-                return _not_merged(path, f"part {part_id} had other inputs, {row['file']} among them")
+                return _not_merged(whole, f"part {part_id} had other inputs, {row['file']} among them")
             last = place[row["file"]]
     with ExitStack() as opened:
         lines = [
-            _LinesByFile(opened.enter_context((output / part.predictions).open(encoding="utf-8")))
-            for part in parts
+            _LinesByFile(opened.enter_context(part.predictions.open(encoding="utf-8"))) for part in parts
         ]
-        merged = opened.enter_context(atomic_path(path))
+        merged = opened.enter_context(atomic_path(whole.predictions))
         with merged.open("w", encoding="utf-8", newline="\n") as file:
             for number, source in enumerate(sources):
                 file.writelines(lines[number % len(parts)].take(str(source.file)))
-    totals = Totals.of(path)
+    totals = Totals.of(whole.predictions, files.landmarks)
     refused = []
-    if "cvat" in options.curves:
-        refused = write_cvat(output / "cvat.xml", path, totals.frames)
+    if "cvat" in files.options.curves:
+        refused = write_cvat(whole, totals.frames)
     merged_record = _merged_record(records, totals, sources)
     merged_record["failed"] += refused
     merged_record["totals"]["failed"] += len(refused)
-    write_json(output / "run.json", merged_record)
+    write_json(whole.run, merged_record)
     return refused
 
 
-def _not_merged(path: Path, why: str) -> list[dict[str, Any]]:
+def _not_merged(whole: RunFiles, why: str) -> list[dict[str, Any]]:
+    path = whole.predictions
     reason = f"{path}: the parts are not merged: {why}: run all parts with the same inputs and options"
     return [{"file": str(path), "reason": reason, "frames": 0}]
 
@@ -393,7 +382,7 @@ def _merged_record(
         name: round(sum(record["totals"][name] for record in records), 3)
         for name in ("inputs", "predicted", "predicted_before", "failed", "seconds")
     }
-    merged = {
+    return {
         **records[0],
         "settings": records[0]["settings"] | {"part_id": None},
         "options": records[0]["options"] | {"part_id": None},
@@ -401,10 +390,8 @@ def _merged_record(
         "milliseconds_per_frame": totals.milliseconds,
         "failed": sorted(failed, key=lambda failure: place.get(failure["file"], len(place))),
     }
-    return merged
 
 
-# ----------------------------------------------------------------------------------------------------
 # run.json: what a run was asked, with what it ran, and what came of it.
 
 _PACKAGES = ("liver-landmark", "torch", "transformers", "numpy", "pillow")

@@ -20,8 +20,26 @@ from av.error import FFmpegError
 
 from ..utils.frame_files import FrameError
 
-# ----------------------------------------------------------------------------------------------------
-# What is refused of a stranger's video before it is decoded, and how that is said.
+# FFmpeg prints what it thinks of a file; what matters is raised.
+av.logging.set_level(av.logging.PANIC)
+logging.getLogger("libav").setLevel(logging.CRITICAL)
+
+SUFFIXES: tuple[str, ...] = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".divx", ".mpg", ".mpeg", ".m1v", ".m2v", ".ts", ".m2ts",
+    ".mts", ".vob", ".wmv", ".asf", ".wtv", ".flv", ".f4v", ".ogv", ".mxf", ".dv", ".3gp", ".3g2", ".mj2",
+    ".rm", ".nut", ".ivf", ".obu", ".y4m", ".h264", ".264", ".hevc", ".h265", ".265", ".mjpeg", ".mjpg",
+)  # fmt: skip
+# Containers and bare streams that hold their pictures themselves. Play lists (HLS, concat, SDP) name other
+# files and addresses, which a file from a stranger must not reach; pictures have their own reader.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,mjpeg,asf,flv,ogg,mxf,"
+    "ivf,obu,av1,nut,dv,rm,wtv,y4m,yuv4mpegpipe"
+)
+# A video whose last frame comes this much earlier than its duration says was cut off.
+_CUT_OFF_S = 1.0
+# Threads within a frame. Several frames side by side are no choice: where damage ends one of them, those that
+# refer to it wait for ever in some of FFmpeg's decoders (H.264).
+_DECODING_THREADS = min(4, os.cpu_count() or 1)
 
 
 class VideoError(FrameError):
@@ -47,57 +65,6 @@ class VideoLimits:
     def __post_init__(self) -> None:
         if any(limit is not None and limit <= 0 for limit in vars(self).values()):
             raise ValueError(f"limits must be positive, got {self}")
-
-
-def check_file(path: Path, limits: VideoLimits) -> None:
-    """Refuses what is no regular file, empty or too large, with a VideoError."""
-    try:
-        if path.is_dir():
-            raise VideoError(f"{path}: a folder, expected a video file")
-        if not path.exists():
-            raise VideoError(f"{path}: no such file")
-        if not path.is_file():
-            raise VideoError(f"{path}: not a regular file")
-        size = path.stat().st_size
-    except OSError as error:
-        raise VideoError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if size == 0:
-        raise VideoError(f"{path}: empty file")
-    if limits.max_file_bytes is not None and size > limits.max_file_bytes:
-        raise VideoError(f"{path}: larger than the limit of {limits.max_file_bytes} bytes")
-
-
-def check_size(path: Path, width: int, height: int, limits: VideoLimits) -> None:
-    """Refuses frames of more pixels than the limit, with a VideoError."""
-    if width * height > limits.max_pixels:
-        raise VideoError(
-            f"{path}: frames of {width}×{height} px, more than the limit of {limits.max_pixels} pixels"
-        )
-
-
-# ----------------------------------------------------------------------------------------------------
-# Reading videos that a stranger made: limits before decoding, every frame upright RGB, damage named.
-
-# FFmpeg prints what it thinks of a file; what matters is raised.
-av.logging.set_level(av.logging.PANIC)
-logging.getLogger("libav").setLevel(logging.CRITICAL)
-
-SUFFIXES: tuple[str, ...] = (
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".divx", ".mpg", ".mpeg", ".m1v", ".m2v", ".ts", ".m2ts",
-    ".mts", ".vob", ".wmv", ".asf", ".wtv", ".flv", ".f4v", ".ogv", ".mxf", ".dv", ".3gp", ".3g2", ".mj2",
-    ".rm", ".nut", ".ivf", ".obu", ".y4m", ".h264", ".264", ".hevc", ".h265", ".265", ".mjpeg", ".mjpg",
-)  # fmt: skip
-# Containers and bare streams that hold their pictures themselves. Play lists (HLS, concat, SDP) name other
-# files and addresses, which a file from a stranger must not reach; pictures have their own reader.
-_CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,mjpeg,asf,flv,ogg,mxf,"
-    "ivf,obu,av1,nut,dv,rm,wtv,y4m,yuv4mpegpipe"
-)
-# A video whose last frame comes this much earlier than its duration says was cut off.
-_CUT_OFF_S = 1.0
-# Threads within a frame. Several frames side by side are no choice: where damage ends one of them, those that
-# refer to it wait for ever in some of FFmpeg's decoders (H.264).
-_DECODING_THREADS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -146,7 +113,11 @@ class VideoReader:
         context = self._stream.codec_context
         if context is None:
             raise VideoError(f"{path}: its video codec is not known here")
-        check_size(path, context.width, context.height, limits)
+        if context.width * context.height > limits.max_pixels:
+            raise VideoError(
+                f"{path}: frames of {context.width}×{context.height} px, more than the limit of "
+                f"{limits.max_pixels} pixels"
+            )
         context.thread_type, context.thread_count = "SLICE", _DECODING_THREADS
         # Without this, damage is painted over with what lies around it.
         context.options = {"err_detect": "explode"}
@@ -291,7 +262,7 @@ def open_video(path: Path | str, limits: VideoLimits | None = None) -> Iterator[
         VideoError: missing, empty, no video, too large or too long, or its first frame cannot be decoded.
     """
     path, limits = Path(path), limits or VideoLimits()
-    check_file(path, limits)
+    _check_file(path, limits)
     try:
         # The prefix keeps FFmpeg from reading a name such as `http:x` as an address.
         container = av.open(
@@ -309,6 +280,24 @@ def open_video(path: Path | str, limits: VideoLimits | None = None) -> Iterator[
         # Left before the end, the decoder would keep its frames until the collector comes.
         with closing(reader):
             yield reader
+
+
+def _check_file(path: Path, limits: VideoLimits) -> None:
+    """Refuses what is no regular file, empty or too large, with a VideoError."""
+    try:
+        if path.is_dir():
+            raise VideoError(f"{path}: a folder, expected a video file")
+        if not path.exists():
+            raise VideoError(f"{path}: no such file")
+        if not path.is_file():
+            raise VideoError(f"{path}: not a regular file")
+        size = path.stat().st_size
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if size == 0:
+        raise VideoError(f"{path}: empty file")
+    if limits.max_file_bytes is not None and size > limits.max_file_bytes:
+        raise VideoError(f"{path}: larger than the limit of {limits.max_file_bytes} bytes")
 
 
 def _reason(error: Exception) -> str:

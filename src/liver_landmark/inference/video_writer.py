@@ -31,11 +31,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ..utils.atomic_files import atomic_path, write_json_lines
-from .frame_sources import SEGMENT_FRAMES, PredictionOptions, VideoProgress, VideoStarts
-from .result_files import FRAME_FILE, WrittenFrame, result_folders
-
-# ----------------------------------------------------------------------------------------------------
-# Writing overlays as H.264 in MP4: every frame at the very time of the input's.
+from .frame_sources import VideoProgress, VideoStarts
+from .predictor import FailedFrame
+from .result_files import RunFiles, Source, WrittenFrame, row_line
 
 # A fixed number of threads: x264's output depends on it, and a video is to be the same on every machine.
 _OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0", "threads": "4", "forced-idr": "1"}
@@ -175,72 +173,71 @@ def _storable(rate: Fraction) -> Fraction:
     return rate.limit_denominator(1001)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The results of one video, made safe segment by segment.
+# A video's results, segment by segment.
 
-
-def remove_frames(folder: Path) -> None:
-    """Removes what a run wrote there, and the folder if it is empty then: other files are somebody's."""
-    if not folder.is_dir():
-        return
-    for path in folder.iterdir():
-        if FRAME_FILE.fullmatch(path.name) and not path.is_dir():
-            path.unlink()
-    with suppress(OSError):
-        folder.rmdir()
+# A video's results are made safe every so many frames: what an interruption costs at most.
+SEGMENT_FRAMES = 250
+_FAILED = '{"failed": '
 
 
 class VideoOutput:
-    """Takes a video's frames in order and leaves its results."""
+    """Takes a video's frames in order and leaves its results.
 
-    def __init__(self, output: Path, work: Path, name: str, options: PredictionOptions) -> None:
-        """Looks at what an interrupted run left in `work`, the video's folder there.
+    Attributes:
+        progress: Where to go on from.
+    """
+
+    def __init__(self, files: RunFiles, source: Source) -> None:
+        """Looks at what an interrupted run left of the video.
 
         Made before the first frame is predicted: its files are written before it is added.
 
-        Attributes:
-            progress: Where to go on from.
+        Raises:
+            OSError: a folder cannot be made or read.
         """
-        self._output, self._work, self._name, self._options = output, work, name, options
+        self._files, self._source, self._options = files, source, files.options
+        self._work = files.video_work(source)
         self._starts: VideoStarts | None = None
-        self._rows: list[dict[str, Any]] = []
+        self._entries: list[dict[str, Any]] = []
         self._writer: VideoWriter | None = None
         self._shift: int | None = None
-        self.segments = next(number for number in count() if not self._is_whole(number))
+        self._segments = next(number for number in count() if not self._is_whole(number))
         self._work.mkdir(parents=True, exist_ok=True)
-        if not self.segments:
+        # What is left of the segment that was being written would pass for part of the new one.
+        for path in self._work.iterdir():
+            if path.stem >= self._file(self._segments, "").name:
+                path.unlink()
+        if not self._segments:
             # What an earlier run left there would pass for frames of this one.
-            for folder in result_folders(self._name):
-                remove_frames(self._output / folder)
-        self.progress = VideoProgress(first_frame=self.segments * SEGMENT_FRAMES)
-        if self.segments and options.smoothing_s is not None:
-            self.progress.smoother_state = load_file(self._file(self.segments - 1, ".safetensors"))
+            files.clear_frames(source)
+        self.progress = VideoProgress(self._segments * SEGMENT_FRAMES, segment_frames=SEGMENT_FRAMES)
+        if self._segments and self._options.smoothing_s is not None:
+            self.progress.smoother_state = load_file(self._file(self._segments - 1, ".safetensors"))
 
     def _file(self, segment: int, suffix: str) -> Path:
         return self._work / f"{segment:05d}{suffix}"
 
     def _is_whole(self, segment: int) -> bool:
-        suffixes = [".jsonl"]
-        if self._options.overlay:
-            suffixes.append(".mp4")
-        if self._options.smoothing_s is not None:
-            suffixes.append(".safetensors")
-        if not all(self._file(segment, suffix).is_file() for suffix in suffixes):
+        if not self._file(segment, ".jsonl").is_file():
             return False
+        with self._file(segment, ".jsonl").open(encoding="utf-8") as lines:
+            failed = [line.startswith(_FAILED) for line in lines]
         if self._options.smoothing_s is not None:
             try:
                 load_file(self._file(segment, ".safetensors"))
             except (OSError, SafetensorError):
                 return False
+        if self._options.overlay and not all(failed) and not self._file(segment, ".mp4").is_file():
+            return False
         # A shorter one is the last of a video that failed, and may have more frames by now.
-        return sum(1 for _ in self._file(segment, ".jsonl").open("rb")) == SEGMENT_FRAMES
+        return len(failed) == SEGMENT_FRAMES
 
     def start(self, starts: VideoStarts) -> None:
         """Called before the first frame is added."""
         self._starts = starts
-        if self.segments:
-            first = json.loads(next(self._file(0, ".jsonl").open(encoding="utf-8")))
-            self._shift = shift_to_zero(round(first["time_s"] / starts.time_base))
+        first = next(self.lines(), None)
+        if first is not None:
+            self._shift = shift_to_zero(round(json.loads(first)["time_s"] / starts.time_base))
 
     def add(self, frame: WrittenFrame) -> dict[str, Any]:
         """Takes the next frame; returns its row.
@@ -248,15 +245,26 @@ class VideoOutput:
         Raises:
             OSError: it cannot be written, or encoded.
         """
+        row = frame.row
         if self._options.overlay:
-            row = frame.row | {"overlay": f"{self._name}_overlay.mp4"}
+            row = row | {"overlay": self._files.overlay(self._source).name}
             self._encode(frame)
-        else:
-            row = frame.row
-        self._rows.append(row)
-        if len(self._rows) == SEGMENT_FRAMES:
-            self._finish_segment(frame)
+        self._add_entry(row, frame.smoother_state)
         return row
+
+    def skip(self, failed: FailedFrame) -> None:
+        """Takes note of the next frame, which has no results; the overlay goes on showing the one before.
+
+        Raises:
+            OSError: that cannot be written.
+        """
+        entry = {"failed": failed.named_reason, "frame": failed.key.index}
+        self._add_entry(entry, failed.smoother_state)
+
+    def _add_entry(self, entry: dict[str, Any], state: dict[str, np.ndarray] | None) -> None:
+        self._entries.append(entry)
+        if len(self._entries) == SEGMENT_FRAMES:
+            self._finish_segment(state)
 
     def _encode(self, frame: WrittenFrame) -> None:
         if self._shift is None:
@@ -264,7 +272,7 @@ class VideoOutput:
         if self._writer is None:
             starts = self._starts
             self._writer = VideoWriter(
-                self._file(self.segments, ".mp4"),
+                self._file(self._segments, ".mp4"),
                 starts.width,
                 starts.height,
                 starts.time_base,
@@ -276,30 +284,47 @@ class VideoOutput:
         except (FFmpegError, ValueError) as error:
             raise OSError(f"overlay: {error}") from error
 
-    def _finish_segment(self, last: WrittenFrame | None) -> None:
+    def _finish_segment(self, state: dict[str, np.ndarray] | None) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        if last is not None and last.smoother_state is not None:
-            with atomic_path(self._file(self.segments, ".safetensors")) as temporary:
-                save_file(last.smoother_state, temporary)
-        write_json_lines(self._file(self.segments, ".jsonl"), self._rows)
-        self._rows = []
-        self.segments += 1
+        if state is not None:
+            with atomic_path(self._file(self._segments, ".safetensors")) as temporary:
+                save_file(state, temporary)
+        write_json_lines(self._file(self._segments, ".jsonl"), self._entries)
+        self._entries = []
+        self._segments += 1
 
-    def finish(self) -> int:
-        """Joins what there is to the final overlay; returns the number of frames."""
-        if self._rows:
+    def finish(self) -> None:
+        """Joins what there is to the final overlay.
+
+        Raises:
+            OSError, FFmpegError: that cannot be done; `lines` are there all the same.
+        """
+        if self._entries:
             self._finish_segment(None)
-        parts = [self._file(number, ".mp4") for number in range(self.segments)]
+        parts = [self._file(number, ".mp4") for number in range(self._segments)]
+        parts = [part for part in parts if part.is_file()]
         if self._options.overlay and parts:
-            with atomic_path(self._output / f"{self._name}_overlay.mp4") as temporary:
+            with atomic_path(self._files.overlay(self._source)) as temporary:
                 join_videos(temporary, parts)
-        return sum(1 for _ in self.lines())
 
-    def lines(self) -> Iterator[str]:
-        """The video's lines of predictions.jsonl."""
-        for number in range(self.segments):
+    def lines(self, *, with_overlay: bool = True) -> Iterator[str]:
+        """The video's lines of predictions.jsonl; without the overlay where there is none after all."""
+        for line in self._all_lines():
+            if line.startswith(_FAILED):
+                continue
+            if with_overlay:
+                yield line
+            else:
+                yield row_line({name: value for name, value in json.loads(line).items() if name != "overlay"})
+
+    def failures(self) -> list[dict[str, Any]]:
+        """{"failed": reason, "frame": index} of the frames without results."""
+        return [json.loads(line) for line in self._all_lines() if line.startswith(_FAILED)]
+
+    def _all_lines(self) -> Iterator[str]:
+        for number in range(self._segments):
             with self._file(number, ".jsonl").open(encoding="utf-8") as lines:
                 yield from lines
 

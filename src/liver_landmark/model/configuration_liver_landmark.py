@@ -93,6 +93,9 @@ class LiverLandmarkConfig(PreTrainedConfig):
             `presence_liver_landmark` describes it; `liver-landmark calibrate` writes it into config.json.
         label_colors (`dict[str, list[int]]`, *optional*):
             RGB, 0 to 255, by landmark, for overlays; landmarks that are not named get a color of their own.
+        id2label (`dict[int, str]`, *optional*):
+            The classes: 0 is the background, the others are landmarks. Defaults to background, ridge,
+            silhouette, ligament. `label2id` follows from it.
 
     Source: arXiv 2511.03163 for the architecture.
     """
@@ -136,17 +139,18 @@ class LiverLandmarkConfig(PreTrainedConfig):
             kwargs.pop("custom_pipelines", None)
         if self.decoder_channels is None:
             self.decoder_channels = [256, 128, 64]
-        if self.id2label is None:
+        # `num_labels` alone, of another number, gives transformers' LABEL_0, LABEL_1, …
+        if self.id2label is None and kwargs.get("num_labels") in (None, DEFAULT_LANDMARKS.num_classes):
             self.id2label = DEFAULT_LANDMARKS.id2label
-            self.label2id = DEFAULT_LANDMARKS.label2id
         super().__post_init__(**kwargs)
         # The CLS token is dropped and the tokens become a map inside the backbone; its mask token is
         # for pre-training only and would never get a gradient.
         self.depth_config.reshape_hidden_states = True
         self.depth_config.use_mask_token = False
-        self.presence_calibration = check_presence_calibration(self.presence_calibration)
+        landmarks = self.landmark_table  # checks names, ids and colors
+        self.label2id = landmarks.label2id
+        self.presence_calibration = check_presence_calibration(self.presence_calibration, landmarks.names)
         self._check_fields()
-        _ = self.landmark_table  # checks names, ids and colors
 
     def _check_fields(self) -> None:
         """Raises a ValueError that names the first field that cannot be."""

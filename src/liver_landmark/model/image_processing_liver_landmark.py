@@ -22,7 +22,7 @@ from transformers.image_processing_outputs import SemanticSegmentationPostProces
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import SizeDict
 
-from .landmarks_liver_landmark import ID2LABEL
+from .landmarks_liver_landmark import LandmarkTable
 from .post_processing_liver_landmark import class_map, landmark_scores, upsample
 
 # ImageNet statistics: SAM 2.1 and Depth Anything V2 were both trained with them.
@@ -92,7 +92,7 @@ class LiverLandmarkImageProcessor(BaseImageProcessor):
     | `disable_grouping` | unknown | images are processed one by one |
     | paths and links as images | refused | `pipeline` opens them, within limits |
     | `label_size`, `max_pixels` | only here | labels finer than the input; files from strangers |
-    | `interpolation`, `return_scores`, `score_classes` | only here, in post-processing | see there |
+    | `interpolation`, `return_scores`, `score_classes`, `id2label` | only here | see post-processing |
 
     Args:
         do_convert_rgb: Convert gray, palettes, alpha and other modes to RGB; False: refuse them.
@@ -262,6 +262,7 @@ class LiverLandmarkImageProcessor(BaseImageProcessor):
         interpolation: str = "bilinear",
         return_scores: bool = False,
         score_classes: Sequence[str] | None = None,
+        id2label: Mapping[int, str] | None = None,
     ) -> list[torch.Tensor] | list[dict[str, Any]] | list[SemanticSegmentationPostProcessorOutput]:
         """Class maps at each frame's native size.
 
@@ -282,17 +283,25 @@ class LiverLandmarkImageProcessor(BaseImageProcessor):
                 drew, not of whether it drew everything.
             score_classes: The classes that scores are wanted for; None: all. Those of the landmarks cost a
                 few ms for a 1080p frame, the background's the upsampling of the whole frame.
+            id2label: `model.config.id2label`, which names the scores; needed for them only.
 
         Returns:
             B maps (height, width) int64 on the logits' device, or B dicts or outputs.
 
         Raises:
-            ValueError: logits that are not (B, C, h, w) or not finite, or sizes that do not fit them.
+            ValueError: logits that are not (B, C, h, w) or not finite, sizes or names that do not fit them,
+                or scores without names.
         """
         logits = outputs.logits.detach()
         if logits.ndim != 4:
             raise ValueError(f"logits: expected (B, C, h, w), got {tuple(logits.shape)}")
-        names = tuple(ID2LABEL.values()) if score_classes is None else tuple(score_classes)
+        landmarks = None
+        if return_scores:
+            if id2label is None:
+                raise ValueError(
+                    "return_scores needs the classes' names: pass id2label=model.config.id2label"
+                )
+            landmarks = LandmarkTable.from_id2label(id2label)
         sizes = _target_sizes(target_sizes, logits)
 
         results = []
@@ -302,9 +311,10 @@ class LiverLandmarkImageProcessor(BaseImageProcessor):
             result: dict[str, Any] = {"segmentation": segmentation.to(torch.int64)}
             if return_segmentation_scores:
                 result["segmentation_scores"] = upsample(frame_logits, size, interpolation)
-            if return_scores:
+            if landmarks is not None:
+                names = landmarks.class_names if score_classes is None else score_classes
                 result["scores"] = landmark_scores(
-                    frame_logits, segmentation, names, interpolation, name=name
+                    frame_logits, segmentation, landmarks, names, interpolation, name=name
                 )
             results.append(result)
         if return_segmentation_scores:

@@ -32,6 +32,8 @@ _FURTHER_COLORS = (
     (0, 128, 128),
     (128, 128, 0),
 )
+# What label maps and switches say instead of a landmark's name.
+_RESERVED_NAMES = ("ignore", "none")
 # Names become parts of file names and columns.
 _NAME = re.compile(r"\w[\w .-]{0,62}(?<![ .])")
 
@@ -76,6 +78,8 @@ class LandmarkTable:
                     f"labels: {name!r} cannot name a landmark: use up to 63 letters, digits, '_', '-', '.' "
                     "and spaces, beginning with a letter or digit"
                 )
+            if name in self.names and name.casefold() in _RESERVED_NAMES:
+                raise ValueError(f"labels: {name!r} cannot name a landmark: it means that there is none")
         folded = [name.casefold() for name in self.class_names]
         for name in self.class_names:
             if folded.count(name.casefold()) > 1:
@@ -98,6 +102,8 @@ class LandmarkTable:
         Raises:
             ValueError: names or colors that cannot be, in one line.
         """
+        if isinstance(names, str):
+            raise ValueError(f"labels: {names!r} is one text, expected a list of names")
         colors = dict(colors or {})
         for name, color in colors.items():
             if name not in names:
@@ -162,6 +168,38 @@ class LandmarkTable:
         """Name to class id, background included."""
         return {name: number for number, name in enumerate(self.class_names)}
 
+    @property
+    def colors(self) -> dict[str, tuple[int, int, int]]:
+        """Landmark name to RGB, 0 to 255."""
+        return {landmark.name: landmark.color for landmark in self.landmarks}
+
+    def translate(self, mask: np.ndarray, source: LandmarkTable) -> np.ndarray:
+        """A mask of another table's ids in the ids of this one, by name.
+
+        Args:
+            mask: (H, W) uint8 class ids of `source`, 255 ignored.
+            source: The table of the mask. Landmarks of it that are not in this one become background.
+
+        Returns:
+            (H, W) uint8, the mask itself where the ids are the same.
+
+        Raises:
+            ValueError: the mask holds an id that `source` does not have.
+        """
+        if mask.size and source.names != self.names:
+            found = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+            for odd in found[(found >= source.num_classes) & (found != IGNORE_INDEX)].tolist():
+                raise ValueError(
+                    f"the mask holds {odd}, which is neither a class id (0 to {source.num_classes - 1}) "
+                    f"nor {IGNORE_INDEX}"
+                )
+            ids = np.zeros(256, np.uint8)
+            ids[IGNORE_INDEX] = IGNORE_INDEX
+            for landmark in source.landmarks:
+                ids[landmark.id] = self.label2id[landmark.name] if landmark.name in self.names else 0
+            return ids[mask]
+        return mask
+
     @cached_property
     def palette(self) -> np.ndarray:
         """(256, 3) uint8: a mask of class ids indexes straight into it."""
@@ -175,28 +213,10 @@ class LandmarkTable:
 
 DEFAULT_LANDMARKS = LandmarkTable.from_names(("ridge", "silhouette", "ligament"))
 
-# Of the default table, for code that has neither a model nor a dataset at hand.
-LANDMARKS: tuple[Landmark, ...] = DEFAULT_LANDMARKS.landmarks
-LANDMARK_NAMES: tuple[str, ...] = DEFAULT_LANDMARKS.names
-NUM_CLASSES = DEFAULT_LANDMARKS.num_classes
-ID2LABEL: dict[int, str] = DEFAULT_LANDMARKS.id2label
-LABEL2ID: dict[str, int] = DEFAULT_LANDMARKS.label2id
-PALETTE = DEFAULT_LANDMARKS.palette
-BACKGROUND = Landmark(0, DEFAULT_LANDMARKS.background, BACKGROUND_COLOR)
-# All classes with the background, as statistics count them.
-CLASSES: tuple[Landmark, ...] = (BACKGROUND, *LANDMARKS)
-
 __all__ = [
-    "BACKGROUND",
-    "CLASSES",
+    "BACKGROUND_COLOR",
     "DEFAULT_LANDMARKS",
-    "ID2LABEL",
     "IGNORE_INDEX",
-    "LABEL2ID",
-    "LANDMARKS",
-    "LANDMARK_NAMES",
-    "NUM_CLASSES",
-    "PALETTE",
     "Landmark",
     "LandmarkTable",
 ]

@@ -19,7 +19,6 @@ from transformers import Pipeline
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from .image_processing_liver_landmark import read_image
-from .landmarks_liver_landmark import LANDMARKS
 from .presence_liver_landmark import absent_suppressed
 
 TASK = "liver-landmark-segmentation"
@@ -70,7 +69,7 @@ class LiverLandmarkSegmentationPipeline(Pipeline):
             timeout: Seconds to wait for a server (default 60).
 
         Returns:
-            For one frame a list of three dicts, of ridge, silhouette and ligament:
+            For one frame a list of dicts, one for each landmark of the model in the order of its ids:
 
             - `label`, and `id`, the class id;
             - `score`: mean probability over its mask's pixels, 0.0 where there are none;
@@ -123,16 +122,21 @@ class LiverLandmarkSegmentationPipeline(Pipeline):
     def postprocess(self, model_outputs: Any) -> list[dict[str, Any]]:
         """The landmarks of one frame, as `__call__` returns them."""
         calibration = getattr(self.model.config, "presence_calibration", None)
-        logits, presence, present = absent_suppressed(model_outputs["logits"].float(), calibration)
+        table = self.model.config.landmark_table
+        logits, presence, present = absent_suppressed(
+            model_outputs["logits"].float(), calibration, table.names
+        )
         [result] = self.image_processor.post_process_semantic_segmentation(
             SemanticSegmenterOutput(logits=logits),
             target_sizes=model_outputs["target_size"],
             return_scores=True,
+            id2label=table.id2label,
+            score_classes=table.names,
         )
         segmentation = result["segmentation"].cpu().numpy()
         landmarks = []
         for landmark, probability, is_present in zip(
-            LANDMARKS, presence[0].tolist(), present[0].tolist(), strict=True
+            table.landmarks, presence[0].tolist(), present[0].tolist(), strict=True
         ):
             mask = np.where(segmentation == landmark.id, np.uint8(255), np.uint8(0))
             if calibration is None:

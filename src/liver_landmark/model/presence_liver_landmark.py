@@ -9,7 +9,7 @@ A calibration is a dict as JSON holds it, the field `presence_calibration` of th
 `liver-landmark calibrate` makes it:
 
     {"features": ["top"],
-     "classes": {"ridge": {"weights": [1.1], "bias": 0.4, "threshold": 0.5}, "silhouette": …, "ligament": …},
+     "classes": {"ridge": {"weights": [1.1], "bias": 0.4, "threshold": 0.5}, …},   every landmark of the model
      "source": {"dataset": …, "split": …, "frames": …, …}}
 
 Source of the scaling: Platt, Probabilistic outputs for support vector machines, 1999.
@@ -19,13 +19,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from .landmarks_liver_landmark import LANDMARK_NAMES, LANDMARKS, NUM_CLASSES
 
 # "top": the logit of the evidence. A calibration names the features that it was made for.
 PRESENCE_FEATURES: tuple[str, ...] = ("top",)
@@ -37,55 +35,62 @@ _PROBABILITY_MARGIN = 1e-6
 # How far, in logits, the plane of an absent landmark lies under everything else: a probability of 2e-22.
 _SUPPRESSED_BY = 50.0
 
-_CLASS_IDS = [landmark.id for landmark in LANDMARKS]
-
 
 def presence_features(logits: Tensor) -> Tensor:
     """What tells whether a landmark is in the frame.
 
     Args:
-        logits: (B, 4, h, w) logits or log-probabilities.
+        logits: (B, C, h, w) logits or log-probabilities, class 0 the background.
 
     Returns:
-        (B, 3, 1) float32, landmarks in the order of LANDMARK_NAMES: the logit of the evidence.
+        (B, C - 1, 1) float32, landmarks in the order of their ids: the logit of the evidence.
 
     Raises:
         ValueError: logits of another shape, or not all finite.
     """
-    if logits.ndim != 4 or logits.shape[1] != NUM_CLASSES or logits.shape[2:].numel() == 0:
-        raise ValueError(f"logits: expected (B, {NUM_CLASSES}, h, w), got {tuple(logits.shape)}")
+    if logits.ndim != 4 or logits.shape[1] < 2 or logits.shape[2:].numel() == 0:
+        raise ValueError(
+            f"logits: expected (B, C, h, w) with at least two classes, got {tuple(logits.shape)}"
+        )
     logits = logits.float()
     if not torch.isfinite(logits).all():
         raise ValueError("logits: not all values are finite")
-    probabilities = logits.softmax(dim=1)[:, _CLASS_IDS].flatten(2)
+    probabilities = logits.softmax(dim=1)[:, 1:].flatten(2)
     count = max(1, round(TOP_SHARE * probabilities.shape[2]))
     evidence = probabilities.topk(count, dim=2, sorted=False).values.mean(dim=2)
     return torch.logit(evidence, eps=_PROBABILITY_MARGIN)[..., None]
 
 
-def presence_probability(logits: Tensor, calibration: Mapping[str, Any] | None) -> Tensor:
+def presence_probability(
+    logits: Tensor, calibration: Mapping[str, Any] | None, names: Sequence[str]
+) -> Tensor:
     """Probability that each landmark is in the frame.
 
     Args:
-        logits: (B, 4, h, w) logits or log-probabilities.
+        logits: (B, C, h, w) logits or log-probabilities.
         calibration: Of the model's configuration; None gives the evidence itself, which is not calibrated.
+        names: The model's C - 1 landmarks in the order of their ids (`LandmarkTable.names`).
 
     Returns:
-        (B, 3) float32 within 0..1, landmarks in the order of LANDMARK_NAMES.
+        (B, C - 1) float32 within 0..1, landmarks in the order of `names`.
 
     Raises:
         ValueError: logits of another shape or not finite, or a calibration that cannot be.
     """
     features = presence_features(logits)
+    if features.shape[1] != len(names):
+        raise ValueError(f"logits: {features.shape[1]} landmarks, but {len(names)} names: {', '.join(names)}")
     if calibration is None:
         return features[..., 0].sigmoid()
-    classes = _classes(calibration)
+    classes = _classes(calibration, names)
     weights = features.new_tensor([fields["weights"] for fields in classes])
     bias = features.new_tensor([fields["bias"] for fields in classes])
     return ((features * weights).sum(dim=2) + bias).sigmoid()
 
 
-def absent_suppressed(logits: Tensor, calibration: Mapping[str, Any] | None) -> tuple[Tensor, Tensor, Tensor]:
+def absent_suppressed(
+    logits: Tensor, calibration: Mapping[str, Any] | None, names: Sequence[str]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Leaves landmarks that are not in the frame out of the logits, so that no pixel goes to them.
 
     A landmark is present where its probability reaches its threshold and it is the likeliest class
@@ -94,41 +99,46 @@ def absent_suppressed(logits: Tensor, calibration: Mapping[str, Any] | None) -> 
     the likeliest class somewhere.
 
     Args:
-        logits: (B, 4, h, w) logits or log-probabilities.
+        logits: (B, C, h, w) logits or log-probabilities.
         calibration: Of the model's configuration, or None.
+        names: The model's C - 1 landmarks in the order of their ids.
 
     Returns:
-        The logits, of the same type and finite; presence (B, 3) float32 as `presence_probability`; present
-        (B, 3) bool.
+        The logits, of the same type and finite; presence (B, C - 1) float32 as `presence_probability`;
+        present (B, C - 1) bool.
 
     Raises:
         ValueError: as `presence_probability`.
     """
-    presence = presence_probability(logits, calibration)
+    presence = presence_probability(logits, calibration, names)
     drawn = _drawn(logits)
     if calibration is None:
         return logits, presence, drawn
-    thresholds = presence.new_tensor([fields["threshold"] for fields in _classes(calibration)])
+    thresholds = presence.new_tensor([fields["threshold"] for fields in _classes(calibration, names)])
     present = (presence >= thresholds) & drawn
     absent = torch.zeros(logits.shape[:2], dtype=torch.bool, device=logits.device)
-    absent[:, _CLASS_IDS] = ~present
+    absent[:, 1:] = ~present
     floor = logits.flatten(1).amin(dim=1) - _SUPPRESSED_BY
     return torch.where(absent[..., None, None], floor[:, None, None, None], logits), presence, present
 
 
 def _drawn(logits: Tensor) -> Tensor:
-    """(B, 3) bool: which landmarks `logits.argmax(dim=1)` holds, several times faster than by it on a CPU."""
+    """(B, C - 1) bool: which landmarks `logits.argmax(dim=1)` holds, on a CPU several times faster."""
     wins = logits == logits.amax(dim=1, keepdim=True)
     drawn, taken = [], torch.zeros_like(wins[:, 0])
-    for class_id in range(NUM_CLASSES):
+    for class_id in range(logits.shape[1]):
         # Of equals the first one.
         drawn.append((wins[:, class_id] & ~taken).flatten(1).any(dim=1))
         taken |= wins[:, class_id]
-    return torch.stack(drawn, dim=1)[:, _CLASS_IDS]
+    return torch.stack(drawn[1:], dim=1)
 
 
-def check_presence_calibration(calibration: Any) -> dict[str, Any] | None:
-    """The calibration as plain JSON, or None; a ValueError names the field that cannot be."""
+def check_presence_calibration(calibration: Any, names: Sequence[str]) -> dict[str, Any] | None:
+    """The calibration of a model with these landmarks as plain JSON, or None.
+
+    Raises:
+        ValueError: a field that cannot be; the line names it.
+    """
     name = "presence_calibration"
     if calibration is None:
         return None
@@ -140,8 +150,8 @@ def check_presence_calibration(calibration: Any) -> dict[str, Any] | None:
             "calibrate the model anew"
         )
     classes = calibration["classes"]
-    if not isinstance(classes, Mapping) or set(classes) != set(LANDMARK_NAMES):
-        raise ValueError(f"{name}.classes must be {', '.join(LANDMARK_NAMES)}, got {classes!r:.80}")
+    if not isinstance(classes, Mapping) or set(classes) != set(names):
+        raise ValueError(f"{name}.classes must be {', '.join(names)}, got {classes!r:.80}")
     for landmark, fields in classes.items():
         where = f"{name}.classes.{landmark}"
         if not isinstance(fields, Mapping) or set(fields) != {"weights", "bias", "threshold"}:
@@ -164,9 +174,9 @@ def check_presence_calibration(calibration: Any) -> dict[str, Any] | None:
         raise ValueError(f"{name}.source cannot be JSON: {error}") from error
 
 
-def _classes(calibration: Mapping[str, Any]) -> list[dict[str, Any]]:
-    checked = check_presence_calibration(calibration)
-    return [checked["classes"][name] for name in LANDMARK_NAMES]
+def _classes(calibration: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    checked = check_presence_calibration(calibration, names)
+    return [checked["classes"][name] for name in names]
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures of a live source (camera, stream or video file), each as soon as it is there.
+"""Live sources (camera, stream or video file): what names them, and their pictures as soon as they are there.
 
 A generator of pictures raises `SourceError` where a source cannot be opened or breaks, and ends where a
 recording ends; a camera and a live stream do not end.
@@ -24,9 +24,6 @@ from av.error import FFmpegError
 from av.format import Flags as FormatFlags
 
 from ..inference.video_reader import VideoError, VideoLimits, open_video
-
-# ----------------------------------------------------------------------------------------------------
-# What `SOURCE` of the live mode names: a camera, a stream on the network, or a video file.
 
 SCHEMES: tuple[str, ...] = ("rtsp", "rtsps", "http", "https")
 _DEVICE = re.compile(r"/dev/video(\d+)")
@@ -111,9 +108,6 @@ def _without_credentials(url: str) -> str:
     return f"{scheme}://{user}{name}{'' if port is None else f':{port}'}{parts.path}{query}"
 
 
-# ----------------------------------------------------------------------------------------------------
-# A source's time stamps against the clock: when a frame is due, and how far a stream is behind.
-
 # What a recording may be late by before it plays on from where it is.
 _LATEST_S = 0.5
 # A step between two time stamps that is no step of a video: a seek, a restart of the sender.
@@ -184,9 +178,6 @@ class StreamLag:
             self._since, self._waited_s = now, 0.0
         return offset - self._least_s
 
-
-# ----------------------------------------------------------------------------------------------------
-# Pictures of a live source, one after the other, each as soon as it is there.
 
 # Seconds until a stream that does not answer, or that stopped sending, is given up.
 _OPEN_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 5.0

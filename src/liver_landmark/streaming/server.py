@@ -32,11 +32,7 @@ import cv2
 import numpy as np
 
 from ..inference.overlay import draw_overlay
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
 from .session import LiveSession, Result, landmarks_of
-
-# ----------------------------------------------------------------------------------------------------
-# The picture that a page shows: the frame with its landmarks, reduced, as JPEG.
 
 
 @dataclass(frozen=True)
@@ -45,18 +41,15 @@ class Look:
 
     Attributes:
         alpha: Share of the landmarks' color, 0 to 1.
-        landmarks: Names of those to draw.
+        landmarks: Names of those to draw; None: all of the model.
     """
 
     alpha: float = 0.4
-    landmarks: tuple[str, ...] = LANDMARK_NAMES
+    landmarks: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must lie between 0 and 1, got {self.alpha}")
-        unknown = [name for name in self.landmarks if name not in LANDMARK_NAMES]
-        if unknown:
-            raise ValueError(f"landmarks are {', '.join(LANDMARK_NAMES)}; unknown: {unknown[0]!r}")
 
 
 @dataclass(frozen=True)
@@ -91,8 +84,12 @@ class PictureMaker:
         self._last: tuple[int, Look, bytes] | None = None
 
     def jpeg(self, result: Result, look: Look) -> bytes:
-        """The result's picture; the last one is kept."""
-        look = replace(look, landmarks=tuple(name for name in LANDMARK_NAMES if name in look.landmarks))
+        """The result's picture; the last one is kept. A ValueError names a landmark that there is not."""
+        names = result.prediction.landmarks.names
+        wanted = names if look.landmarks is None else look.landmarks
+        if unknown := [name for name in wanted if name not in names]:
+            raise ValueError(f"landmarks are {', '.join(names)}; unknown: {unknown[0]!r}")
+        look = replace(look, landmarks=tuple(name for name in names if name in wanted))
         with self._lock:
             if self._last is None or self._last[:2] != (result.number, look):
                 self._last = (result.number, look, self._encode(result, look))
@@ -105,14 +102,18 @@ class PictureMaker:
             size = (self.options.max_width, max(1, round(height * self.options.max_width / width)))
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
             mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-        drawn = draw_overlay(pixels, mask, alpha=look.alpha, legend=False, landmarks=look.landmarks)
+        drawn = draw_overlay(
+            pixels,
+            mask,
+            alpha=look.alpha,
+            legend=False,
+            landmarks=look.landmarks,
+            table=result.prediction.landmarks,
+        )
         bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
         _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self.options.quality])
         return np.asarray(jpeg).tobytes()
 
-
-# ----------------------------------------------------------------------------------------------------
-# The page of a live session, over HTTP: to this machine's own browser, and to nobody else unless asked.
 
 # Seconds: an answer without news, and a connection without a request.
 _LONG_POLL_S, _IDLE_S = 1.0, 30.0
@@ -282,10 +283,11 @@ class _Handler(BaseHTTPRequestHandler):
             return False
 
     def _frame(self, query: dict[str, list[str]]) -> None:
-        names = _value(query, "landmarks", ",".join(LANDMARK_NAMES))
+        names = query.get("landmarks")
         start = self.server.pictures.options.alpha
         look = Look(
-            float(_value(query, "alpha", str(start))), tuple(name for name in names.split(",") if name)
+            float(_value(query, "alpha", str(start))),
+            None if names is None else tuple(name for name in names[0].split(",") if name),
         )
         after, state = int(_value(query, "after", "0")), int(_value(query, "state", "-1"))
         session = self.server.session

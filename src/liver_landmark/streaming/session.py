@@ -25,11 +25,7 @@ import torch
 
 from ..inference.predictor import FramePrediction, LandmarkPredictor
 from ..inference.smoothing import CausalSmoother
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
 from .capture import CaptureOptions, Picture, SourceAddress, SourceError, pictures
-
-# ----------------------------------------------------------------------------------------------------
-# What the model saw in one frame of a live source, for pages.
 
 
 @dataclass(frozen=True)
@@ -53,17 +49,18 @@ def landmarks_of(prediction: FramePrediction) -> dict[str, Any]:
     """What a page says of a prediction, ready for JSON."""
     return {
         "landmarks": {
-            name: {"present": name in prediction.present, "probability": round(prediction.presence[name], 3)}
-            for name in LANDMARK_NAMES
+            name: {
+                "present": name in prediction.present,
+                "probability": round(prediction.presence[name], 3),
+                "color": "#" + bytes(color).hex(),
+            }
+            for name, color in prediction.landmarks.colors.items()
         },
         "calibrated": prediction.calibrated,
         "height": prediction.mask.shape[0],
         "width": prediction.mask.shape[1],
     }
 
-
-# ----------------------------------------------------------------------------------------------------
-# A place for one thing between two threads, where a newer one replaces what nobody took.
 
 T = TypeVar("T")
 
@@ -98,7 +95,6 @@ class Newest(Generic[T]):
             self._changed.notify_all()
 
 
-# ----------------------------------------------------------------------------------------------------
 # How old a frame is when it is seen: from the capture to the page's word that it shows it.
 
 # What the page sees is the last seconds, what the summary sees the last hour or more.
@@ -256,10 +252,6 @@ def _distribution(seconds: Sequence[float]) -> dict[str, float] | None:
     }
 
 
-# ----------------------------------------------------------------------------------------------------
-# The model of a live session: a predictor, and smoothing over time where it is asked for.
-
-
 class LiveModel:
     """Predicts the frames of one source in the order of their capture."""
 
@@ -281,9 +273,7 @@ class LiveModel:
         return self._predictor.finish(prepared, output)
 
 
-# ----------------------------------------------------------------------------------------------------
-# A live session: one thread captures, one runs the model, and the newest result waits for whoever asks.
-
+# How long a source that broke is left alone before it is opened again: at first, and at most.
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 8.0
 
 
@@ -291,7 +281,12 @@ class Model(Protocol):
     """What a session asks of a model; `LiveModel` is one."""
 
     def __call__(self, pixels: np.ndarray, time_s: float) -> FramePrediction:
-        """Predicts one (H, W, 3) uint8 RGB frame, captured at this moment."""
+        """Predicts one (H, W, 3) uint8 RGB frame, captured at this moment.
+
+        Raises:
+            ValueError: this frame cannot be predicted; others can.
+            RuntimeError: the model cannot go on.
+        """
 
 
 @dataclass(frozen=True)
@@ -342,6 +337,8 @@ class LiveSession:
         self._result: Result | None = None
         self._state = 0
         self._message = ""
+        # Why the newest frame that the model took has no result, if it has none.
+        self._left_out = ""
         self._paused = False
         self._threads: list[threading.Thread] = []
 
@@ -390,7 +387,7 @@ class LiveSession:
             status = {
                 "state": self._state,
                 "source": self.address.shown,
-                "message": self._message,
+                "message": self._message or self._left_out,
                 "paused": self._paused,
                 "over": self.finished.is_set(),
             }
@@ -458,6 +455,13 @@ class LiveSession:
                 self._state += 1
                 self._changed.notify_all()
 
+    def _leave_out(self, why: str) -> None:
+        with self._changed:
+            if why != self._left_out:
+                self._left_out = why
+                self._state += 1
+                self._changed.notify_all()
+
     def _capture(self, first: Picture, source: Iterator[Picture]) -> None:
         number = 0
         while True:
@@ -515,7 +519,12 @@ class LiveSession:
                 return self._finish(None)
             taken = self.times.clock()
             pixels = frame.picture.pixels()
-            prediction = self._model(pixels, frame.moment)
+            try:
+                prediction = self._model(pixels, frame.moment)
+            except ValueError as error:
+                self._leave_out(f"A frame is left out: {' '.join(str(error).split())}.")
+                continue
+            self._leave_out("")
             ready_s = self.times.processed(frame.number, frame.moment, taken)
             with self._changed:
                 self._result = Result(frame.number, pixels, prediction, ready_s)

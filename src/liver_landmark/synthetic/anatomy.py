@@ -30,13 +30,16 @@ from .geometry import (
 )
 from .textures import field, mix, random_walk, sample_tile, smoothstep, vessels
 
-# ----------------------------------------------------------------------------------------------------
-# The liver's surface from a few anatomical measures, and the two curves that lie on it.
-
 SECTIONS = 240
 UPPER_COLUMNS = 112
 LOWER_COLUMNS = 36
 COLUMNS = UPPER_COLUMNS + LOWER_COLUMNS
+
+LIVER_ATLAS = (544, 544)
+_PATIENT_STREAM, _FRAME_STREAM = 0, 1
+
+
+# Liver: its surface from a few anatomical measures, and the two curves that lie on it.
 
 
 @dataclass(frozen=True)
@@ -245,8 +248,7 @@ def _ligament_rows(rng: np.random.Generator, shape: LiverShape, lateral: np.ndar
     return np.interp(place, lateral, np.arange(SECTIONS))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Color and fine relief of the tissues, as pictures over a surface's grid.
+# Tissue: color and fine relief, as pictures over a surface's grid.
 
 
 def surface_mm(points: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -383,8 +385,7 @@ def serosa_tissue(
     return np.clip(albedo, 0.02, 1), relief.astype(np.float32)
 
 
-# ----------------------------------------------------------------------------------------------------
-# What lies around the liver: abdominal wall, fat, gallbladder, stomach, and the ligaments' tissue.
+# Surroundings: abdominal wall, fat, gallbladder, stomach, and the ligaments' tissue.
 
 
 def build_surroundings(
@@ -578,11 +579,7 @@ def _falciform_sheet(rng: np.random.Generator, liver: Liver, parenchyma: np.ndar
     )
 
 
-# ----------------------------------------------------------------------------------------------------
-# One synthetic patient: an abdomen that all of its frames show.
-
-LIVER_ATLAS = (544, 544)
-_PATIENT_STREAM, _FRAME_STREAM = 0, 1
+# Patient: an abdomen that all of its frames show.
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
-"""Builds a synthetic dataset: patients to splits, frames to worker processes, rows to Parquet."""
+"""Rows of a synthetic dataset: patients to splits, frames to worker processes, pictures encoded."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import cv2
@@ -98,13 +100,33 @@ def _encode(name: str, suffix: str, picture: np.ndarray, options: list[int]) -> 
     return {"bytes": encoded.tobytes(), "path": name + suffix}
 
 
-def iterate_rows(request: SyntheticRequest, workers: int = 1) -> Iterator[tuple[int, dict[str, Any]]]:
-    """All (patient number, row) in order, rendered by `workers` processes."""
-    tasks = []
+def frames_by_split(request: SyntheticRequest) -> dict[str, list[tuple[int, int]]]:
+    """All frames of each split, in order, as (patient number, frame number)."""
+    frames: dict[str, list[tuple[int, int]]] = {"train": [], "validation": [], "test": []}
     for number in range(request.patients):
         count = frames_of_patient(number, request.patients, request.frames)
-        for first in range(0, count, _FRAMES_PER_TASK):
-            tasks.append((request, number, range(first, min(first + _FRAMES_PER_TASK, count))))
+        frames[split_of_patient(number, request.patients)] += [(number, frame) for frame in range(count)]
+    return frames
+
+
+def iterate_rows(
+    request: SyntheticRequest, workers: int = 1, frames: Iterable[tuple[int, int]] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(patient number, row) of frames in order, rendered by `workers` processes.
+
+    Args:
+        request: Of which set.
+        workers: Processes; their number does not change the rows.
+        frames: (patient number, frame number) of each; None: all of the set.
+    """
+    if frames is None:
+        frames = (frame for split in frames_by_split(request).values() for frame in split)
+    tasks = [
+        (request, number, some[first : first + _FRAMES_PER_TASK])
+        for number, of_patient in groupby(frames, key=itemgetter(0))
+        for some in [[frame for _, frame in of_patient]]
+        for first in range(0, len(some), _FRAMES_PER_TASK)
+    ]
     if workers <= 1:
         batches = map(_render_task, tasks)
         yield from (pair for batch in batches for pair in batch)
@@ -116,7 +138,7 @@ def iterate_rows(request: SyntheticRequest, workers: int = 1) -> Iterator[tuple[
         yield from (pair for batch in pool.imap(_render_task, tasks) for pair in batch)
 
 
-def _render_task(task: tuple[SyntheticRequest, int, range]) -> list[tuple[int, dict[str, Any]]]:
+def _render_task(task: tuple[SyntheticRequest, int, list[int]]) -> list[tuple[int, dict[str, Any]]]:
     request, number, frames = task
     patient = _patient(request.domain, request.seed, number)
     return [(number, render_row(patient, frame, request.width, request.height)) for frame in frames]

@@ -15,8 +15,10 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-# ----------------------------------------------------------------------------------------------------
-# Tissue surfaces: grids of points in mm, with color and normal atlases over the same grid.
+_UNDISTORT_STEPS = 12
+
+
+# Surfaces: grids of points in mm, with color and normal atlases over the same grid.
 
 
 class Region(IntEnum):
@@ -160,10 +162,7 @@ def ellipsoid(center: np.ndarray, radii: np.ndarray, rows: int = 48, columns: in
     return np.asarray(center) + direction * np.asarray(radii)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The endoscope's camera: a pinhole with radial distortion (OpenCV's k1, k2) and a pose.
-
-_UNDISTORT_STEPS = 12
+# Camera: a pinhole with radial distortion (OpenCV's k1, k2) and a pose.
 
 
 @dataclass(frozen=True)
@@ -249,8 +248,7 @@ def look_at(position: np.ndarray, target: np.ndarray, roll_rad: float) -> np.nda
     return np.stack([cosine * right + sine * down, -sine * right + cosine * down, forward])
 
 
-# ----------------------------------------------------------------------------------------------------
-# What every ray meets first, by Embree (the ray tracing kernels of Intel, through embreex).
+# Rays: what each meets first, by Embree (Intel's ray tracing kernels, through embreex).
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,19 @@ from .landmarks import Buffers, View, add_scene, cast_view, extract_landmarks
 from .shading import Light, develop, sample_light, shade
 from .viewpoints import sample_instruments, sample_view
 
-# ----------------------------------------------------------------------------------------------------
-# One frame, from the patient and the frame's number to pictures and polylines.
-
 # The depth picture is uint16: this many steps a mm, 0 for no depth (outside of the round view).
 DEPTH_STEPS_PER_MM = 100
+
+# Apart from the streams of patients and of their single frames.
+_PATH_STREAM = 2
+# How far the camera sways about its first view: degrees about the point looked at, share of the distance,
+# degrees of roll, share of the distance that the point looked at wanders across and along the frame.
+_SWAY = {"azimuth": 7.0, "elevation": 4.0, "distance": 0.1, "roll": 4.0, "across": 0.07, "along": 0.05}
+# Periods of the two waves that each sway is the sum of, in frames: 7 to 18 s at 25 frames a second.
+_PERIODS = ((180.0, 280.0), (280.0, 450.0))
+_NEAREST_MM = 10.0
+_TRIAL_WIDTH = 96
+_TRIALS = 6
 
 
 @dataclass(frozen=True)
@@ -72,19 +80,7 @@ def _look(rng: np.random.Generator, patient: Patient, width: int, height: int) -
     return view, buffers
 
 
-# ----------------------------------------------------------------------------------------------------
-# A smooth camera path through a patient: the frames of a video, with exact landmarks for each.
-
-# Apart from the streams of patients and of their single frames.
-_PATH_STREAM = 2
-# How far the camera sways about its first view: degrees about the point looked at, share of the distance,
-# degrees of roll, share of the distance that the point looked at wanders across and along the frame.
-_SWAY = {"azimuth": 7.0, "elevation": 4.0, "distance": 0.1, "roll": 4.0, "across": 0.07, "along": 0.05}
-# Periods of the two waves that each sway is the sum of, in frames: 7 to 18 s at 25 frames a second.
-_PERIODS = ((180.0, 280.0), (280.0, 450.0))
-_NEAREST_MM = 10.0
-_TRIAL_WIDTH = 96
-_TRIALS = 6
+# Flights: frames of a video along a smooth camera path.
 
 
 @dataclass(frozen=True)

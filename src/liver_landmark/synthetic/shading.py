@@ -12,11 +12,11 @@ from .geometry import Region, Surface, dot, unit
 from .landmarks import Buffers, View
 from .textures import mix, sample_tile, smoothstep
 
-# ----------------------------------------------------------------------------------------------------
-# Light from the endoscope's tip: diffuse and specular reflection, shadows, ambient occlusion.
-
 _BLOOD = np.array([0.30, 0.05, 0.04])
 _NO_BLOOD = (Region.OUTSIDE, Region.INSTRUMENT)
+
+
+# Light from the endoscope's tip: reflection, shadows, ambient occlusion.
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,7 @@ def _bleed(
     return mix(albedo, _BLOOD, amount), np.maximum(gloss, amount)
 
 
-# ----------------------------------------------------------------------------------------------------
-# From radiance to the frame as a video processor gives it: smoke, exposure, color, blur, noise, border.
+# What the video processor makes of it: smoke, exposure, color, blur, noise, border.
 
 
 def develop(

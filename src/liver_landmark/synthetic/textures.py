@@ -11,12 +11,26 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-# ----------------------------------------------------------------------------------------------------
-# Procedural noise: tileable pictures sampled in mm, and smooth fields in space.
-
 TILE_PX = 512
 # The tiles are the same for all patients and domains; offset, turn and scale make them differ.
 _TILE_SEED = 20240917
+
+RED_BROWN, DUSKY, TAN = np.array([[0.50, 0.28, 0.23], [0.42, 0.34, 0.35], [0.62, 0.45, 0.34]])
+BEIGE_WALL, RED_WALL = np.array([[0.74, 0.55, 0.47], [0.58, 0.28, 0.24]])
+YELLOW_FAT, PINK_FAT = np.array([[0.84, 0.66, 0.40], [0.80, 0.50, 0.38]])
+BAND_PINK, BAND_FAT = np.array([[0.78, 0.56, 0.52], [0.80, 0.66, 0.50]])
+VESSEL_RED = np.array([0.52, 0.12, 0.11])
+GALL_GREEN, GALL_PALE = np.array([[0.50, 0.52, 0.38], [0.72, 0.58, 0.46]])
+STOMACH_PINK = np.array([0.78, 0.52, 0.45])
+
+_POOL = np.stack([RED_BROWN, DUSKY, TAN, BEIGE_WALL, RED_WALL, PINK_FAT, STOMACH_PINK])
+# A tile's blob repeats every 32 of its 512 px, a cell every 16.
+_BLOBS_A_TILE, _CELLS_A_TILE = 512 / 32, 512 / 16
+
+Painted = tuple[np.ndarray, np.ndarray]
+
+
+# Noise: tileable pictures sampled in mm, and smooth fields in space.
 
 
 def _filtered(rng: np.random.Generator, response: np.ndarray) -> np.ndarray:
@@ -117,22 +131,7 @@ def vessels(rng: np.random.Generator, shape: tuple[int, int], trees: int, width_
     return cv2.GaussianBlur(canvas, (0, 0), max(0.6, width_px * 0.35))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Marks on tissue: what looks like a landmark at close range and is none, and the band that is the ligament.
-
-RED_BROWN, DUSKY, TAN = np.array([[0.50, 0.28, 0.23], [0.42, 0.34, 0.35], [0.62, 0.45, 0.34]])
-BEIGE_WALL, RED_WALL = np.array([[0.74, 0.55, 0.47], [0.58, 0.28, 0.24]])
-YELLOW_FAT, PINK_FAT = np.array([[0.84, 0.66, 0.40], [0.80, 0.50, 0.38]])
-BAND_PINK, BAND_FAT = np.array([[0.78, 0.56, 0.52], [0.80, 0.66, 0.50]])
-VESSEL_RED = np.array([0.52, 0.12, 0.11])
-GALL_GREEN, GALL_PALE = np.array([[0.50, 0.52, 0.38], [0.72, 0.58, 0.46]])
-STOMACH_PINK = np.array([0.78, 0.52, 0.45])
-
-_POOL = np.stack([RED_BROWN, DUSKY, TAN, BEIGE_WALL, RED_WALL, PINK_FAT, STOMACH_PINK])
-# A tile's blob repeats every 32 of its 512 px, a cell every 16.
-_BLOBS_A_TILE, _CELLS_A_TILE = 512 / 32, 512 / 16
-
-Painted = tuple[np.ndarray, np.ndarray]
+# Marks: what looks like a landmark at close range and is none, and the band that is the ligament.
 
 
 def mix(color: np.ndarray, other: np.ndarray, amount: np.ndarray | float) -> np.ndarray:

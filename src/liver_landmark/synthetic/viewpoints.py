@@ -10,9 +10,6 @@ from .anatomy import SECTIONS, UPPER_COLUMNS, Patient
 from .geometry import Camera, Region, Scene, Surface, bumped_normals, look_at, sample_grid, tube, unit
 from .landmarks import Buffers, View, cast_view, extract_landmarks, visible_length
 
-# ----------------------------------------------------------------------------------------------------
-# Where the endoscope stands, so that landmarks are as often out of view as they are in L3D.
-
 # L3D's 1,152 frames by the landmark that they lack: none 1,056, ligament 74, ridge 19, silhouette 3.
 ABSENT_COUNTS: dict[str | None, int] = {None: 1056, "ligament": 74, "ridge": 19, "silhouette": 3}
 # Visible length, relative to the frame's width, that a landmark needs to count as shown by a view.
@@ -20,6 +17,12 @@ _SHOWN = {"ridge": 0.15, "silhouette": 0.18, "ligament": 0.12}
 _TRIAL_WIDTH = 96
 _TRIALS = 60
 _NEAREST_MM = 22.0
+
+_SHAFT_COLORS = np.array([[0.10, 0.10, 0.11], [0.55, 0.56, 0.58], [0.30, 0.31, 0.33]])
+_STEEL = np.array([0.66, 0.67, 0.70])
+
+
+# Views: landmarks are as often out of them as they are in L3D.
 
 
 @dataclass(frozen=True)
@@ -125,11 +128,7 @@ def _resized(view: View, width: int, height: int) -> View:
     return View(camera, view.liver, view.scenes, center, view.border_radius * scale)
 
 
-# ----------------------------------------------------------------------------------------------------
 # Instruments: thin shafts that reach from beside the camera to somewhere in the view.
-
-_SHAFT_COLORS = np.array([[0.10, 0.10, 0.11], [0.55, 0.56, 0.58], [0.30, 0.31, 0.33]])
-_STEEL = np.array([0.66, 0.67, 0.70])
 
 
 def sample_instruments(rng: np.random.Generator, view: View, buffers: Buffers, count: int) -> Scene | None:

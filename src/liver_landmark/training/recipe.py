@@ -21,6 +21,7 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser
 
 from ..curves.rasterize import check_label_protocol
 from ..data.augmentation_config import AugmentationConfig
+from ..model.landmarks_liver_landmark import LandmarkTable
 from ..optim.param_groups import check_projected_group
 from ..utils.hub_configs import recipe_file
 
@@ -42,6 +43,9 @@ class ModelConfig:
         vision: With `encoders`: Hub id or folder of the SAM 2.1 checkpoint.
         depth: With `encoders`: Hub id or folder of the Depth Anything V2 checkpoint; None where the
             architecture has no depth branch.
+        labels: Names of the landmarks that the model is to find, without the background, in the order of
+            their ids; each must be among the dataset's. None: those of the architecture or of the folder
+            `init`. A landmark that the model of `init` knows already keeps its weights, by name.
         overrides: Fields of the model's configuration to set otherwise, such as `dice_weight`.
     """
 
@@ -49,9 +53,20 @@ class ModelConfig:
     init: str = "random"
     vision: str | None = None
     depth: str | None = None
+    labels: list[str] | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.labels is not None:
+            _require(
+                "background" not in self.labels, "model.labels: leave the background out, every model has it"
+            )
+            try:
+                LandmarkTable.from_names(self.labels)
+            except ValueError as error:
+                raise ValueError(f"model.{error}") from None
+        for name in ("id2label", "label2id", "num_labels"):
+            _require(name not in self.overrides, f"model.overrides.{name}: set model.labels instead")
         if self.init in ("random", "encoders"):
             _require(
                 self.architecture is not None,

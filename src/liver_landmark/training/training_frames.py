@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.context
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -16,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..curves import PROTOCOLS
 from ..data.augmentation import Augmentation, LabeledFrame
 from ..data.loading import RowError, read_row
-from ..model.landmarks_liver_landmark import LANDMARK_NAMES
+from ..data.schema import landmarks_of
+from ..model.landmarks_liver_landmark import LandmarkTable
 
 # `depth`, `regions` and the rest would be decoded for nothing.
 _ROW_COLUMNS = ("image", "label", "landmarks", "width", "height", "protocol", "frame_id")
@@ -72,16 +74,24 @@ class TrainingFrames(Dataset):
     Args:
         rows: The train split, with labels.
         augmentation: Applied to each frame by (epoch, index).
+        landmarks: Those of the model, in whose ids the masks come: by name, whatever ids the dataset has for
+            them. What the dataset shows besides is background. None: the dataset's.
         cache: Decode every frame now and keep it: H x W x 4 bytes a frame, and its polylines.
     """
 
-    def __init__(self, rows: datasets.Dataset, augmentation: Augmentation, cache: bool = False) -> None:
-        classes = rows.features["landmarks"].feature["category"].names
-        if classes != list(LANDMARK_NAMES):
-            # Masks that are drawn anew would hold other ids than those that are stored.
+    def __init__(
+        self,
+        rows: datasets.Dataset,
+        augmentation: Augmentation,
+        landmarks: LandmarkTable | None = None,
+        cache: bool = False,
+    ) -> None:
+        self.stored = landmarks_of(rows.features)
+        self.landmarks = self.stored if landmarks is None else landmarks
+        missing = [name for name in self.landmarks.names if name not in self.stored.names]
+        if missing:
             raise ValueError(
-                f"the dataset's classes are ordered {', '.join(classes)}, those of models "
-                f"{', '.join(LANDMARK_NAMES)}: load it without class_order"
+                f"the dataset has no landmark {missing[0]!r} (there are: {', '.join(self.stored.names)})"
             )
         self.rows = rows.select_columns(list(_ROW_COLUMNS))
         self.augmentation = augmentation
@@ -108,12 +118,25 @@ class TrainingFrames(Dataset):
             raise RowError(f"frame {row['frame_id']}: a point of its landmarks is not finite")
         # Labels that no protocol has drawn (AS_DRAWN) cannot be drawn anew, only moved.
         protocol = row["protocol"] if row["protocol"] in PROTOCOLS else None
-        return LabeledFrame(image, mask, landmarks, protocol)
+        return LabeledFrame(image, mask, landmarks, protocol, self.stored.names)
 
     def __getitem__(self, key: EpochIndex) -> LabeledFrame:
         epoch, index = key
         frame = self._decode(index) if self.cached is None else self.cached[index]
-        return self.augmentation(frame, epoch, index)
+        return self._by_name(self.augmentation(frame, epoch, index))
+
+    def _by_name(self, frame: LabeledFrame) -> LabeledFrame:
+        """The frame in the model's ids."""
+        if self.landmarks.names == self.stored.names:
+            return frame
+        names = self.landmarks.names
+        named = [line | {"category": self.stored.names[line["category"]]} for line in frame.landmarks]
+        return replace(
+            frame,
+            mask=self.landmarks.translate(frame.mask, self.stored),
+            landmarks=tuple(line for line in named if line["category"] in names),
+            names=names,
+        )
 
 
 class ProcessorCollate:

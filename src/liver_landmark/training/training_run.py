@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from ..data.augmentation import Augmentation
 from ..data.loading import dataset_fingerprint, load_landmark_dataset, spread_frames, validate_patients
+from ..data.schema import landmarks_of
 from ..evaluation.truth import dataset_protocol
 from ..utils.atomic_files import write_text
 from .models import build_model
@@ -134,8 +135,10 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
 
     # The same weights on every process.
     set_seed(recipe.seed)
-    start = recipe.model if checkpoint is None else ModelConfig(init=str(checkpoint / MODEL_FOLDER))
-    model, processor = build_model(start)
+    start = recipe.model
+    if checkpoint is not None:
+        start = ModelConfig(init=str(checkpoint / MODEL_FOLDER), labels=recipe.model.labels)
+    model, processor = build_model(start, landmarks_of(train_rows.features))
     freeze_all_but(model, recipe.trainable)
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
@@ -149,7 +152,12 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
     wrapped_model, optimizer = accelerator.prepare(model, optimizer)
 
     step = 0 if state is None else state.step
-    frames = TrainingFrames(train_rows, Augmentation(recipe.augmentation, recipe.seed), recipe.data.cache)
+    frames = TrainingFrames(
+        train_rows,
+        Augmentation(recipe.augmentation, recipe.seed),
+        model.config.landmark_table,
+        recipe.data.cache,
+    )
     order = FrameOrder(
         len(frames),
         recipe.batch_size,
@@ -215,6 +223,12 @@ def load_splits(data: DataConfig) -> dict[str, datasets.Dataset]:
                 protocols[split] = dataset_protocol(rows)
             except ValueError as error:
                 raise ValueError(f"data.protocol must be set: dataset {names}, {split}: {error}") from error
+    train, validation = (landmarks_of(rows.features).names for rows in splits.values())
+    if train != validation:
+        raise ValueError(
+            f"dataset {names}: the landmarks of train are {', '.join(train)}, those of validation "
+            f"{', '.join(validation)}: build it anew"
+        )
     if len(set(protocols.values())) > 1:
         # The best model would be chosen by other strokes than it learns.
         stored = " and ".join(f"those of {split} by {name}" for split, name in protocols.items())

@@ -1,37 +1,38 @@
 """Files, folders and links that are complete or absent, and folders that one process at a time works in.
 
-Two strengths. `new_folder`, `write_text`, `point_link` and `remove_folder` also wait for the disk, for what
-must survive a power cut: checkpoints and records. `atomic_path` and the writers built on it do not, for
-results that come by the hundred and can be made again.
+Each is written beside its place and renamed into it. Two strengths: `new_folder`, `write_text`, `point_link`
+and `remove_folder` also wait for the disk, for what must survive a power cut: checkpoints and records.
+`atomic_path` and the writers built on it do not, for results that come by the hundred and can be made again.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from PIL import Image
-
-# ----------------------------------------------------------------------------------------------------
-# Files, folders and links that are complete or absent: written beside their place and renamed into it.
 
 # Names that hold something half-written or half-deleted.
 _PREFIX = ".incomplete-"
 _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial(\.[^.]*)?", re.DOTALL)
+_IS_WINDOWS = os.name == "nt"
 
 
 def _flush_to_disk(path: Path) -> None:
     """Waits until the content of a file, or the entries of a folder, would survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if _IS_WINDOWS and path.is_dir():
+        return  # Windows opens no folder, and keeps a journal of names itself.
+    # Windows flushes only what may be written; elsewhere a file may be read-only.
+    descriptor = os.open(path, os.O_RDWR if _IS_WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -88,10 +89,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def point_link(link: Path, target: Path) -> None:
-    """Makes `link` a relative symbolic link to `target`, in one rename if it pointed elsewhere before."""
+    """Makes `link` a relative symbolic link to `target`, in one rename if it pointed elsewhere before.
+
+    Windows asks for its developer mode to make links, and does not rename over one that names a folder: there
+    the former one goes first.
+    """
     temporary = link.parent / f"{_PREFIX}{link.name}"
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(target, link.parent))
+    temporary.symlink_to(os.path.relpath(target, link.parent), target_is_directory=target.is_dir())
+    if _IS_WINDOWS and link.is_symlink():
+        link.unlink()
     temporary.replace(link)
     _flush_to_disk(link.parent)
 
@@ -139,7 +146,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -174,47 +181,66 @@ def _write_result(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-# ----------------------------------------------------------------------------------------------------
-# A folder that one process at a time works in.
-
-LOCK_FILE = "lock"
+# How long a lock is asked for: whoever only looks whether it is held has it for an instant.
+_PATIENCE_S, _POLL_S = 0.2, 0.02
 
 
 @contextmanager
 def hold_folder(folder: Path, busy: str) -> Iterator[None]:
     """Makes the folder and holds its lock, which the system takes back from whoever is killed.
 
+    The lock is a file beside the folder, so that its holder can remove the folder, on Windows too. It goes
+    when the lock is given back; one that a killed process left does no harm.
+
     Raises:
-        FileExistsError: another process holds it; the message is `busy`.
+        FileExistsError: another process, or another thread, holds it; the message is `busy`.
+        OSError: no folder can be made there, or its file system knows no locks.
     """
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / LOCK_FILE).open("wb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise FileExistsError(busy) from None
-            # Whoever held it before may have removed the folder with the file that is locked now.
-            if not _is_in_place(lock, folder):
-                continue
-            yield
-            return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = _take_lock(folder)
+    if lock is None:
+        raise FileExistsError(busy)
+    try:
+        folder.mkdir(exist_ok=True)
+        yield
+    finally:
+        _give_back(lock)
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds the lock of a folder, which need not be there; nothing is changed."""
-    try:
-        with (folder / LOCK_FILE).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    """Whether a process holds the lock of a folder, which need not be there."""
+    if not _lock_file(folder).exists():
         return False
-    except BlockingIOError:
+    lock = _take_lock(folder)
+    if lock is None:
         return True
+    _give_back(lock)
     return False
 
 
-def _is_in_place(lock: BinaryIO, folder: Path) -> bool:
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(f".lock-{folder.name}")
+
+
+def _take_lock(folder: Path) -> FileLock | None:
+    # Without the fallback to files that mean a lock by being there, which outlive whoever is killed.
+    lock = FileLock(_lock_file(folder), thread_local=False, fallback_to_soft=False)
     try:
-        return os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / LOCK_FILE))
-    except FileNotFoundError:
-        return False
+        lock.acquire(timeout=_PATIENCE_S, poll_interval=_POLL_S)
+    except Timeout:
+        return None
+    return lock
+
+
+def _give_back(lock: FileLock) -> None:
+    path = Path(lock.lock_file)
+    try:
+        # While it is held: who waits for it notices that the file went, and makes it anew.
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        # Windows removes no open file: once it is closed, unless another process has opened it since.
+        lock.release()
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    finally:
+        lock.release()

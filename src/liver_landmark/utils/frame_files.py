@@ -85,7 +85,7 @@ def read_frame(path: Path | str, limits: FrameLimits | None = None) -> np.ndarra
             file of several pictures.
     """
     path, limits = Path(path), limits or FrameLimits()
-    data = _read_bytes(path, limits)
+    data = read_frame_bytes(path, limits)
     with _one_line_errors(path):
         return _as_rgb(ImageOps.exif_transpose(decode_picture(data, path, limits)), path)
 
@@ -183,7 +183,8 @@ def _check_header(image: Image.Image, path: Path | str, limits: FrameLimits) -> 
         raise FrameError(f"{path}: holds {pictures} pictures, expected one frame")
 
 
-def _read_bytes(path: Path, limits: FrameLimits) -> bytes:
+def read_frame_bytes(path: Path, limits: FrameLimits) -> bytes:
+    """A picture file's bytes; a FrameError where it cannot be read, or is empty or too large."""
     try:
         if path.is_dir():
             raise FrameError(f"{path}: a folder, expected a picture file")

@@ -1,16 +1,20 @@
-"""P2ILF's cameras and pairs of contour files, among them the challenge's own sample."""
+"""P2ILF folders: two files of one frame, floats, counts, cameras, folders, yellow silhouettes."""
 
 from __future__ import annotations
 
 import json
 import shutil
 
+import numpy as np
 import pytest
 
-from liver_landmark.data.readers import ProblemError, find_p2ilf
+from liver_landmark.data.readers import MaskOptions, ProblemError, find_p2ilf
 from liver_landmark.data.readers.p2ilf import read_camera
 from liver_landmark.data.readers.rows import P2ilfFiles
-from raw_sets import p2ilf
+from raw_sets import llsd, p2ilf
+from raw_sets.building import NAMED_SPLITS, build, check_as_told, check_left_out, decoded
+from raw_sets.pictures import write_png
+from raw_sets.truth import RawSet
 
 CAMERA = {"fx": "900.5", "fy": 901, "cx": "320", "cy": 240.25, "k1": "-0.2", "k4": "1e-3", "p2": "0.5"}
 
@@ -54,13 +58,6 @@ def test_cameras_that_cannot_be(tmp_path, changes, reason):
     with pytest.raises(ProblemError, match=reason) as caught:
         read_camera(tmp_path, file)
     assert caught.value.problem.file == file
-
-
-@pytest.mark.parametrize("content", ["[]", "{", ""])
-def test_camera_files_that_are_none(tmp_path, content):
-    (tmp_path / "camera.json").write_text(content)
-    with pytest.raises(ProblemError):
-        read_camera(tmp_path, "camera.json")
 
 
 @pytest.fixture
@@ -124,8 +121,151 @@ def test_the_challenges_own_files_agree(p2ilf_sample, tmp_path):
     assert P2ilfFiles(names).read(tmp_path).tolerated["rounded_copies"] == 1
 
 
-def test_mask_pictures_are_no_frames(raw):
+SPLITS = {"splits": NAMED_SPLITS["patient"]}
+
+
+@pytest.mark.parametrize("annotations", [("xml",), ("json",), ("xml", "json")])
+@pytest.mark.parametrize("contour_folder", ["2D-3D_contours", "2D_contours"])
+def test_files_and_folders(tmp_path, annotations, contour_folder):
+    """Float coordinates in all of them."""
+    raw = p2ilf.write_p2ilf(tmp_path / "raw", annotations=annotations, contour_folder=contour_folder)
+    built = build(raw, tmp_path / "built", "p2ilf", **SPLITS)
+    check_as_told(built, raw.frames)
+    assert built.report["problems"] == []
+    assert any(x != int(x) for frame in raw.frames for x, _ in frame.landmarks[0]["points"])
+
+
+def test_train_and_test_folders_decide_the_splits(tmp_path):
+    folders = {1: "train", 2: "train", 3: "test", 4: "test"}
+    raw = p2ilf.write_p2ilf(tmp_path / "raw", folders=folders, frames_per_patient=1)
+    built = build(raw, tmp_path / "built", "p2ilf")
+    splits = {frame.patient: built.row(frame)["split"] for frame in raw.frames}
+    assert (splits["3"], splits["4"]) == ("test", "test")
+    # Of those that train one is drawn to validate on: the set has no folder for it.
+    assert sorted([splits["1"], splits["2"]]) == ["train", "validation"]
+
+
+def test_a_json_that_rounds_what_the_xml_says(tmp_path):
+    raw = p2ilf.write_p2ilf(tmp_path / "raw", annotations=("xml", "json"))
+    for frame in raw.frames:
+        document = json.loads(p2ilf.contours_json(frame.landmarks))
+        for contour in document["contour"]:
+            points = contour["imagePoints"]
+            points.update(x=[round(x) for x in points["x"]], y=[round(y) for y in points["y"]])
+        frame.others["json"].write_text(json.dumps(document))
+    built = build(raw, tmp_path / "built", "p2ilf", **SPLITS)
+    check_as_told(built, raw.frames)
+    assert built.report["tolerated"] == {"rounded_copies": len(raw.frames)}
+
+
+def _moved(landmarks):
+    (x, y), *rest = landmarks[1]["points"]
+    return [landmarks[0], landmarks[1] | {"points": [(x + 2, y), *rest]}, landmarks[2]]
+
+
+def _shorter(landmarks):
+    return [landmarks[0] | {"points": landmarks[0]["points"][:-1]}, *landmarks[1:]]
+
+
+def _renamed(landmarks):
+    return [landmarks[0] | {"category": "ligament"}, *landmarks[1:]]
+
+
+@pytest.mark.parametrize(
+    "other", [_moved, _shorter, _renamed, lambda landmarks: landmarks[1:], lambda landmarks: []]
+)
+def test_files_that_disagree(tmp_path, other):
+    raw = p2ilf.write_p2ilf(tmp_path / "raw", annotations=("xml", "json"))
     frame = raw.frames[0]
-    shutil.copy(frame.picture, frame.picture.with_stem(f"{frame.stem}_GT"))
-    found = find_p2ilf(raw.root)
-    assert (found.pictures, found.tolerated["mask_pictures"], found.problems) == (len(raw.frames), 1, [])
+    frame.others["json"].write_text(p2ilf.contours_json(other(frame.landmarks)))
+    check_left_out(raw, tmp_path / "built", frame, frame.others["json"], "otherwise", "p2ilf", **SPLITS)
+
+
+def test_one_of_two_files_is_broken(tmp_path):
+    """The other may be right, but which of them was meant to be the last?"""
+    raw = p2ilf.write_p2ilf(tmp_path / "raw", annotations=("xml", "json"))
+    frame = raw.frames[0]
+    frame.others["json"].write_text("{")
+    check_left_out(raw, tmp_path / "built", frame, frame.others["json"], "JSON", "p2ilf", **SPLITS)
+
+
+@pytest.mark.parametrize("place", ["patient", "root", None])
+def test_cameras_of_strings(tmp_path, place):
+    raw = p2ilf.write_p2ilf(tmp_path / "raw", camera=place)
+    built = build(raw, tmp_path / "built", "p2ilf", **SPLITS)
+    check_as_told(built, raw.frames)
+    # OpenCV's order of the distortion; the file's is another.
+    distortion = [float(p2ilf.CAMERA[key]) for key in ("k1", "k2", "p1", "p2", "k3", "k4")]
+    for row in built.rows.values():
+        if place is None:
+            assert row["camera"] is None
+        else:
+            for key in ("fx", "fy", "cx", "cy"):
+                assert row["camera"][key] == np.float32(float(p2ilf.CAMERA[key]))
+            assert row["camera"]["k"] == [np.float32(value) for value in distortion]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (p2ilf.camera_json(1920, 1080), "1920"),
+        ("{", "JSON"),
+        ("[]", "fx"),
+        (p2ilf.camera_json(64, 36).replace("9.5206967601396957e+02", "wide"), "fx"),
+        (p2ilf.camera_json(64, 36).replace("9.5206967601396957e+02", "nan"), "fx"),
+        (p2ilf.camera_json(64, 36).replace('"cx"', '"px"'), "cx"),
+    ],
+)
+def test_a_camera_that_is_not_this_frames(tmp_path, text, reason):
+    raw = p2ilf.write_p2ilf(tmp_path / "raw", frames_per_patient=1)
+    frame = raw.frames[0]
+    (frame.picture.parents[1] / "camera.json").write_text(text)
+    check_left_out(raw, tmp_path / "built", frame, frame.picture, reason, "p2ilf", **SPLITS)
+
+
+def test_frames_without_contours_and_contours_without_a_frame(tmp_path):
+    raw = p2ilf.write_p2ilf(tmp_path / "raw")
+    first, second = raw.frames[0], raw.frames[1]
+    first.annotation.unlink()
+    second.picture.unlink()
+    built = build(raw, tmp_path / "built", "p2ilf", **SPLITS)
+    check_as_told(built, raw.frames[2:])
+    assert "no contours" in built.problem(raw.relative(first.picture))
+    assert "no frame" in built.problem(raw.relative(second.annotation))
+    assert built.report["left_out"] == 1
+
+
+def test_mask_pictures_beside_frames_are_no_frames(tmp_path):
+    raw = p2ilf.write_p2ilf(tmp_path / "raw")
+    frame = raw.frames[0]
+    write_png(
+        frame.picture.with_name(f"{frame.stem}_GT.png"),
+        llsd.exact_mask(frame.landmarks, frame.width, frame.height, llsd.P2ILF),
+    )
+    built = build(raw, tmp_path / "built", "p2ilf", **SPLITS)
+    check_as_told(built, raw.frames)
+    assert built.report["tolerated"] == {"mask_pictures": 1}
+
+
+def test_silhouettes_are_yellow_in_mask_pictures(tmp_path):
+    """A folder of such masks is read by the palette of that name, as it is and anti-aliased."""
+    raw = RawSet(tmp_path / "raw", [])
+    for number, split in enumerate(("train", "train", "validation", "test")):
+        frame = llsd.write_frame(raw.root, f"{split}/p{number}", f"p{number}", 0, split, number)
+        draw = llsd.exact_mask if number % 2 else llsd.hand_drawn_mask
+        seed = {} if number % 2 else {"seed": number}
+        write_png(
+            frame.annotation.parent.parent / "drawings" / f"{frame.stem}.png",
+            draw(frame.landmarks, frame.width, frame.height, llsd.P2ILF, **seed),
+        )
+        raw.frames.append(frame)
+    options = MaskOptions(masks="drawings", palette="p2ilf")
+    built = build(raw, tmp_path / "built", "llsd", options)
+    for frame in raw.frames:
+        row = built.row(frame)
+        assert sorted(curve["category"] for curve in row["landmarks"]) == ["ligament", "ridge", "silhouette"]
+        label = decoded(row["label"]["bytes"])[..., 0]
+        for class_id, name in enumerate(("ridge", "silhouette", "ligament"), 1):
+            curve = next(curve for curve in frame.landmarks if curve["category"] == name)
+            for x, y in curve["points"]:
+                assert label[round(y), round(x)] == class_id

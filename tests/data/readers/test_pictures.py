@@ -1,23 +1,44 @@
-"""Pictures as they go into a set: upright, without metadata, otherwise as they came."""
+"""Pictures as they go into a set: upright, without metadata, else as they came; palettes of masks."""
 
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageOps, JpegImagePlugin
 
-from liver_landmark.data.readers.pictures import LIMITS, digest_picture, read_picture
+from liver_landmark.data.readers import CustomOptions, L3dOptions
+from liver_landmark.data.readers.pictures import (
+    LIMITS,
+    PALETTES,
+    PaletteError,
+    bare_picture,
+    digest_picture,
+    parse_palette,
+    read_palette_mask,
+    read_picture,
+)
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.utils.frame_files import FrameError, read_frame
+from raw_sets import l3d, labelme
+from raw_sets.building import NAMED_SPLITS, build, check_as_told, check_left_out, decoded
 from raw_sets.pictures import (
     SECRET,
     add_jpeg_metadata,
     add_png_metadata,
+    jpeg_entropy_data,
     picture,
     png_bomb,
     png_chunk,
     turn_by_exif,
+    write_jpeg,
+    write_png,
 )
 
 WIDTH, HEIGHT = 48, 32
@@ -164,9 +185,9 @@ def test_what_is_no_picture_is_refused(tmp_path, content, reason):
     with pytest.raises(FrameError, match=reason):
         read_picture(path)
     (tmp_path / "folder.jpg").mkdir()
-    for missing in (tmp_path / "none.jpg", tmp_path / "folder.jpg"):
-        with pytest.raises(FrameError, match="no such file, or not a regular one"):
-            read_picture(missing)
+    for missing, reason in (("none.jpg", "no such file"), ("folder.jpg", "a folder")):
+        with pytest.raises(FrameError, match=reason):
+            read_picture(tmp_path / missing)
 
 
 def test_a_broken_orientation_is_not_guessed(tmp_path):
@@ -188,3 +209,394 @@ def test_the_same_frame_held_otherwise_is_told_from_others(tmp_path):
     assert (got.width, got.height) == (WIDTH, HEIGHT)
     difference = np.abs(decode(got.data).astype(int) - upright).mean()
     assert difference < 5 < np.abs(upright[::-1, ::-1] - upright).mean()
+
+
+NOISE = np.random.default_rng(3).integers(0, 255, (21, 34, 3), dtype=np.uint8)
+ICC = b"\0" * 36 + b"acsp" + bytes(200)
+
+
+def encoded(mode: str = "RGB", kind: str = "JPEG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(NOISE).convert(mode).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+JPEGS = {
+    "baseline": encoded(quality=90),
+    "progressive": encoded(progressive=True, quality=60),
+    "restart markers": encoded(restart_marker_blocks=1),
+    "full chroma": encoded(subsampling=0, optimize=True),
+    "gray": encoded("L"),
+    "CMYK with Adobe's segment": encoded("CMYK"),
+    "color profile": encoded(icc_profile=ICC),
+}
+PNGS = {
+    "RGB": encoded(kind="PNG"),
+    "gray": encoded("L", "PNG"),
+    "palette": encoded("P", "PNG"),
+    "alpha": encoded("RGBA", "PNG"),
+    "color profile": encoded(kind="PNG", icc_profile=ICC),
+    "resolution": encoded(kind="PNG", dpi=(300, 300)),
+}
+
+
+def bare(data: bytes) -> bytes:
+    picture = bare_picture(data)
+    assert picture is not None
+    assert (picture.width, picture.height) == (34, 21)
+    assert picture.whole == (picture.joined() == data)
+    return picture.joined()
+
+
+@pytest.mark.parametrize("data", [*JPEGS.values(), *PNGS.values()], ids=[*JPEGS, *PNGS])
+def test_a_file_without_metadata_stays_byte_for_byte(data):
+    assert bare(data) == data
+
+
+def segment(marker: int, payload: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
+
+
+def jpeg_borders(data: bytes) -> list[int]:
+    """Where a segment may be put in: before each marker segment after JFIF's own, up to the scan."""
+    position, borders = 2, []
+    while True:
+        if data[position + 1] != 0xE0:
+            borders.append(position)
+        if data[position + 1] == 0xDA:
+            return borders
+        position += 2 + struct.unpack_from(">H", data, position + 2)[0]
+
+
+PAYLOADS = st.one_of(
+    st.binary(max_size=60),
+    st.sampled_from(
+        [
+            b"Exif\0\0II*\0\x08\0\0\0",
+            b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>",
+            b"Photoshop 3.0\x008BIM",
+            b"MPF\0II*\0",
+            b"JFXX\0\x10",
+            b"name \xff\xd9 \xff\xda \xff\xd8 in it",
+        ]
+    ),
+)
+DROPPED = [0xE1, 0xE2, 0xE3, 0xEC, 0xED, 0xEF, 0xFE]
+
+
+@given(
+    st.sampled_from(sorted(JPEGS)),
+    st.lists(st.tuples(st.sampled_from(DROPPED), PAYLOADS), max_size=4),
+    st.data(),
+)
+@settings(max_examples=150, deadline=None)
+def test_what_is_put_into_a_jpeg_is_taken_out(name, segments, data):
+    original = changed = JPEGS[name]
+    for marker, payload in segments:
+        place = data.draw(st.sampled_from(jpeg_borders(changed)))
+        changed = changed[:place] + segment(marker, payload) + changed[place:]
+    changed += data.draw(st.binary(max_size=40))
+    assert bare(changed) == original
+
+
+def test_fill_bytes_and_comments_between_scans_are_followed():
+    progressive = JPEGS["progressive"]
+    second_scan = progressive.index(b"\xff\xda", progressive.index(b"\xff\xda") + 2)
+    tables = progressive.rindex(b"\xff\xc4", 0, second_scan)
+    changed = progressive[:tables] + segment(0xFE, b"name") + progressive[tables:]
+    assert bare(changed) == progressive
+    filled = progressive[:2] + b"\xff\xff" + progressive[2:]
+    np.testing.assert_array_equal(pixels(bare(filled)), pixels(progressive))
+
+
+def pixels(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image)
+
+
+def test_thumbnails_go_and_the_rest_of_jfif_stays():
+    data = JPEGS["baseline"]
+    assert data[6:11] == b"JFIF\0"
+    thumbnail = b"\x02\x01" + b"secret"
+    with_thumbnail = data[:2] + segment(0xE0, data[6:18] + thumbnail) + data[20:]
+    assert bare(with_thumbnail) == data
+
+
+@given(
+    st.sampled_from(sorted(PNGS)),
+    st.binary(max_size=30),
+    st.sampled_from([b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME", b"prVt", b"caBX"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_is_put_into_a_png_is_taken_out(name, payload, kind):
+    original = PNGS[name]
+    chunk = struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
+    for place in (33, len(original) - 12):  # behind the header, before the end
+        assert bare(original[:place] + chunk + original[place:] + payload) == original
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        st.tuples(
+            st.sampled_from([*JPEGS.values(), *PNGS.values()]), st.integers(0, 900), st.binary(max_size=3)
+        ).map(lambda parts: parts[0][: parts[1]] + parts[2] + parts[0][parts[1] + 2 :]),
+    )
+)
+@settings(max_examples=400, deadline=None)
+def test_nothing_is_made_up_of_broken_files(data):
+    picture = bare_picture(data)
+    if picture is not None:
+        assert len(picture.joined()) <= len(data)
+        assert picture.whole == (picture.joined() == data)
+
+
+def test_other_formats_are_not_taken_apart():
+    for kind in ("BMP", "TIFF", "WEBP"):
+        assert bare_picture(encoded(kind=kind)) is None
+    assert bare_picture(b"") is None
+
+
+MASK_WIDTH, MASK_HEIGHT, STROKE_PX = 320, 180, 9
+COLORS = {
+    "masks_gt": {"ridge": (255, 0, 0), "silhouette": (0, 255, 0), "ligament": (0, 0, 255)},
+    "masks_original": {"ridge": (0, 0, 255), "silhouette": (255, 255, 255), "ligament": (255, 0, 0)},
+    "p2ilf": {"ridge": (255, 0, 0), "silhouette": (255, 255, 0), "ligament": (0, 0, 255)},
+}
+LINES = {
+    "ridge": [(20, 40), (150, 60), (300, 35)],
+    "silhouette": [(20, 90), (160, 80), (300, 100)],
+    "ligament": [(30, 140), (140, 150), (290, 130)],
+}
+
+
+def draw(colors, *, antialiased=False, stroke_px=STROKE_PX) -> np.ndarray:
+    canvas = np.zeros((MASK_HEIGHT, MASK_WIDTH, 3), np.uint8)
+    for name, color in colors.items():
+        line = np.array(LINES[name], np.int32)
+        kind = cv2.LINE_AA if antialiased else cv2.LINE_8
+        cv2.polylines(canvas, [line], False, color, stroke_px, kind)
+    return canvas
+
+
+def true_mask(names=tuple(LINES)) -> np.ndarray:
+    gray = draw({name: (DEFAULT_LANDMARKS.label2id[name],) * 3 for name in names})
+    return gray[..., 0]
+
+
+def as_jpeg(rgb: np.ndarray, quality: int) -> np.ndarray:
+    stream = io.BytesIO()
+    Image.fromarray(rgb).save(stream, "JPEG", quality=quality)
+    with Image.open(stream) as image:
+        return np.asarray(image)
+
+
+def check_same_strokes(mask: np.ndarray, expected: np.ndarray) -> None:
+    """Equal but for a px at the strokes' edges."""
+    for landmark in (1, 2, 3):
+        ours, true = (mask == landmark).astype(np.uint8), (expected == landmark).astype(np.uint8)
+        disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+        assert not (ours & ~cv2.dilate(true, disk)).any()
+        assert not (cv2.erode(true, disk) & ~ours).any()
+
+
+def test_exact_colors_are_read_pixel_by_pixel():
+    for names in (("ridge",), ("ligament", "silhouette"), tuple(LINES)):
+        colors = {name: COLORS["masks_gt"][name] for name in names}
+        np.testing.assert_array_equal(read_palette_mask(draw(colors), PALETTES["masks_gt"]), true_mask(names))
+    empty = np.zeros((MASK_HEIGHT, MASK_WIDTH, 3), np.uint8)
+    for palette in PALETTES.values():
+        assert not read_palette_mask(empty, palette).any()
+
+
+def test_exact_masks_take_no_other_color():
+    rgb = draw(COLORS["masks_gt"])
+    rgb[7, 5] = (255, 1, 0)
+    with pytest.raises(PaletteError, match=r"1 pixels are of no color .* at \(5, 7\) is #ff0100"):
+        read_palette_mask(rgb, PALETTES["masks_gt"])
+    with pytest.raises(PaletteError, match="of no color"):
+        read_palette_mask(as_jpeg(draw(COLORS["masks_gt"]), 95), PALETTES["masks_gt"])
+
+
+@pytest.mark.parametrize("name", ["masks_original", "p2ilf"])
+@pytest.mark.parametrize("antialiased", [False, True])
+@pytest.mark.parametrize("quality", [None, 95, 75, 50])
+def test_hand_drawn_masks_keep_their_strokes(name, antialiased, quality):
+    rgb = draw(COLORS[name], antialiased=antialiased)
+    rgb = rgb if quality is None else as_jpeg(rgb, quality)
+    check_same_strokes(read_palette_mask(rgb, PALETTES[name]), true_mask())
+
+
+@given(st.lists(st.integers(-35, 35), min_size=9, max_size=9), st.sampled_from(["masks_original", "p2ilf"]))
+@settings(max_examples=30, deadline=None)
+def test_colors_may_be_a_little_off(offsets, name):
+    off = {
+        landmark: tuple(
+            int(value) for value in np.clip(np.add(color, offsets[3 * place : 3 * place + 3]), 0, 255)
+        )
+        for place, (landmark, color) in enumerate(COLORS[name].items())
+    }
+    check_same_strokes(read_palette_mask(draw(off, antialiased=True), PALETTES[name]), true_mask())
+
+
+def test_the_originals_draw_the_ridge_in_green_too():
+    green = {"ridge": (0, 255, 0)}
+    check_same_strokes(read_palette_mask(draw(green), PALETTES["masks_original"]), true_mask(("ridge",)))
+
+
+@pytest.mark.parametrize(
+    ("drawn", "read"), [("p2ilf", "masks_original"), ("masks_original", "p2ilf"), ("masks_gt", "p2ilf")]
+)
+def test_masks_of_another_palette_are_refused(drawn, read):
+    with pytest.raises(PaletteError, match=f"of no color of the palette '{read}', #"):
+        read_palette_mask(draw(COLORS[drawn], antialiased=True), PALETTES[read])
+
+
+def test_red_is_what_the_palette_says():
+    red = draw({"ridge": (255, 0, 0)})
+    classes = {name: set(np.unique(read_palette_mask(red, palette))) for name, palette in PALETTES.items()}
+    assert classes == {"masks_gt": {0, 1}, "p2ilf": {0, 1}, "masks_original": {0, 3}}
+
+
+def test_what_is_no_stroke_is_refused():
+    white = np.full((MASK_HEIGHT, MASK_WIDTH, 3), 255, np.uint8)
+    with pytest.raises(PaletteError, match="100% of it are drawn on"):
+        read_palette_mask(white, PALETTES["masks_original"])
+    thin = draw(COLORS["p2ilf"], stroke_px=1)
+    with pytest.raises(PaletteError, match="thinner than 3 px"):
+        read_palette_mask(thin, PALETTES["p2ilf"])
+
+
+def test_noise_is_no_drawing():
+    """What survives the opening, piece by piece, would take tracing minutes."""
+    noise = np.zeros((200, 200, 3), np.uint8)
+    for y in range(2, 198, 10):
+        for x in range(2, 198, 10):
+            noise[y : y + 4, x : x + 4] = (255, 0, 0)
+    with pytest.raises(PaletteError, match="falls into 400 pieces"):
+        read_palette_mask(noise, PALETTES["p2ilf"])
+
+
+def test_specks_are_left_out():
+    rgb = draw(COLORS["p2ilf"])
+    rgb[10:170:20, 10] = (0, 0, 255)
+    mask = read_palette_mask(rgb, PALETTES["p2ilf"])
+    assert not mask[:, 10].any()
+    assert (mask == 3).any()
+
+
+def test_a_palette_is_named_or_written():
+    assert parse_palette("masks_original") is PALETTES["masks_original"]
+    written = parse_palette("ridge=#ff0000, silhouette=#FFFF00,ligament=#0000ff")
+    assert (written.colors, written.exact) == (PALETTES["p2ilf"].colors, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("masks", "choose one of masks_gt, masks_original, p2ilf"),
+        ("ridge=#f00", "choose one of"),
+        ("tumour=#ff0000", "choose one of"),
+        ("", "choose one of"),
+        ("ridge=#200000", "too dark"),
+        ("ridge=#ff0000,ligament=#ff2020", "cannot be told apart"),
+        ("ridge=#ff0000,ligament=#ff0000", "cannot be told apart"),
+    ],
+)
+def test_palettes_that_cannot_be(text, reason):
+    with pytest.raises(PaletteError, match=reason):
+        parse_palette(text)
+
+
+def test_a_real_mask_picture(p2ilf_sample):
+    mask = read_palette_mask(read_frame(p2ilf_sample / "images" / "patient1_12_GT.jpg"), PALETTES["p2ilf"])
+    strokes = [cv2.connectedComponents((mask == landmark).astype(np.uint8))[0] - 1 for landmark in (1, 2, 3)]
+    assert strokes == [2, 2, 1]
+
+
+L3D = ("l3d", L3dOptions())
+CUSTOM = ("custom", CustomOptions("labelme"))
+SPLITS = NAMED_SPLITS["anna"]
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_exif_turns_the_picture_and_not_the_points(tmp_path, orientation):
+    """Annotated as labelme shows it: upright."""
+    raw = l3d.write_l3d(tmp_path / "raw", width=64, height=48)
+    frame = raw.frames[0]
+    upright = decoded(frame.picture.read_bytes()).astype(float)
+    turn_by_exif(frame.picture, orientation)
+    stored = frame.picture.read_bytes()
+    built = build(raw, tmp_path / "built", *L3D)
+    check_as_told(built, raw.frames)
+    assert built.report["tolerated"] == {"exif_turned": 1}
+    data = built.row(frame)["image"]["bytes"]
+    with Image.open(frame.picture) as image:
+        assert image.getexif()[0x0112] == orientation
+    # Turned for good, by JPEG's precision; what every decoder shows is upright.
+    assert np.abs(decoded(data).astype(float) - upright).mean() < 4
+    assert np.abs(decoded(data)[::-1, ::-1].astype(float) - upright).mean() > 20
+    assert b"Exif" not in data
+    assert b"Exif" in stored
+
+
+@pytest.mark.parametrize("orientation", [6, 8])
+def test_points_on_the_stored_pixels_of_a_turned_picture(tmp_path, orientation):
+    raw = l3d.write_l3d(tmp_path / "raw")
+    frame = raw.frames[0]
+    turn_by_exif(frame.picture, orientation)
+    l3d.edit_json(frame, lambda document: document.update(imageWidth=36, imageHeight=64))
+    check_left_out(raw, tmp_path / "built", frame, frame.annotation, "EXIF", *L3D)
+
+
+def test_jpeg_metadata_goes_and_the_picture_stays(tmp_path):
+    raw = l3d.write_l3d(tmp_path / "raw")
+    frame = raw.frames[0]
+    without = frame.picture.read_bytes()
+    add_jpeg_metadata(frame.picture)
+    assert frame.picture.read_bytes().count(SECRET) == 6
+    built = build(raw, tmp_path / "built", *L3D)
+    check_as_told(built, raw.frames)
+    data = built.row(frame)["image"]["bytes"]
+    assert jpeg_entropy_data(data) == jpeg_entropy_data(without)
+    for trace in (b"Exif", b"xmpmeta", b"Photoshop", SECRET):
+        assert trace not in data
+    assert all(SECRET not in path.read_bytes() for path in built.folder.rglob("*") if path.is_file())
+    np.testing.assert_array_equal(built.picture(frame), decoded(without))
+
+
+def _the_same(source, target):
+    target.write_bytes(source.read_bytes())
+
+
+def _the_same_with_metadata(source, target):
+    _the_same(source, target)
+    add_jpeg_metadata(target)
+
+
+@pytest.mark.parametrize("copy", [_the_same, _the_same_with_metadata])
+@pytest.mark.parametrize(
+    ("kept", "left_out"),
+    [("test", "train"), ("test", "validation"), ("validation", "train"), ("train", "train")],
+)
+def test_a_picture_that_is_there_twice_stays_where_it_is_tested(tmp_path, copy, kept, left_out):
+    raw = l3d.write_l3d(tmp_path / "raw")
+    first, double = raw.of_split(kept)[0], raw.of_split(left_out)[-1]
+    copy(first.picture, double.picture)
+    check_left_out(raw, tmp_path / "built", double, double.picture, raw.relative(first.picture), *L3D)
+
+
+def test_pictures_that_only_look_alike_are_two(tmp_path):
+    """Neighbors in a video may differ by little: only the very same picture is one."""
+    raw = l3d.write_l3d(tmp_path / "raw")
+    pixels = picture(1, 64, 36)
+    write_jpeg(raw.frames[0].picture, pixels)
+    write_jpeg(raw.frames[1].picture, pixels + np.uint8(2))
+    check_as_told(build(raw, tmp_path / "built", *L3D), raw.frames)
+
+
+def test_a_frame_larger_than_its_label(tmp_path):
+    raw = labelme.write_labelme(tmp_path / "raw", suffix=".png")
+    frame = raw.frames[0]
+    write_png(frame.picture, picture(3, 128, 72))
+    check_left_out(raw, tmp_path / "built", frame, frame.annotation, "128×72", *CUSTOM, splits=SPLITS)

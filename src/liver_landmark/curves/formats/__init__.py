@@ -10,7 +10,14 @@ from .annotation import (
     check_inside,
     read_annotation_bytes,
 )
-from .annotation_files import READ_FORMATS, WRITE_FORMATS, format_svg, read_landmarks, write_landmarks
+from .annotation_files import (
+    READ_FORMATS,
+    WRITE_FORMATS,
+    check_names_fit,
+    format_svg,
+    read_landmarks,
+    write_landmarks,
+)
 from .cvat import format_cvat, parse_cvat
 from .labelme import format_labelme, parse_labelme
 from .p2ilf import format_p2ilf_json, format_p2ilf_xml, parse_p2ilf_json, parse_p2ilf_xml
@@ -25,6 +32,7 @@ __all__ = [
     "FrameAnnotation",
     "LabelMap",
     "check_inside",
+    "check_names_fit",
     "format_cvat",
     "format_labelme",
     "format_p2ilf_json",

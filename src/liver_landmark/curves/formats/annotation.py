@@ -17,10 +17,7 @@ import defusedxml.ElementTree
 import numpy as np
 from defusedxml import DefusedXmlException
 
-from ...model.landmarks_liver_landmark import LANDMARK_NAMES
-
-# ----------------------------------------------------------------------------------------------------
-# What an annotation file says about one frame, and what makes it refusable.
+from ...model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 
 # Far outside any frame; the rasterizer takes no more, and float32 still tells whole pixels apart.
 LARGEST_COORDINATE_PX = 2.0**24
@@ -64,7 +61,7 @@ def shown(value: object) -> str:
 class AnnotatedCurve(TypedDict):
     """One polyline, shaped as in the data sets' `landmarks` column."""
 
-    category: str  # ridge, silhouette or ligament
+    category: str  # a landmark of the annotation's table
     points: Sequence[tuple[float, float]]  # (x, y) in px of the native frame
 
 
@@ -76,10 +73,11 @@ class FrameAnnotation:
         file_name: The frame's file as the annotation names it, folders included; None if it does not say.
         width: Frame width in px; None if the annotation does not say.
         height: Frame height in px; None if the annotation does not say.
-        landmarks: `{"category": "ridge" | "silhouette" | "ligament", "points": [(x, y), …]}` in the file's
-            order, open polylines in px of the native frame, x right, y down.
+        landmarks: `{"category": name, "points": [(x, y), …]}` in the file's order, open polylines in px of
+            the native frame, x right, y down.
         tolerated: The labels, one for each curve, that were accepted although they are misspelt
             (`LabelMap.tolerated`). Not part of what is compared.
+        table: The landmarks that there are, with their colors. Not part of what is compared.
 
     Raises:
         ValueError: a file name that no file can have, a size that is no positive integer, an unknown
@@ -91,6 +89,7 @@ class FrameAnnotation:
     height: int | None
     landmarks: list[AnnotatedCurve]
     tolerated: tuple[str, ...] = field(default=(), compare=False)
+    table: LandmarkTable = field(default=DEFAULT_LANDMARKS, compare=False)
 
     def __post_init__(self) -> None:
         if self.file_name is not None and (reason := file_name_fault(self.file_name)):
@@ -99,10 +98,10 @@ class FrameAnnotation:
             if pixels is not None and pixels < 1:
                 raise ValueError(f"{name} is {pixels}, expected a positive number of px")
         for index, curve in enumerate(self.landmarks):
-            if curve["category"] not in LANDMARK_NAMES:
+            if curve["category"] not in self.table.names:
                 raise ValueError(
                     f"landmarks[{index}].category {shown(curve['category'])} is unknown: "
-                    f"choose one of {', '.join(LANDMARK_NAMES)}"
+                    f"choose one of {', '.join(self.table.names)}"
                 )
             if reason := points_fault(curve["points"]):
                 raise ValueError(f"landmarks[{index}].points: {reason}")
@@ -182,7 +181,6 @@ def check_inside(annotation: FrameAnnotation, width: int, height: int, file: str
     return outside
 
 
-# ----------------------------------------------------------------------------------------------------
 # Numbers as strangers write them: strict where Python's own conversions are generous.
 
 # `float` would also take "nan", "1_000", other scripts' digits.
@@ -221,7 +219,6 @@ def count(value: float, least: int = 0) -> int:
     return int(value)
 
 
-# ----------------------------------------------------------------------------------------------------
 # Annotation files from strangers: bounded before they are parsed, parsed by nothing that they can drive.
 
 # labelme keeps the picture in the file, as base64; it is cut out before anything is decoded, because one
@@ -339,12 +336,10 @@ def _decode(data: bytes, file: str | PathLike[str], marks: dict[bytes, int]) -> 
         raise AnnotationError(file, f"not UTF-8: byte {error.start} does not fit: save it as UTF-8") from None
 
 
-# ----------------------------------------------------------------------------------------------------
-# From the labels that annotators typed to the three landmarks.
+# From the labels that annotators typed to landmarks.
 
-# In the place of a landmark's name: leave curves of that label out.
+# In the place of a landmark's name: leave curves of that label out. No landmark can be called so.
 IGNORE = "ignore"
-_TARGETS = (*LANDMARK_NAMES, IGNORE)
 
 
 @dataclass(frozen=True)
@@ -352,28 +347,36 @@ class LabelMap:
     """Which landmark a label in a file means. Upper and lower case are the same.
 
     Attributes:
-        classes: Label in lower case -> "ridge", "silhouette", "ligament" or "ignore".
+        classes: Label in lower case -> a landmark's name or "ignore".
         tolerated: Misspelt labels in lower case -> the same. They are read like the others, and
             `FrameAnnotation.tolerated` lists those that a file used, so that callers can count them.
+        table: The landmarks that there are.
     """
 
     classes: Mapping[str, str]
     tolerated: Mapping[str, str] = field(default_factory=dict)
+    table: LandmarkTable = DEFAULT_LANDMARKS
 
     def __post_init__(self) -> None:
+        targets = (*self.table.names, IGNORE)
         for label, target in (*self.classes.items(), *self.tolerated.items()):
-            if target not in _TARGETS:
+            if target not in targets:
                 raise ValueError(
-                    f"label {shown(label)} is mapped to {shown(target)}: choose one of {', '.join(_TARGETS)}"
+                    f"label {shown(label)} is mapped to {shown(target)}: choose one of {', '.join(targets)}"
                 )
             if label != label.casefold():
                 raise ValueError(f"label {shown(label)} has to be in lower case: {shown(label.casefold())}")
 
     @classmethod
-    def parse(cls, entries: Iterable[str]) -> LabelMap:
-        """The class names themselves, and entries such as "falciform=ligament" or "tool=ignore".
+    def of(cls, table: LandmarkTable) -> LabelMap:
+        """The landmarks' own names."""
+        return cls({name.casefold(): name for name in table.names}, table=table)
 
-        An entry for a class name replaces it. What stands after the last `=` is the class.
+    @classmethod
+    def parse(cls, entries: Iterable[str], table: LandmarkTable = DEFAULT_LANDMARKS) -> LabelMap:
+        """The landmarks' own names, and entries such as "falciform=ligament" or "tool=ignore".
+
+        An entry for a landmark's name replaces it. What stands after the last `=` is the class.
 
         Raises:
             ValueError: an entry without `=`, an empty label, an unknown class, a label with two classes.
@@ -386,10 +389,10 @@ class LabelMap:
                     f"label map {shown(entry)}: expected LABEL=CLASS, such as falciform=ligament"
                 )
             given.append((label, target))
-        return cls._extended(given)
+        return cls._extended(given, table)
 
     @classmethod
-    def read(cls, path: Path | str) -> LabelMap:
+    def read(cls, path: Path | str, table: LandmarkTable = DEFAULT_LANDMARKS) -> LabelMap:
         """The same from a JSON file: `{"falciform": "ligament", "tool": "ignore"}`.
 
         Raises:
@@ -399,18 +402,20 @@ class LabelMap:
         if not isinstance(content, dict) or not all(isinstance(target, str) for target in content.values()):
             raise AnnotationError(path, 'expected one JSON object such as {"falciform": "ligament"}')
         try:
-            return cls._extended(content.items())
+            return cls._extended(content.items(), table)
         except ValueError as error:
             raise AnnotationError(path, str(error)) from None
 
     @classmethod
-    def _extended(cls, given: Iterable[tuple[str, str]]) -> LabelMap:
+    def _extended(cls, given: Iterable[tuple[str, str]], table: LandmarkTable) -> LabelMap:
+        own = cls.of(table).classes
         classes: dict[str, str] = {}
         for label, target in given:
-            key, target = label.casefold(), target.casefold()
+            # In the landmark's own spelling.
+            key, target = label.casefold(), own.get(target.casefold(), target.casefold())
             if classes.setdefault(key, target) != target:
                 raise ValueError(f"label {shown(label)} is mapped to {classes[key]} and to {shown(target)}")
-        return cls({**{name: name for name in LANDMARK_NAMES}, **classes})
+        return cls({**own, **classes}, table=table)
 
     def category(self, label: str, file: str | PathLike[str], field: str = "label") -> str | None:
         """The landmark that a label means; None leaves its curve out.
@@ -439,12 +444,11 @@ class LabelMap:
         return key in self.tolerated and key not in self.classes
 
 
-DEFAULT_LABELS = LabelMap({name: name for name in LANDMARK_NAMES})
+DEFAULT_LABELS = LabelMap.of(DEFAULT_LANDMARKS)
 # L3D's files spell ridge in both ways.
 L3D_LABELS = LabelMap(DEFAULT_LABELS.classes, tolerated={"rigde": "ridge"})
 
 
-# ----------------------------------------------------------------------------------------------------
 # Writing XML: text that it can hold, one layout for every format.
 
 # XML 1.0 has no way to write the other characters, escaped or not.

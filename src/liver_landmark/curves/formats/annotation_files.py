@@ -1,4 +1,4 @@
-"""Annotation files by the name of their format, and SVG to write."""
+"""Annotation files by the name of their format: reading, writing in one rename, and SVG to write only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement
 
-from ...model.landmarks_liver_landmark import LABEL2ID, PALETTE
 from ...utils.atomic_files import atomic_path
 from ..rasterize import get_protocol
 from .annotation import (
@@ -20,63 +19,7 @@ from .annotation import (
 )
 from .cvat import format_cvat, parse_cvat
 from .labelme import format_labelme, parse_labelme
-from .p2ilf import format_p2ilf_json, format_p2ilf_xml, parse_p2ilf_json, parse_p2ilf_xml
-
-# ----------------------------------------------------------------------------------------------------
-# Curves as SVG, to look at or to edit in a drawing program.
-
-
-def format_svg(annotation: FrameAnnotation, stroke_width_px: float, image_href: str | None = None) -> str:
-    """A frame's curves as one SVG of the frame's size, a `polyline` of its landmark's class and color each.
-
-    Integers name pixel centers in this project and pixel corners in SVG, so the curves stand in a group that
-    is shifted by half a px; the coordinates themselves stay, with two decimals.
-
-    Args:
-        annotation: The curves; width and height have to be known.
-        stroke_width_px: Width of the strokes in px of the frame.
-        image_href: URL of the frame, shown below the curves; a file's name in it is percent-encoded by the
-            caller.
-
-    Raises:
-        ValueError: no frame size, a stroke width that is not positive, or text that XML cannot hold.
-    """
-    width, height = annotation.width, annotation.height
-    if width is None or height is None:
-        raise ValueError(f"SVG needs the frame's width and height, got {width} and {height}")
-    if not (math.isfinite(stroke_width_px) and stroke_width_px > 0):
-        raise ValueError(f"stroke_width_px is {stroke_width_px}, expected a positive number of px")
-    root = Element(
-        "svg",
-        {
-            "xmlns": "http://www.w3.org/2000/svg",
-            "width": str(width),
-            "height": str(height),
-            "viewBox": f"0 0 {width} {height}",
-        },
-    )
-    if annotation.file_name is not None:
-        SubElement(root, "title").text = annotation.file_name
-    if image_href is not None:
-        SubElement(root, "image", {"href": image_href, "width": str(width), "height": str(height)})
-    group = SubElement(root, "g", {"transform": "translate(0.5 0.5)"})
-    for curve in annotation.landmarks:
-        red, green, blue = PALETTE[LABEL2ID[curve["category"]]]
-        stroke = {
-            "class": curve["category"],
-            "points": " ".join(f"{x:.2f},{y:.2f}" for x, y in curve["points"]),
-            "fill": "none",
-            "stroke": f"#{red:02x}{green:02x}{blue:02x}",
-            "stroke-width": f"{stroke_width_px:g}",
-            "stroke-linecap": "round",
-            "stroke-linejoin": "round",
-        }
-        SubElement(group, "polyline", stroke)
-    return xml_document(root)
-
-
-# ----------------------------------------------------------------------------------------------------
-# Annotation files by the name of their format: what users call.
+from .p2ilf import P2ILF_NAMES, format_p2ilf_json, format_p2ilf_xml, parse_p2ilf_json, parse_p2ilf_xml
 
 READ_FORMATS: tuple[str, ...] = ("labelme", "cvat", "p2ilf-json", "p2ilf-xml")
 WRITE_FORMATS: tuple[str, ...] = (*READ_FORMATS, "svg")
@@ -152,6 +95,19 @@ def write_landmarks(
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def check_names_fit(format: str, names: Sequence[str]) -> None:
+    """Raises a ValueError, one line, where a format cannot hold curves of all these landmarks.
+
+    P2ILF's contours have the challenge's three types and no others; the other formats take any name.
+    """
+    missing = [name for name in names if name not in P2ILF_NAMES] if format.startswith("p2ilf") else []
+    if missing:
+        raise ValueError(
+            f"{format} has {', '.join(P2ILF_NAMES)} only and cannot hold {', '.join(missing)}: "
+            "choose labelme, cvat or svg"
+        )
+
+
 def _check_format(format: str, known: Sequence[str]) -> None:
     if format not in known:
         raise ValueError(f"format {format!r} is unknown: choose one of {', '.join(known)}")
@@ -161,3 +117,52 @@ def _stroke_width_px(annotation: FrameAnnotation) -> float:
     if annotation.width is None or annotation.height is None:
         raise ValueError("SVG needs the frame's width and height")
     return get_protocol("synthetic").native_stroke_width_px(annotation.width, annotation.height)
+
+
+def format_svg(annotation: FrameAnnotation, stroke_width_px: float, image_href: str | None = None) -> str:
+    """A frame's curves as one SVG of the frame's size, a `polyline` of its landmark's class and color each.
+
+    Integers name pixel centers in this project and pixel corners in SVG, so the curves stand in a group that
+    is shifted by half a px; the coordinates themselves stay, with two decimals.
+
+    Args:
+        annotation: The curves; width and height have to be known.
+        stroke_width_px: Width of the strokes in px of the frame.
+        image_href: URL of the frame, shown below the curves; a file's name in it is percent-encoded by the
+            caller.
+
+    Raises:
+        ValueError: no frame size, a stroke width that is not positive, or text that XML cannot hold.
+    """
+    width, height = annotation.width, annotation.height
+    if width is None or height is None:
+        raise ValueError(f"SVG needs the frame's width and height, got {width} and {height}")
+    if not (math.isfinite(stroke_width_px) and stroke_width_px > 0):
+        raise ValueError(f"stroke_width_px is {stroke_width_px}, expected a positive number of px")
+    root = Element(
+        "svg",
+        {
+            "xmlns": "http://www.w3.org/2000/svg",
+            "width": str(width),
+            "height": str(height),
+            "viewBox": f"0 0 {width} {height}",
+        },
+    )
+    if annotation.file_name is not None:
+        SubElement(root, "title").text = annotation.file_name
+    if image_href is not None:
+        SubElement(root, "image", {"href": image_href, "width": str(width), "height": str(height)})
+    group = SubElement(root, "g", {"transform": "translate(0.5 0.5)"})
+    for curve in annotation.landmarks:
+        red, green, blue = annotation.table.colors[curve["category"]]
+        stroke = {
+            "class": curve["category"],
+            "points": " ".join(f"{x:.2f},{y:.2f}" for x, y in curve["points"]),
+            "fill": "none",
+            "stroke": f"#{red:02x}{green:02x}{blue:02x}",
+            "stroke-width": f"{stroke_width_px:g}",
+            "stroke-linecap": "round",
+            "stroke-linejoin": "round",
+        }
+        SubElement(group, "polyline", stroke)
+    return xml_document(root)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from xml.etree.ElementTree import Element, SubElement
 
-from ...model.landmarks_liver_landmark import LANDMARKS
+from ...model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from .annotation import (
     DEFAULT_LABELS,
     AnnotatedCurve,
@@ -98,7 +98,7 @@ def _frame(image: Element, name: str, file: str | PathLike[str], labels: LabelMa
             raise FieldError(f"{field}: points {error}") from None
         if labels.is_tolerated(label):
             tolerated.append(label)
-    return FrameAnnotation(name, width, height, landmarks, tuple(tolerated))
+    return FrameAnnotation(name, width, height, landmarks, tuple(tolerated), labels.table)
 
 
 def _size(image: Element, key: str) -> int:
@@ -128,20 +128,29 @@ def format_cvat(annotations: Sequence[FrameAnnotation]) -> str:
 
     Raises:
         ValueError: a frame without file name, width or height, two frames of one name, a name that XML cannot
-            hold, or a curve that has no two different points at two decimals.
+            hold, a curve that has no two different points at two decimals, or frames of different landmarks.
     """
-    return "".join(iterate_cvat(annotations, len(annotations)))
+    table = annotations[0].table if annotations else DEFAULT_LANDMARKS
+    return "".join(iterate_cvat(annotations, len(annotations), table))
 
 
-def iterate_cvat(annotations: Iterable[FrameAnnotation], count: int) -> Iterator[str]:
-    """`format_cvat`'s document piece by piece, for more frames than are to be in memory; `count` of them."""
+def iterate_cvat(
+    annotations: Iterable[FrameAnnotation], count: int, table: LandmarkTable = DEFAULT_LANDMARKS
+) -> Iterator[str]:
+    """`format_cvat`'s document piece by piece, for more frames than are to be in memory.
+
+    Args:
+        annotations: The frames, with the landmarks of `table`.
+        count: How many there are.
+        table: The labels of the task.
+    """
     root = Element("annotations")
     SubElement(root, "version").text = "1.1"
     task = SubElement(SubElement(root, "meta"), "task")
     SubElement(task, "size").text = str(count)
     SubElement(task, "mode").text = "annotation"
     labels = SubElement(task, "labels")
-    for landmark in LANDMARKS:
+    for landmark in table.landmarks:
         label = SubElement(labels, "label")
         SubElement(label, "name").text = landmark.name
         SubElement(label, "type").text = "polyline"
@@ -150,6 +159,11 @@ def iterate_cvat(annotations: Iterable[FrameAnnotation], count: int) -> Iterator
     yield head
     names: set[str] = set()
     for index, annotation in enumerate(annotations):
+        if annotation.table.names != table.names:
+            raise ValueError(
+                f"{shown(annotation.file_name)}: its landmarks are {', '.join(annotation.table.names)}, "
+                f"those of the file {', '.join(table.names)}: write one file for each"
+            )
         yield xml_fragment(_image(index, annotation, names), level=1)
     yield end + "\n"
 

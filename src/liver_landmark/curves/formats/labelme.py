@@ -79,7 +79,7 @@ def parse_labelme(
         landmarks.append({"category": category, "points": _points(shape, file, field)})
         if labels.is_tolerated(label):
             tolerated.append(label)
-    return FrameAnnotation(image_path, width, height, landmarks, tuple(tolerated))
+    return FrameAnnotation(image_path, width, height, landmarks, tuple(tolerated), labels.table)
 
 
 def _size(content: dict[str, Any], key: str, file: str | PathLike[str]) -> int | None:

@@ -15,7 +15,6 @@ from os import PathLike
 from typing import Any, TypeVar
 from xml.etree.ElementTree import Element, SubElement
 
-from ...model.landmarks_liver_landmark import LANDMARK_NAMES
 from .annotation import (
     AnnotatedCurve,
     AnnotationError,
@@ -35,6 +34,9 @@ from .annotation import (
 # contourType as it stands, x and y in px.
 _Contour = tuple[Any, list[float], list[float]]
 _Value = TypeVar("_Value")
+
+# The challenge's contour types, in lower case: it has no others.
+P2ILF_NAMES: tuple[str, ...] = ("ridge", "silhouette", "ligament")
 
 
 def parse_p2ilf_xml(data: bytes, file: str | PathLike[str]) -> FrameAnnotation:
@@ -142,8 +144,8 @@ def _annotation(
 
 def _curve(kind: Any, x: list[float], y: list[float]) -> AnnotatedCurve:
     category = kind.strip().lower() if isinstance(kind, str) else None
-    if category not in LANDMARK_NAMES:
-        raise FieldError(f"contourType is {shown(kind)}, expected one of {', '.join(LANDMARK_NAMES)}")
+    if category not in P2ILF_NAMES:
+        raise FieldError(f"contourType is {shown(kind)}, expected one of {', '.join(P2ILF_NAMES)}")
     if len(x) != len(y):
         raise FieldError(f"imagePoints: {len(x)} x but {len(y)} y")
     points = list(zip(x, y, strict=True))
@@ -158,7 +160,8 @@ def format_p2ilf_json(landmarks: Sequence[AnnotatedCurve]) -> str:
     Halves are rounded to even; points that then repeat their predecessor are left out.
 
     Raises:
-        ValueError: an invalid curve, or one that has no two different points in whole px.
+        ValueError: a landmark that the challenge does not have, an invalid curve, or one that has no two
+            different points in whole px.
     """
     contours = [
         {
@@ -192,6 +195,12 @@ def format_p2ilf_xml(landmarks: Sequence[AnnotatedCurve]) -> str:
 def _whole_px(
     landmarks: Sequence[AnnotatedCurve],
 ) -> list[tuple[AnnotatedCurve, list[tuple[int, int]]]]:
+    for index, curve in enumerate(landmarks):
+        if curve["category"] not in P2ILF_NAMES:
+            raise ValueError(
+                f"landmarks[{index}].category {shown(curve['category'])}: P2ILF has {', '.join(P2ILF_NAMES)} "
+                "only: write another format"
+            )
     annotation = FrameAnnotation(None, None, None, list(landmarks))  # checks every curve
     curves = []
     for index, curve in enumerate(annotation.landmarks):

@@ -1,11 +1,21 @@
 """Readers of raw sets: what lies in a folder (`find_…`), one plan for all of it, and its rows."""
 
 from .custom import CustomOptions, find_custom
-from .frame_plan import Camera, Found, FrameLabels, Plan, Problem, ProblemError, RawFrame, finish_plan
+from .frame_plan import (
+    Camera,
+    Found,
+    FrameLabels,
+    Plan,
+    Problem,
+    ProblemError,
+    RawFrame,
+    SplitOptions,
+    check_trainable,
+    finish_plan,
+)
 from .l3d import L3dOptions, find_l3d
 from .llsd import MaskOptions, find_masks
 from .p2ilf import find_p2ilf
-from .raw_folders import SplitOptions
 from .rows import read_row
 
 __all__ = [
@@ -20,6 +30,7 @@ __all__ = [
     "ProblemError",
     "RawFrame",
     "SplitOptions",
+    "check_trainable",
     "find_custom",
     "find_l3d",
     "find_masks",

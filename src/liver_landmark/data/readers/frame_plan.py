@@ -1,11 +1,15 @@
-"""What a reader finds in a raw folder before it looks at a pixel, and the plan that follows from it."""
+"""What a reader finds in a raw folder before it looks at a pixel, and the plan that follows from it.
+
+A reader gives `Found`, frame by frame. `finish_plan` looks across frames: names, patients and pictures that
+occur twice, who is in which split, and the order of the set.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,10 +22,7 @@ from ...curves.formats.annotation import one_line
 from ...utils.frame_files import FrameError
 from ..schema import SPLITS
 from .pictures import PictureDigest, digest_picture
-from .raw_folders import KEPT_FIRST, SplitOptions, assign_splits, check_trainable, first_kept, natural_key
-
-# ----------------------------------------------------------------------------------------------------
-# What a reader finds in a raw folder before it looks at a pixel: frames, problems, what was let pass.
+from .raw_folders import natural_key
 
 
 def check_source(source: str) -> None:
@@ -160,6 +161,7 @@ class Found:
         problems: Files that do not get into the set.
         tolerated: Irregularities that were let pass, by name.
         pictures: How many frames there are, usable or not.
+        inputs: SHA-256 of the files that are read already, as they were then.
     """
 
     raw: Path
@@ -167,6 +169,7 @@ class Found:
     problems: list[Problem] = field(default_factory=list)
     tolerated: Counter[str] = field(default_factory=Counter)
     pictures: int = 0
+    inputs: dict[str, str] = field(default_factory=dict)
 
     def problem(self, path: Path, reason: str) -> None:
         """Notes a problem with a file."""
@@ -194,8 +197,133 @@ class Plan:
     inputs: dict[str, str]
 
 
-# ----------------------------------------------------------------------------------------------------
-# What concerns several frames: names, patients and pictures that occur twice; then splits and order.
+# Which split a patient is in: by folder, by name, or drawn from the patients' names and a seed.
+
+# A patient or a picture that is in two splits stays in the first of these.
+KEPT_FIRST: tuple[str, ...] = ("test", "validation", "train")
+VALIDATION_SHARE, TEST_SHARE = 0.1, 0.2
+_WAY_OUT = "name them: --validation-patients A,B --test-patients C, or --test-only for a set that tests"
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How patients get their splits where folders do not decide.
+
+    Attributes:
+        seed: Of the draw.
+        validation_patients: Named for validation; if these or `test_patients` are given, they decide
+            alone, and all other patients train.
+        test_patients: Named for test.
+        test_only: All patients are in test.
+    """
+
+    seed: int = 0
+    validation_patients: tuple[str, ...] = ()
+    test_patients: tuple[str, ...] = ()
+    test_only: bool = False
+
+    def __post_init__(self) -> None:
+        both = set(self.validation_patients) & set(self.test_patients)
+        if both:
+            raise ValueError(f"patient {min(both)!r} is named for validation and for test; choose one")
+        if self.test_only and (self.validation_patients or self.test_patients):
+            raise ValueError("--test-only puts every patient into test: name none beside it")
+
+    @property
+    def decide_alone(self) -> bool:
+        """Whether folders are not asked."""
+        return self.test_only or bool(self.validation_patients or self.test_patients)
+
+
+def first_kept(splits: Iterable[str]) -> str:
+    """Of several splits the one that a patient or picture stays in."""
+    return min(splits, key=KEPT_FIRST.index)
+
+
+def assign_splits(folder_splits: Mapping[str, str | None], options: SplitOptions) -> dict[str, str]:
+    """The split of each patient.
+
+    Args:
+        folder_splits: Patient -> the split its folder says, or None where no folder does, for all alike.
+        options: What else decides.
+
+    Raises:
+        ValueError: too few patients to draw from, or a named one that is not there.
+    """
+    patients = sorted(folder_splits, key=natural_key)
+    if options.test_only:
+        return dict.fromkeys(patients, "test")
+    if options.decide_alone:
+        return _named(patients, options)
+    if None in folder_splits.values():
+        if len(patients) < 3:
+            raise ValueError(
+                f"{len(patients)} patient(s) ({', '.join(patients)}): train, validation and test need one "
+                f"each; {_WAY_OUT}"
+            )
+        drawn = _drawn_order(patients, options.seed)
+        tests, validations = _share(TEST_SHARE, patients), _share(VALIDATION_SHARE, patients)
+        named = dict.fromkeys(drawn[:tests], "test")
+        named |= dict.fromkeys(drawn[tests : tests + validations], "validation")
+        return {patient: named.get(patient, "train") for patient in patients}
+    splits = {patient: split for patient, split in folder_splits.items() if split is not None}
+    training = [patient for patient in patients if splits[patient] == "train"]
+    if training and "validation" not in splits.values():
+        if len(training) < 2:
+            raise ValueError(
+                f"only patient {training[0]!r} trains, and there is no validation folder; {_WAY_OUT}"
+            )
+        drawn = _drawn_order(training, options.seed)
+        splits |= dict.fromkeys(drawn[: _share(VALIDATION_SHARE, training)], "validation")
+    return splits
+
+
+def _named(patients: list[str], options: SplitOptions) -> dict[str, str]:
+    splits = dict.fromkeys(patients, "train")
+    for split, names in (("validation", options.validation_patients), ("test", options.test_patients)):
+        for name in names:
+            if name not in splits:
+                raise ValueError(
+                    f"--{split}-patients names {name!r}, who is not there (there are: {', '.join(patients)})"
+                )
+            splits[name] = split
+    return splits
+
+
+def _share(share: float, patients: list[str]) -> int:
+    return max(1, round(share * len(patients)))
+
+
+def _drawn_order(patients: list[str], seed: int) -> list[str]:
+    """The patients in an order that depends on their names and the seed alone."""
+
+    def draw(patient: str) -> str:
+        return hashlib.sha256(f"{seed}:{patient}".encode()).hexdigest()
+
+    return sorted(patients, key=draw)
+
+
+def check_trainable(frames: Mapping[str, int], before: Mapping[str, int]) -> None:
+    """Refuses a set that misses a split which training or the raw folder has.
+
+    Args:
+        frames: Split -> frames that are left.
+        before: Split -> frames that there were before problems were left out.
+
+    Raises:
+        ValueError: one line that says which split and the way out.
+    """
+    if not any(frames.values()):
+        raise ValueError("no frame is left: every one of them has a problem")
+    for split in SPLITS:
+        if before.get(split) and not frames.get(split):
+            raise ValueError(f"no frame of {split} is left: all {before[split]} have a problem")
+    missing = [split for split in ("train", "validation") if not frames.get(split)]
+    if len(missing) == 1:
+        raise ValueError(f"no frame is for {missing[0]}, which training needs; {_WAY_OUT}")
+
+
+# The plan.
 
 # Each holds a file; more would wait for the disk.
 _MAX_WORKERS = 4
@@ -223,7 +351,7 @@ def finish_plan(found: Found, options: SplitOptions | None, workers: int = 1) ->
         )
     problems = list(found.problems)
     frames = sorted(_with_plain_names(found.frames, problems), key=_order)
-    frames, unreadable, pictures, inputs = _hash_files(raw, frames, workers)
+    frames, unreadable, pictures, inputs = _hash_files(raw, frames, found.inputs, workers)
     problems += unreadable
     alone = options is not None and options.decide_alone
     frames = _one_place_of_splits(frames, alone, problems)
@@ -265,13 +393,14 @@ def _with_plain_names(frames: list[RawFrame], problems: list[Problem]) -> list[R
 
 
 def _hash_files(
-    raw: Path, frames: list[RawFrame], workers: int
+    raw: Path, frames: list[RawFrame], known: Mapping[str, str], workers: int
 ) -> tuple[list[RawFrame], list[Problem], dict[str, PictureDigest], dict[str, str]]:
     """The frames whose files can be read with their pixel counts, problems, picture and file digests."""
     images = {frame.image for frame in frames}
     others = {file for frame in frames for file in frame.files} - images
+    read = {file: known[file] for file in others & known.keys()}
     pictures = dict(_each(images, lambda file: _try(digest_picture, raw / file), workers))
-    digests = dict(_each(others, lambda file: _try(_digest_file, raw / file), workers))
+    digests = read | dict(_each(others - read.keys(), lambda file: _try(file_digest, raw / file), workers))
     problems, kept = [], []
     for frame in frames:
         failed = next(
@@ -305,7 +434,8 @@ def _try(work: Callable[[Path], _Result], path: Path) -> _Result | OSError:
         return error
 
 
-def _digest_file(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

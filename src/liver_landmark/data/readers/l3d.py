@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ...curves.formats import L3D_LABELS
 from .frame_plan import Found, RawFrame
 from .raw_folders import (
     SPLIT_FOLDERS,
@@ -27,7 +26,7 @@ from .raw_folders import (
     relative,
     subfolders,
 )
-from .rows import LabelmeFile
+from .rows import L3dLabel
 
 # The published splits; all other patients of L3D train.
 PUBLISHED: dict[str, frozenset[int]] = {
@@ -127,7 +126,7 @@ def _find_frames(part: Path, split: str, options: L3dOptions, found: Found) -> N
                     split=split,
                     source=options.edition,
                     image=relative(found.raw, picture),
-                    annotation=LabelmeFile(label, L3D_LABELS, "open"),
+                    annotation=L3dLabel(label),
                     depth=relative(found.raw, depth_maps[stem][0]) if stem in depth_maps else None,
                 )
             )

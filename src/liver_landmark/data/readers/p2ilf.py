@@ -51,12 +51,13 @@ def find_p2ilf(raw: Path) -> Found:
             patients += [(inner, split) for inner in subfolders(folder) if _PATIENT.fullmatch(inner.name)]
     if not patients:
         raise ValueError(f"{raw}: no folder patient<number> found in it or in its train and test folders")
+    cameras: dict[str, Camera | Problem] = {}
     for folder, split in patients:
-        _find_frames(folder, split, found)
+        _find_frames(folder, split, _camera(folder, raw, cameras), found)
     return found
 
 
-def _find_frames(folder: Path, split: str | None, found: Found) -> None:
+def _find_frames(folder: Path, split: str | None, camera: Camera | Problem | None, found: Found) -> None:
     patient = f"patient{_PATIENT.fullmatch(folder.name)[1]}"
     pictures: list[Path] = []
     for part in folders_named(folder, "images"):
@@ -72,7 +73,6 @@ def _find_frames(folder: Path, split: str | None, found: Found) -> None:
         for suffix in (".xml", ".json"):
             for file in files_in(part, (suffix,))[0]:
                 contours[_CONTOURS.fullmatch(file.name)[1]].append(file)
-    camera = _camera(folder, found.raw)
     found.pictures += len(pictures)
     stems = by_stem(pictures)
     for stem, files in stems.items():
@@ -105,8 +105,8 @@ def _is_mask(stem: str, frames: set[str]) -> bool:
     return stem.endswith(_MASK) and stem.removesuffix(_MASK) in frames
 
 
-def _camera(folder: Path, raw: Path) -> Camera | Problem | None:
-    """The camera of a patient, from the nearest folder that holds one."""
+def _camera(folder: Path, raw: Path, read: dict[str, Camera | Problem]) -> Camera | Problem | None:
+    """The camera of a patient, from the nearest folder that holds one; `read` keeps what was read."""
     for place in (folder, *folder.parents):
         files = files_in(place, (".json",))[0]
         named = [file for file in files if _CAMERA.search(file.stem)]
@@ -115,10 +115,13 @@ def _camera(folder: Path, raw: Path) -> Camera | Problem | None:
         if len(files) > 1:
             return Problem(relative(raw, files[0]), f"one of {len(files)} camera files: which is meant?")
         if files:
-            try:
-                return read_camera(raw, relative(raw, files[0]))
-            except ProblemError as error:
-                return error.problem
+            file = relative(raw, files[0])
+            if file not in read:
+                try:
+                    read[file] = read_camera(raw, file)
+                except ProblemError as error:
+                    read[file] = error.problem
+            return read[file]
         if place == raw:
             break
     return None

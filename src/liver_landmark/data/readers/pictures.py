@@ -17,11 +17,8 @@ import cv2
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from ...model.landmarks_liver_landmark import BACKGROUND, LABEL2ID, LANDMARK_NAMES, LANDMARKS
-from ...utils.frame_files import FrameError, FrameLimits, decode_picture, read_frame
-
-# ----------------------------------------------------------------------------------------------------
-# The parts of a JPEG or PNG file that its picture needs, without the metadata: names, places, thumbnails.
+from ...model.landmarks_liver_landmark import DEFAULT_LANDMARKS
+from ...utils.frame_files import FrameError, FrameLimits, decode_picture, read_frame, read_frame_bytes
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What decides the pixels and their colors; all other chunks are text, time, EXIF or private.
@@ -48,6 +45,52 @@ _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JFIF_BYTES = 14  # after the length, without a thumbnail
 # The end of entropy-coded data: a marker that is no stuffed byte, no restart and no fill.
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+
+# Twice a 4K frame, of which as many as are read at once fit into the memory that a build may take.
+LIMITS = FrameLimits(max_file_bytes=2**26, max_pixels=2**24)
+
+_ORIENTATION = 0x0112
+_UPRIGHT = 1
+# EXIF orientation -> what makes the picture upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow's EXIF reader raises on broken data, as its TIFF reader.
+_EXIF_ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
+# From here on the orientation exchanges width and height.
+_FIRST_QUARTER_TURN = 5
+# Pixel types that every reader of the set decodes alike; others are stored as plain RGB.
+_PLAIN_MODES = ("L", "RGB")
+_SAMPLING_444, _SAMPLING_420 = 0, 2
+
+_WITHOUT = "repair it, or leave depth maps out with --no-depth"
+
+# How far a hand-drawn color may lie from the line between black and its palette color, RGB distance: what
+# JPEG and painting programs make of a stroke lies within, the colors of other palettes 180 and more away.
+_BAND = 110.0
+# Below this share of a palette color a pixel is background: the middle of an anti-aliased edge.
+_EDGE = 0.5
+# Dimmer pixels fit any color and none.
+_DIM = 64
+# More drawn pixels than this share of no palette color: another palette's mask.
+_MAX_STRANGE_SHARE = 0.05
+# More of a frame than this is not covered by strokes on black.
+_MAX_DRAWN_SHARE = 0.5
+# A person draws a handful of strokes; tracing takes milliseconds for each piece, minutes for noise.
+_MAX_PIECES = 300
+# Opening takes corners and specks off. It takes strokes if it takes most of a class, and more than this
+# share of all that is drawn: JPEG's specks of other colors along a stroke's edge are less.
+_MAX_OPENED_SHARE = 0.05
+_SIDE_PX = 3
+
+
+# Metadata: the parts of a JPEG or PNG that its picture needs, without names, places, thumbnails.
 
 
 @dataclass(frozen=True)
@@ -150,31 +193,7 @@ def _bare(parts: list[bytes | memoryview], size: tuple[int, int], file_bytes: in
     return BarePicture(tuple(parts), *size, whole=sum(map(len, parts)) == file_bytes)
 
 
-# ----------------------------------------------------------------------------------------------------
-# A frame's picture as it goes into a set: checked, upright, without metadata, otherwise byte for byte.
-
-# Twice a 4K frame, of which as many as are read at once fit into the memory that a build may take.
-LIMITS = FrameLimits(max_file_bytes=2**26, max_pixels=2**24)
-
-_ORIENTATION = 0x0112
-_UPRIGHT = 1
-# EXIF orientation -> what makes the picture upright.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-# What Pillow's EXIF reader raises on broken data, as its TIFF reader.
-_EXIF_ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
-# From here on the orientation exchanges width and height.
-_FIRST_QUARTER_TURN = 5
-# Pixel types that every reader of the set decodes alike; others are stored as plain RGB.
-_PLAIN_MODES = ("L", "RGB")
-_SAMPLING_444, _SAMPLING_420 = 0, 2
+# Frames: checked, upright, without metadata, otherwise byte for byte.
 
 
 @dataclass(frozen=True)
@@ -214,7 +233,7 @@ def read_picture(path: Path) -> Picture:
     Raises:
         FrameError: as `read_frame`, by tighter limits.
     """
-    data = read_file(path)
+    data = read_frame_bytes(path, LIMITS)
     # The one full decoding: what is truncated or corrupt does not get further.
     image = decode_picture(data, path, LIMITS)
     plain = image.mode in _PLAIN_MODES
@@ -229,22 +248,6 @@ def read_picture(path: Path) -> Picture:
     rgb = read_frame(path, LIMITS)
     height, width = rgb.shape[:2]
     return Picture(_encode_png(rgb, path), ".png", width, height, orientation, converted=True)
-
-
-def read_file(path: Path) -> bytes:
-    """A picture file's bytes; a FrameError where it cannot be read, or is empty or too large."""
-    try:
-        if not path.is_file():
-            raise FrameError(f"{path}: no such file, or not a regular one")
-        with path.open("rb") as file:
-            data = file.read(LIMITS.max_file_bytes + 1)
-    except OSError as error:
-        raise FrameError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if not data:
-        raise FrameError(f"{path}: empty file")
-    if len(data) > LIMITS.max_file_bytes:
-        raise FrameError(f"{path}: larger than the limit of {LIMITS.max_file_bytes} bytes")
-    return data
 
 
 def _orientation(image: Image.Image, path: Path) -> int:
@@ -330,10 +333,7 @@ def _content_digest(bare: BarePicture, whole: str) -> str:
     return digest.hexdigest()
 
 
-# ----------------------------------------------------------------------------------------------------
 # Depth maps: gray PNGs of 8 or 16 bits whose numbers are kept.
-
-_WITHOUT = "repair it, or leave depth maps out with --no-depth"
 
 
 def read_depth(path: Path, width: int, height: int) -> tuple[bytes, bool]:
@@ -345,7 +345,7 @@ def read_depth(path: Path, width: int, height: int) -> tuple[bytes, bool]:
     Raises:
         FrameError: no gray PNG, truncated, or of another size than the frame.
     """
-    data = read_file(path)
+    data = read_frame_bytes(path, LIMITS)
     image = decode_picture(data, path, LIMITS)
     if image.format != "PNG" or image.mode not in ("L", "I;16"):
         raise FrameError(f"{path}: {image.format} of type {image.mode}, expected a gray PNG; {_WITHOUT}")
@@ -363,26 +363,7 @@ def read_depth(path: Path, width: int, height: int) -> tuple[bytes, bool]:
     return encoded.tobytes(), image.mode == "L"
 
 
-# ----------------------------------------------------------------------------------------------------
-# Color masks: which color means which landmark, and masks of class ids from pictures of strokes.
-
-# How far a hand-drawn color may lie from the line between black and its palette color, RGB distance: what
-# JPEG and painting programs make of a stroke lies within, the colors of other palettes 180 and more away.
-_BAND = 110.0
-# Below this share of a palette color a pixel is background: the middle of an anti-aliased edge.
-_EDGE = 0.5
-# Dimmer pixels fit any color and none.
-_DIM = 64
-# More drawn pixels than this share of no palette color: another palette's mask.
-_MAX_STRANGE_SHARE = 0.05
-# More of a frame than this is not covered by strokes on black.
-_MAX_DRAWN_SHARE = 0.5
-# A person draws a handful of strokes; tracing takes milliseconds for each piece, minutes for noise.
-_MAX_PIECES = 300
-# Opening takes corners and specks off. It takes strokes if it takes most of a class, and more than this
-# share of all that is drawn: JPEG's specks of other colors along a stroke's edge are less.
-_MAX_OPENED_SHARE = 0.05
-_SIDE_PX = 3
+# Color masks: which color means which landmark, and class ids from pictures of strokes.
 
 
 class PaletteError(ValueError):
@@ -407,27 +388,34 @@ class Palette:
 
 _RED, _GREEN, _BLUE, _YELLOW, _WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 255, 255)
 
+# The published sets of masks have the default landmarks, and masks of one's own are read as theirs are.
+_IDS = DEFAULT_LANDMARKS.label2id
+
 PALETTES: dict[str, Palette] = {
     palette.name: palette
     for palette in (
         # LLSD's recolored masks: this project's colors.
-        Palette("masks_gt", tuple((landmark.color, landmark.id) for landmark in LANDMARKS), exact=True),
+        Palette(
+            "masks_gt",
+            tuple((landmark.color, landmark.id) for landmark in DEFAULT_LANDMARKS.landmarks),
+            exact=True,
+        ),
         # LLSD as drawn by hand: red is the ligament here.
         Palette(
             "masks_original",
             (
-                (_WHITE, LABEL2ID["silhouette"]),
-                (_RED, LABEL2ID["ligament"]),
-                (_BLUE, LABEL2ID["ridge"]),
-                (_GREEN, LABEL2ID["ridge"]),
+                (_WHITE, _IDS["silhouette"]),
+                (_RED, _IDS["ligament"]),
+                (_BLUE, _IDS["ridge"]),
+                (_GREEN, _IDS["ridge"]),
             ),
         ),
         Palette(
             "p2ilf",
             (
-                (_RED, LABEL2ID["ridge"]),
-                (_YELLOW, LABEL2ID["silhouette"]),
-                (_BLUE, LABEL2ID["ligament"]),
+                (_RED, _IDS["ridge"]),
+                (_YELLOW, _IDS["silhouette"]),
+                (_BLUE, _IDS["ligament"]),
             ),
         ),
     )
@@ -445,13 +433,13 @@ def parse_palette(text: str) -> Palette:
     colors = []
     for entry in text.split(","):
         match = re.fullmatch(r"\s*(\w+)\s*=\s*#([0-9a-fA-F]{6})\s*", entry)
-        if not match or match[1] not in LANDMARK_NAMES:
+        if not match or match[1] not in DEFAULT_LANDMARKS.names:
             raise PaletteError(
                 f"palette {text!r}: choose one of {', '.join(PALETTES)}, or write "
                 "ridge=#ff0000,silhouette=#ffff00,ligament=#0000ff"
             )
         red, green, blue = bytes.fromhex(match[2])
-        colors.append(((red, green, blue), LABEL2ID[match[1]]))
+        colors.append(((red, green, blue), _IDS[match[1]]))
     _check_apart(text, colors)
     return Palette(text, tuple(colors))
 
@@ -503,7 +491,7 @@ def read_palette_mask(rgb: np.ndarray, palette: Palette) -> np.ndarray:
         raise PaletteError(f"{share:.0%} of it are drawn on, expected strokes on black")
     pieces = sum(
         cv2.connectedComponents((mask == landmark.id).view(np.uint8), connectivity=8)[0] - 1
-        for landmark in LANDMARKS
+        for landmark in DEFAULT_LANDMARKS.landmarks
     )
     if pieces > _MAX_PIECES:
         raise PaletteError(f"it falls into {pieces} pieces, expected strokes (at most {_MAX_PIECES})")
@@ -516,7 +504,7 @@ def _exact(rgb: np.ndarray, palette: Palette) -> np.ndarray:
     classes = np.zeros(len(colors), np.uint8)
     for color, landmark in palette.colors:
         classes[(colors == np.array(color, np.uint8)).all(axis=-1)] = landmark
-    strange = np.flatnonzero(classes == BACKGROUND.id)
+    strange = np.flatnonzero(classes == 0)
     if strange.size:
         y, x = np.argwhere(drawn)[strange[0]]
         raise PaletteError(
@@ -550,7 +538,7 @@ def _hand_drawn(rgb: np.ndarray, palette: Palette) -> np.ndarray:
 def _opened(mask: np.ndarray, limit_px: float) -> np.ndarray:
     """Each class without what is less than 3 px wide; refused if that is more than a few specks."""
     opened = np.zeros_like(mask)
-    for landmark in LANDMARKS:
+    for landmark in DEFAULT_LANDMARKS.landmarks:
         plane = (mask == landmark.id).astype(np.uint8)
         kept = cv2.morphologyEx(plane, cv2.MORPH_OPEN, np.ones((_SIDE_PX, _SIDE_PX), np.uint8))
         before, after = np.count_nonzero(plane), np.count_nonzero(kept)
@@ -572,4 +560,4 @@ def _classify(colors: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndar
     share = np.take_along_axis(np.stack([share for share, _ in projections]), nearest[None], axis=0)[0]
     ids = np.array([landmark for _, landmark in palette.colors], np.uint8)[nearest]
     strange = (distances.min(axis=0) > _BAND) & (colors.max(axis=-1) > _DIM)
-    return np.where((share >= _EDGE) & ~strange, ids, np.uint8(BACKGROUND.id)), strange
+    return np.where((share >= _EDGE) & ~strange, ids, np.uint8(0)), strange

@@ -5,18 +5,18 @@ from __future__ import annotations
 import io
 import zlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from ...curves import get_protocol, rasterize_landmarks
 from ...curves.formats import (
+    L3D_LABELS,
     AnnotationError,
     FrameAnnotation,
-    LabelMap,
     check_inside,
     parse_labelme,
     parse_p2ilf_json,
@@ -29,21 +29,43 @@ from ...utils.frame_files import FrameError, read_frame
 from .frame_plan import FrameLabels, Problem, ProblemError, RawFrame, problem_of
 from .pictures import LIMITS, Palette, PaletteError, Picture, read_depth, read_palette_mask, read_picture
 
-# ----------------------------------------------------------------------------------------------------
-# Where frames' annotations stand: labelme and P2ILF files, frames of a CVAT export, color masks.
-
 # Two files of one frame agree where one rounds the other's coordinates, px.
 _ROUNDING_PX = 0.5
 
 
 @dataclass(frozen=True)
-class LabelmeFile:
-    """A labelme JSON file."""
+class ParsedAnnotation:
+    """A labelme file or an image of a CVAT export, which was read when its picture was looked for."""
 
     decoded_pictures: ClassVar[int] = 0
     file: str
-    labels: LabelMap
-    polygons: Literal["refuse", "open"]
+    annotation: FrameAnnotation
+
+    @classmethod
+    def compact(cls, file: str, annotation: FrameAnnotation) -> ParsedAnnotation:
+        """Keeps points as arrays: pairs of Python's numbers take ten times the memory."""
+        landmarks = [
+            {"category": curve["category"], "points": np.array(curve["points"], np.float64)}
+            for curve in annotation.landmarks
+        ]
+        return cls(file, replace(annotation, landmarks=landmarks))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The one file."""
+        return (self.file,)
+
+    def read(self, raw: Path) -> FrameLabels:
+        """What was read."""
+        return FrameLabels(self.annotation, self.file, tolerated=Counter(self.annotation.tolerated))
+
+
+@dataclass(frozen=True)
+class L3dLabel:
+    """A labelme JSON file with L3D's labels, whose polygons are open lines."""
+
+    decoded_pictures: ClassVar[int] = 0
+    file: str
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -54,7 +76,7 @@ class LabelmeFile:
         """Reads it; a ProblemError names the file."""
         try:
             data = read_annotation_bytes(raw / self.file)
-            annotation = parse_labelme(data, self.file, self.labels, polygons=self.polygons)
+            annotation = parse_labelme(data, self.file, L3D_LABELS, polygons="open")
         except AnnotationError as error:
             raise ProblemError(problem_of(self.file, error, raw / self.file)) from error
         return FrameLabels(annotation, self.file, tolerated=Counter(annotation.tolerated))
@@ -101,24 +123,6 @@ def largest_difference_px(first: FrameAnnotation, second: FrameAnnotation) -> fl
 
 
 @dataclass(frozen=True)
-class CvatImage:
-    """One frame of a CVAT export, which is read as a whole beforehand."""
-
-    decoded_pictures: ClassVar[int] = 0
-    file: str
-    annotation: FrameAnnotation
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The file of all frames."""
-        return (self.file,)
-
-    def read(self, raw: Path) -> FrameLabels:
-        """What was read of it."""
-        return FrameLabels(self.annotation, self.file, tolerated=Counter(self.annotation.tolerated))
-
-
-@dataclass(frozen=True)
 class ColorMask:
     """A picture of strokes in a palette's colors; their centerlines are traced."""
 
@@ -154,10 +158,6 @@ class ColorMask:
             float(np.median([curve.stroke_width_px for curve in curves])) if curves else 0.0,
             Counter(strokes_without_curve=drawn - len({curve.category for curve in curves})),
         )
-
-
-# ----------------------------------------------------------------------------------------------------
-# From a planned frame to a row of the schema.
 
 
 def read_row(raw: Path, frame: RawFrame, protocol: str) -> tuple[dict[str, Any], Counter[str]]:
@@ -274,7 +274,8 @@ def _label(
     if protocol == AS_DRAWN:
         return labels.mask, labels.stroke_width_px
     drawing = get_protocol(protocol)
-    label = rasterize_landmarks(landmarks, picture.width, picture.height, drawing)
+    names = labels.annotation.table.names
+    label = rasterize_landmarks(landmarks, picture.width, picture.height, drawing, names=names)
     return label, drawing.native_stroke_width_px(picture.width, picture.height)
 
 

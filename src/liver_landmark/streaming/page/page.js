@@ -1,16 +1,15 @@
 // Asks for the newest result, draws it, says so, asks again: there is never more than one picture on its way.
 "use strict";
 
-const NAMES = ["ridge", "silhouette", "ligament"];
 const OLD_MS = 2000; // a picture that stands this long must not be taken for a live one
 const RETRY_MS = 1000;
 
 const element = (id) => document.getElementById(id);
-const boxes = NAMES.map((name) => document.querySelector(`input[name="${name}"]`));
 const canvas = element("picture");
 const context = canvas.getContext("2d");
 canvas.width = canvas.height = 0;
 
+const landmarks = new Map(); // name -> its switch and what is said of it; the model's, once it has said them
 let newest = 0; // the frame that is shown
 let state = -1; // the session's, as last heard
 let paused = false;
@@ -50,6 +49,33 @@ async function show(blob, { frame, lain_s }) {
   nextRefresh().then(() => seen === hides && post(`shown?frame=${frame}`));
 }
 
+function addLandmark(name, color) {
+  const [item, label, box, swatch, output] = ["li", "label", "input", "span", "output"].map((tag) => document.createElement(tag));
+  box.type = "checkbox";
+  box.name = name;
+  box.checked = true;
+  box.addEventListener("change", redraw);
+  swatch.className = "swatch";
+  swatch.style.backgroundColor = color;
+  label.append(box, " ", swatch, ` ${name} `);
+  if (landmarks.size < 9) {
+    const key = document.createElement("kbd");
+    key.textContent = String(landmarks.size + 1);
+    label.append(key);
+  }
+  item.append(label, output);
+  element("landmarks").append(item);
+  landmarks.set(name, { box, output });
+}
+
+// The first that is heard of them, or another session answers here.
+function nameLandmarks(found) {
+  if ([...landmarks.keys()].join() === Object.keys(found).join()) return;
+  element("landmarks").replaceChildren();
+  landmarks.clear();
+  for (const [name, { color }] of Object.entries(found)) addLandmark(name, color);
+}
+
 function tell(status) {
   state = status.state;
   paused = status.paused;
@@ -59,10 +85,10 @@ function tell(status) {
   element("source").textContent = status.source;
   element("pause").setAttribute("aria-pressed", String(paused));
   if (status.landmarks) {
-    for (const name of NAMES) {
-      const { present, probability } = status.landmarks[name];
-      element(name).textContent = `${present ? "in the frame" : "not found"} (${Math.round(100 * probability)} %)`;
-      element(name).classList.toggle("present", present);
+    for (const [name, { present, probability }] of Object.entries(status.landmarks)) {
+      const { output } = landmarks.get(name);
+      output.textContent = `${present ? "in the frame" : "not found"} (${Math.round(100 * probability)} %)`;
+      output.classList.toggle("present", present);
     }
     element("calibration").hidden = status.calibrated;
   }
@@ -84,8 +110,12 @@ function tellAge() {
 }
 
 function look() {
-  const landmarks = NAMES.filter((_, index) => boxes[index].checked).join(",");
-  return new URLSearchParams(untouched ? { landmarks } : { landmarks, alpha: element("opacity").value / 100 }).toString();
+  const wanted = new URLSearchParams();
+  const hidden = [...landmarks.values()].some(({ box }) => !box.checked);
+  // All of them need no names, and before the first frame there are none.
+  if (hidden) wanted.set("landmarks", [...landmarks].filter(([, { box }]) => box.checked).map(([name]) => name).join(","));
+  if (!untouched) wanted.set("alpha", element("opacity").value / 100);
+  return wanted.toString();
 }
 
 async function ask(after, knownState) {
@@ -93,6 +123,7 @@ async function ask(after, knownState) {
   const answer = await fetch(`frame?after=${after}&state=${knownState}&${wanted}`);
   if (!answer.ok) throw new Error(await answer.text());
   const status = JSON.parse(answer.headers.get("Live-Status"));
+  if (status.landmarks) nameLandmarks(status.landmarks);
   // A picture of former settings would flash up.
   if (answer.status === 200 && wanted === look()) await show(await answer.blob(), status);
   tell(status);
@@ -144,16 +175,15 @@ function toggleWhole() {
   else if (element("stage").requestFullscreen) element("stage").requestFullscreen();
 }
 
-boxes.forEach((box) => box.addEventListener("change", redraw));
 element("opacity").addEventListener("input", setOpacity);
 element("pause").addEventListener("click", togglePause);
 element("whole").addEventListener("click", toggleWhole);
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const number = ["1", "2", "3"].indexOf(event.key);
+  const chosen = /^[1-9]$/.test(event.key) ? [...landmarks.values()][Number(event.key) - 1] : undefined;
   const opacity = element("opacity");
-  if (number >= 0) {
-    boxes[number].checked = !boxes[number].checked;
+  if (chosen) {
+    chosen.box.checked = !chosen.box.checked;
     redraw();
   } else if ((event.key === "ArrowUp" || event.key === "ArrowDown") && document.activeElement !== opacity) {
     event.preventDefault();
