@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from liver_landmark import LiverLandmarkConfig, LiverLandmarkImageProcessor
 from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
-from tiny_models import TINY_DEPTH, tiny_config
+from tiny_models import TINY_DEPTH, TINY_HIERA, TINY_VISION, tiny_config, tiny_model
 
 MODELS = Path(__file__).parents[2] / "hub_configs" / "models"
 NAMES = ["base-plus", "large", "paper", "small", "synthetic-tiny", "synthetic-wide", "tiny"]
@@ -145,6 +145,33 @@ def test_both_loss_weights_zero_is_refused() -> None:
 def test_another_architecture_as_branch_is_refused(field: str, kind: str) -> None:
     with pytest.raises(ValueError, match=f"{field}.model_type"):
         tiny_config(**{field: {"model_type": kind}})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        # Blocks 1, 2 and 4 open the stages of one, one, two and one blocks after the first.
+        *(
+            ({"global_attention_blocks": [block]}, rf"global_attention_blocks.*{block}")
+            for block in (1, 2, 4)
+        ),
+        ({"global_attention_blocks": [3, 4]}, "global_attention_blocks.* 4 opens stage 4"),
+        *(({"global_attention_blocks": [block]}, r"global_attention_blocks.* 0 to 4") for block in (-1, 5)),
+        ({"window_size_per_stage": [4, 1, 4, 2]}, "window_size_per_stage.* at least 2"),
+        ({"num_query_pool_stages": 2}, "num_query_pool_stages must be 3"),
+    ],
+)
+def test_a_vision_encoder_that_could_not_run_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=r"vision_config\.backbone_config\." + message) as error:
+        tiny_config(vision_config=TINY_VISION | {"backbone_config": TINY_HIERA | fields})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("blocks", [[], [0], [3], [0, 3]])
+def test_global_attention_that_is_accepted_runs(blocks: list[int]) -> None:
+    hiera = TINY_HIERA | {"global_attention_blocks": blocks}
+    model = tiny_model(vision_config=TINY_VISION | {"backbone_config": hiera})
+    assert model(torch.zeros(1, 3, 64, 96)).logits.shape == (1, 4, 16, 24)
 
 
 def test_taps_that_leave_layers_without_a_gradient_are_refused() -> None:

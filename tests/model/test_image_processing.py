@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import io
+import re
+import typing
 import warnings
 from fractions import Fraction
 
@@ -13,6 +16,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from transformers.image_utils import SizeDict
+from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
 
 from liver_landmark.model.image_processing_liver_landmark import LiverLandmarkImageProcessor
 from liver_landmark.model.landmarks_liver_landmark import IGNORE_INDEX
@@ -296,3 +301,87 @@ def test_labels_can_have_their_own_size():
     batch = make_processor(label_size={"height": 4, "width": 2})(np.zeros((64, 64), np.uint8), mask)
     assert batch.pixel_values.shape == (1, 3, 24, 32)
     assert batch.labels[0].tolist() == [[0, 1], [0, 1], [2, 3], [2, 3]]
+
+
+# As transformers' own processors
+
+
+def test_every_argument_of_segformers_is_taken_or_explained():
+    parameters = inspect.signature(LiverLandmarkImageProcessor.preprocess).parameters
+    ours = {*parameters, *LiverLandmarkImageProcessor.valid_kwargs.__annotations__}
+    table = re.findall(r"^ *\| (.*?) \|", LiverLandmarkImageProcessor.__doc__, re.MULTILINE)
+    explained = {name for cell in table for name in re.findall(r"`(\w+)`", cell)}
+    # What a processor of text takes, and how an int is read as a size, which is ours as well.
+    elsewhere = {"image_seq_length", "default_to_square"}
+    theirs = {
+        name
+        for owner in SegformerImageProcessorPil.valid_kwargs.__mro__[:1]
+        for name in typing.get_type_hints(owner, include_extras=False)
+    }
+    assert theirs - ours - explained == elsewhere
+    assert explained <= theirs | ours | {
+        "return_tensors",
+        "interpolation",
+        "return_scores",
+        "score_classes",
+        "id2label",
+    }
+
+
+@pytest.mark.parametrize("size", [{"height": 20, "width": 30}, (20, 30), 24, SizeDict(height=20, width=30)])
+def test_agrees_with_segformers(size):
+    images = [noise(40, 60), Image.fromarray(noise(31, 47, 1))]
+    maps = [np.full((40, 60), 2, np.uint8), np.full((31, 47), 255, np.uint8)]
+    ours, theirs = (
+        kind(size=size)(images, maps, return_tensors="pt")
+        for kind in (LiverLandmarkImageProcessor, SegformerImageProcessorPil)
+    )
+    assert ours.keys() == theirs.keys()
+    np.testing.assert_allclose(to_8_bit(ours.pixel_values), to_8_bit(theirs.pixel_values), atol=1.01)
+    torch.testing.assert_close(ours.labels, theirs.labels)
+
+
+def test_without_tensors_images_come_as_a_list_of_any_sizes():
+    images = [noise(8, 9), noise(5, 4)]
+    maps = [np.ones(image.shape[:2], np.uint8) for image in images]
+    batch = make_processor(do_resize=False)(images, maps, return_tensors=None)
+    theirs = SegformerImageProcessorPil(do_resize=False)(images, maps, return_tensors=None)
+    for key, values in theirs.items():
+        assert isinstance(batch[key], list)
+        for ours, expected in zip(batch[key], values, strict=True):
+            np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_one_mean_for_all_channels_and_a_device():
+    image = noise(24, 32)
+    batch = make_processor(image_mean=0.5, image_std=0.25)(image, np.ones((24, 32), np.uint8), device="cpu")
+    expected = (image.transpose(2, 0, 1) / 255 - 0.5) / 0.25
+    np.testing.assert_allclose(batch.pixel_values[0], expected, atol=1e-5)
+    on_meta = make_processor(do_resize=False, do_rescale=False)(
+        image, device="meta", data_format="channels_first"
+    )
+    assert on_meta.pixel_values.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("image", "is_rgb"),
+    [
+        (Image.new("RGB", (5, 4)), True),
+        (noise(4, 5), True),
+        (torch.zeros(3, 4, 5), True),
+        (Image.new("RGBA", (5, 4)), False),
+        (Image.new("L", (5, 4)), False),
+        (Image.new("P", (5, 4)), False),
+        (np.zeros((4, 5), np.uint8), False),
+        (np.zeros((4, 5, 1), np.uint8), False),
+        (torch.zeros(4, 4, 5), False),
+    ],
+)
+def test_what_is_not_rgb_is_refused_where_it_is_not_to_be_converted(image, is_rgb):
+    processor = make_processor(do_convert_rgb=False)
+    if is_rgb:
+        torch.testing.assert_close(processor(image).pixel_values, make_processor()(image).pixel_values)
+        return
+    with pytest.raises(ValueError, match=r"images\[0\]: .* is not RGB, and do_convert_rgb is off"):
+        processor(image)
+    assert processor(image, do_convert_rgb=True).pixel_values.shape == (1, 3, 24, 32)

@@ -1,18 +1,21 @@
-"""The model as transformers' own tests would try it: outputs, gradients, saving, sizes, precision."""
+"""The model as transformers' own tests would try it, as one graph, and as remote code."""
 
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForSemanticSegmentation
 
-from liver_landmark import LiverLandmarkForSemanticSegmentation
+from liver_landmark import LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProcessor
 from tiny_models import tiny_config, tiny_model
 
 VARIANTS = [
@@ -169,6 +172,16 @@ def test_hidden_states_are_the_maps_on_the_way(frames: torch.Tensor) -> None:
     assert len(tiny_model(use_depth=False)(frames, output_hidden_states=True).hidden_states) == 6
 
 
+@variants
+def test_maps_and_attentions_are_tuples_in_any_combination(fields: dict, frames: torch.Tensor) -> None:
+    model = tiny_model(**fields)
+    output = model(frames[:1], output_hidden_states=True, output_attentions=True)
+    assert type(output.hidden_states) is type(output.attentions) is tuple
+    assert all(isinstance(entry, torch.Tensor) for entry in (*output.hidden_states, *output.attentions))
+    assert len(output.attentions) == (model.config.fusion_num_layers if model.config.use_depth else 0)
+    assert output.hidden_states[-1].shape[-2:] == ((6, 8) if "released" in fields.values() else (24, 32))
+
+
 def test_return_dict_false_gives_the_same_values(frames: torch.Tensor, labels: torch.Tensor) -> None:
     model = tiny_model()
     named = model(frames, labels, output_attentions=True)
@@ -313,3 +326,101 @@ def test_golden_logits() -> None:
 
 
 GOLDEN = [-0.036281, 0.026598, 0.059862, 0.047478, 0.050604, 0.089637]
+
+
+graph_variants = pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({}, id="default"),
+        pytest.param({"use_depth": False}, id="rgb only", marks=pytest.mark.slow),
+        pytest.param(
+            {"decoder_type": "released", "norm_type": "batch"}, id="released", marks=pytest.mark.slow
+        ),
+    ],
+)
+
+
+@graph_variants
+def test_compiles_into_one_graph(fields: dict, frames: torch.Tensor, labels: torch.Tensor) -> None:
+    # "aot_eager" traces forward and backward as inductor would, without minutes of code generation;
+    # fullgraph=True fails on any break.
+    model = tiny_model(**fields)
+    expected = model(frames, labels)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
+    output = compiled(frames, labels)
+    torch.testing.assert_close(output.logits, expected.logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output.loss, expected.loss, rtol=1e-4, atol=1e-5)
+    output.loss.backward()
+    assert model.decoder.classifier.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.slow
+def test_compiles_with_inductor(frames: torch.Tensor) -> None:
+    model = tiny_model()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(frames).logits, model(frames).logits, rtol=1e-3, atol=1e-4)
+
+
+@graph_variants
+def test_exports_with_a_dynamic_batch(fields: dict, frames: torch.Tensor) -> None:
+    model = tiny_model(**fields)
+    batch = torch.export.Dim("batch", min=1, max=8)
+    program = torch.export.export(
+        model,
+        (frames,),
+        {"return_dict": False},
+        dynamic_shapes={"pixel_values": {0: batch}, "return_dict": None},
+    )
+    for size in (1, 2, 5):
+        batch_of_frames = torch.randn(size, *frames.shape[1:])
+        (logits,) = program.module()(batch_of_frames, return_dict=False)
+        torch.testing.assert_close(logits, model(batch_of_frames).logits, rtol=1e-4, atol=1e-5)
+
+
+CLEAN_PROCESS = """
+import sys
+sys.modules["liver_landmark"] = None  # importing the package is an error from here on
+import torch
+from PIL import Image
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation
+
+folder = sys.argv[1]
+processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=True)
+frame = Image.new("RGB", (160, 90), (120, 60, 40))
+pixel_values = processor(frame, return_tensors="pt")["pixel_values"]
+for auto in (AutoModel, AutoModelForSemanticSegmentation):
+    model = auto.from_pretrained(folder, trust_remote_code=True).eval()
+    assert type(model).__module__.startswith("transformers_modules"), type(model).__module__
+with torch.no_grad():
+    outputs = model(pixel_values)
+assert processor.post_process_semantic_segmentation(outputs, target_sizes=[(90, 160)])[0].shape == (90, 160)
+model.save_pretrained(sys.argv[2])  # what was loaded as remote code can be saved again
+processor.save_pretrained(sys.argv[2])
+torch.save(outputs.logits, sys.argv[3])
+assert not [name for name in sys.modules if name == "liver_landmark" and sys.modules[name] is not None]
+"""
+
+
+def test_loads_in_a_process_without_the_package(tmp_path: Path) -> None:
+    folder, again, logits_file = tmp_path / "model", tmp_path / "again", tmp_path / "logits.pt"
+    model = tiny_model()
+    processor = LiverLandmarkImageProcessor(size={"height": 128, "width": 128})
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+    def load(source: Path, target: Path) -> torch.Tensor:
+        environment = {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
+        command = [sys.executable, "-c", CLEAN_PROCESS, str(source), str(target), str(logits_file)]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return torch.load(logits_file, weights_only=True)
+
+    frame = processor(Image.new("RGB", (160, 90), (120, 60, 40)), return_tensors="pt")["pixel_values"]
+    expected = model(frame).logits
+    torch.testing.assert_close(load(folder, again), expected)
+    torch.testing.assert_close(load(again, tmp_path / "third"), expected)

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
 
 from liver_landmark.model.image_processing_liver_landmark import LiverLandmarkImageProcessor
 from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
@@ -46,6 +47,27 @@ def test_masks_and_scores_agree_with_opencv_and_a_plain_softmax(h, w, height, wi
         given_pixels = segmentation == class_id
         score = probability[class_id][given_pixels].mean() if given_pixels.any() else 0.0
         assert result["scores"][name] == pytest.approx(score, abs=1e-5)
+
+
+@pytest.mark.parametrize("target_sizes", [None, [(13, 17), (6, 8)]])
+def test_maps_of_scores_are_those_of_segformers(target_sizes):
+    outputs = as_outputs(torch.randn(2, 4, 6, 8, generator=torch.Generator().manual_seed(0)))
+    ours, theirs = (
+        processor.post_process_semantic_segmentation(outputs, target_sizes, True)
+        for processor in (make_processor(), SegformerImageProcessorPil())
+    )
+    for result, expected in zip(ours, theirs, strict=True):
+        assert type(result) is type(expected)
+        torch.testing.assert_close(result.segmentation, expected.segmentation)
+        torch.testing.assert_close(result.segmentation_scores, expected.segmentation_scores)
+    (both, _) = make_processor().post_process_semantic_segmentation(
+        outputs,
+        target_sizes,
+        return_segmentation_scores=True,
+        return_scores=True,
+        id2label=DEFAULT_LANDMARKS.id2label,
+    )
+    assert set(both) == {"segmentation", "segmentation_scores", "scores"}
 
 
 def test_nearest_repeats_pixels():

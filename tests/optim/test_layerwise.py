@@ -12,6 +12,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim.lr_scheduler import LambdaLR
 
 from liver_landmark.optim import LayerwiseStepper, SRFTGaLoreAdamW
+from optim.gradients import weights
 from optim.small_network import (
     equal,
     frames,
@@ -203,3 +204,15 @@ def test_replicas_of_shards_equal_one_process(replicas: int) -> None:
         weights = tensors("layerwise_hybrid", f"weights-{replicas}")[rank]
         for name, expected in weights_of(model).items():
             torch.testing.assert_close(weights[name], expected, rtol=1e-6, atol=1e-7)
+
+
+def test_layerwise_mode_starts_anew_after_a_gradient_that_was_refused() -> None:
+    [parameter] = weights((8, 6))
+    stepper = LayerwiseStepper(SRFTGaLoreAdamW([parameter], rank=2))
+    with pytest.raises(FloatingPointError):
+        (parameter.sum() * float("nan")).backward()
+    parameter.grad = None
+    parameter.square().sum().backward()
+    stepper.optimizer.step()
+    assert stepper.last_step.grad_norm > 0
+    assert torch.isfinite(parameter).all()

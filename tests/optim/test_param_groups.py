@@ -208,12 +208,3 @@ def test_weights_that_are_no_matrix_are_refused_at_construction_by_name(
         SRFTGaLoreAdamW(groups)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_a_convolution_is_projected_where_its_axes_are_named() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 6, 3))
-    groups = galore_param_groups(model, ["0"], rank=2, matrix_axes=((0,), (1, 2, 3)))
-    optimizer = SRFTGaLoreAdamW(groups)
-    model[0].weight.grad = torch.randn(6, 3, 3, 3, generator=torch.Generator().manual_seed(0))
-    optimizer.step()
-    assert optimizer.state[model[0].weight]["basis"].shape == (27, 2)

@@ -1,7 +1,8 @@
-"""The optimizer's arithmetic and manners: against AdamW, a slow textbook version, and itself undisturbed."""
+"""The optimizer against the textbook, and with settings, weights and gradients of unusual kinds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from liver_landmark.optim import SRFTGaLoreAdamW
+from liver_landmark.optim import PROJ_TYPES, SRFTGaLoreAdamW, compute_basis
 from liver_landmark.optim.basis import draw_seed, find_basis
-from liver_landmark.optim.update_rules import rotate_moments
 from optim.gradients import quadratic, run, set_gradients, weights
 
 
@@ -206,31 +206,6 @@ def test_every_variant_solves_least_squares(variant: str) -> None:
     assert loss_of().item() < (0.2 if variant == "oblivious" else 0.05) * start
 
 
-def test_rotated_moments_follow_the_formula() -> None:
-    generator = torch.Generator().manual_seed(0)
-    average = torch.randn(3, 5, generator=generator)
-    square = average.square() + torch.rand(3, 5, generator=generator)
-    corrections = (1 - 0.9**7, 1 - 0.99**7)
-    same = (average.clone(), square.clone())
-    # Bias-corrected, the variance v̂ - m̂² may be negative; then it counts as none.
-    rotate_moments(*same, torch.eye(3), 7, (0.9, 0.99))
-    floor = (average / corrections[0]).square() * corrections[1]
-    assert_all_close(same, (average, torch.maximum(square, floor)))
-
-    rotation = torch.randn(3, 3, generator=generator)
-    moved = (average.clone(), square.clone())
-    rotate_moments(*moved, rotation, 7, (0.9, 0.99))
-    for row, entries in enumerate(rotation.tolist()):
-        for column in range(5):
-            mean = [m / corrections[0] for m in average[:, column].tolist()]
-            seconds = [s / corrections[1] for s in square[:, column].tolist()]
-            variance = [max(s - m**2, 0) for s, m in zip(seconds, mean, strict=True)]
-            new_mean = sum(c * m for c, m in zip(entries, mean, strict=True))
-            new_second = sum(c**2 * v for c, v in zip(entries, variance, strict=True)) + new_mean**2
-            assert moved[0][row, column].item() == pytest.approx(new_mean * corrections[0], rel=1e-4)
-            assert moved[1][row, column].item() == pytest.approx(new_second * corrections[1], rel=1e-4)
-
-
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_rotated_first_moments_keep_their_place_in_the_whole_space(side: str) -> None:
     """P_new m_new is the part of P_old m_old that the new basis can hold: with full rank, all of it."""
@@ -247,3 +222,277 @@ def test_rotated_first_moments_keep_their_place_in_the_whole_space(side: str) ->
         state = optimizer.state[parameter]
         lifted = state["basis"] @ state["exp_avg"] if side == "left" else state["exp_avg"] @ state["basis"].T
         torch.testing.assert_close(lifted, expected, atol=1e-5, rtol=0)
+
+
+SHAPES = [(12, 7), (7, 12), (9, 9), (12, 7)]
+
+
+def snapshot(parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    held = [parameter.detach().clone() for parameter in parameters]
+    for parameter in parameters:
+        held += [value.clone() for value in optimizer.state.get(parameter, {}).values()]
+    return held
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize("steps", [0, 2, 4], ids=["first", "between", "refresh"])
+def test_a_gradient_that_is_not_finite_touches_nothing(bad: float, foreach: bool, steps: int) -> None:
+    outcomes = []
+    for nonfinite in ("raise", "skip"):
+        parameters = weights((8, 6), (8, 6), (5,))
+        groups = [{"params": parameters[:2], "rank": 3}, {"params": parameters[2:]}]
+        optimizer = SRFTGaLoreAdamW(
+            groups, update_proj_gap=4, stagger=False, nonfinite=nonfinite, foreach=foreach
+        )
+        run(parameters, optimizer, steps)
+        before, known = snapshot(parameters, optimizer), len(optimizer.state)
+        set_gradients(parameters, 99)
+        parameters[1].grad[2, 3] = bad
+        if nonfinite == "raise":
+            with pytest.raises(FloatingPointError, match="gradient of parameter 1 of group 0"):
+                optimizer.step()
+        else:
+            optimizer.step()
+            assert optimizer.last_step_skipped
+        assert len(optimizer.state) == known
+        assert all(map(torch.equal, before, snapshot(parameters, optimizer)))
+        outcomes.append(run(parameters, optimizer, 6, first=steps))
+        assert not optimizer.last_step_skipped
+    undisturbed = weights((8, 6), (8, 6), (5,))
+    groups = [{"params": undisturbed[:2], "rank": 3}, {"params": undisturbed[2:]}]
+    reference = SRFTGaLoreAdamW(groups, update_proj_gap=4, stagger=False, foreach=foreach)
+    expected = run(undisturbed, reference, steps + 6)
+    for outcome in outcomes:
+        assert all(map(torch.equal, outcome, expected))
+
+
+@pytest.mark.parametrize("proj_type", ["srft", "srft_energy", "srft_oblivious", "gaussian", "svd"])
+def test_zero_gradients_are_fine_and_decide_no_basis(proj_type: str) -> None:
+    [parameter] = weights((8, 6))
+    optimizer = SRFTGaLoreAdamW([parameter], lr=0.1, weight_decay=0.0, rank=3, proj_type=proj_type)
+    start = parameter.detach().clone()
+    parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    assert torch.equal(parameter, start)
+    set_gradients([parameter], 0)
+    optimizer.step()
+    state = optimizer.state[parameter]
+    assert all(torch.isfinite(value).all() for value in state.values())
+    if proj_type != "srft_oblivious":
+        # The first gradient that says something is asked at once, not a gap later.
+        expected = find_basis(parameter.grad, 3, [draw_seed(0, 0, 0)], proj_type=proj_type)
+        torch.testing.assert_close(state["basis"], expected)
+        # A zero at a refresh leaves the basis alone.
+        basis = state["basis"].clone()
+        state["step"] += 48
+        parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        assert int(state["step"]) == 51
+        assert torch.equal(state["basis"], basis)
+
+
+def test_closure_runs_with_gradients_and_its_loss_is_returned() -> None:
+    weight, loss_of = quadratic()
+    optimizer = SRFTGaLoreAdamW([weight], rank=4)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = loss_of()
+        loss.backward()
+        return loss
+
+    expected = loss_of().item()
+    assert optimizer.step(closure).item() == expected
+    assert loss_of().item() < expected
+
+
+def test_parameters_without_gradient_are_left_alone() -> None:
+    parameters = weights((6, 4), (6, 4))
+    optimizer = SRFTGaLoreAdamW(parameters, rank=2)
+    optimizer.step()
+    parameters[1].grad = torch.ones(6, 4)
+    before = parameters[0].detach().clone()
+    optimizer.step()
+    assert torch.equal(parameters[0], before)
+    assert parameters[0] not in optimizer.state
+
+
+def test_sparse_and_complex_gradients_are_refused_by_name() -> None:
+    table = nn.Embedding(6, 4, sparse=True)
+    optimizer = SRFTGaLoreAdamW([("table", table.weight)])
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(TypeError, match="table has a sparse gradient"):
+        optimizer.step()
+    wave = nn.Parameter(torch.ones(3, 3, dtype=torch.complex64))
+    wave.grad = torch.ones_like(wave)
+    with pytest.raises(TypeError, match=r"parameter 0 of group 0.* has a complex gradient"):
+        SRFTGaLoreAdamW([wave]).step()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(lr=-1.0), "lr must be at least 0"),
+        (dict(lr=math.nan), "lr must be at least 0"),
+        (dict(eps=-1e-8), "eps must be at least 0"),
+        (dict(eps=0), "eps must be more than 0"),
+        (dict(warm_start="no"), "warm_start must be True or False"),
+        (dict(stagger=None), "stagger must be True or False"),
+        (dict(foreach="yes"), "foreach must be one of"),
+        (dict(maximize=1), "maximize must be one of"),
+        (dict(proj_type=["srft"]), "proj_type: .* is unknown"),
+        (dict(matrix_axes=((0,), (None,))), "must name axes"),
+        (dict(matrix_axes=((0.0,), (1,))), "must name axes"),
+        (dict(weight_decay=-0.1), "weight_decay must be at least 0"),
+        (dict(betas=(0.9, 1.0)), "betas must be two numbers"),
+        (dict(betas=(0.9,)), "betas must be two numbers"),
+        (dict(rank=0), "rank must be an integer of at least 1"),
+        (dict(rank=True), "rank must be an integer of at least 1"),
+        (dict(update_proj_gap=0), "update_proj_gap must be an integer of at least 1"),
+        (dict(scale=0), "scale must be positive"),
+        (dict(proj_type="fft"), "proj_type: 'fft' is unknown: choose one of srft"),
+        (dict(proj_type="full"), "proj_type: 'full' projects both sides"),
+        (dict(side="up"), "side: 'up' is unknown"),
+        (dict(moment_transfer="copy"), "moment_transfer: 'copy' is unknown"),
+        (dict(proj_type="svd", warm_start=True), "warm_start means nothing for proj_type svd"),
+        (dict(proj_type="srft_oblivious", power_iterations=1), "power_iterations means nothing"),
+        (dict(matrix_axes=((0,), (0,))), "must name different axes"),
+        (dict(matrix_axes=((0,), (2,))), "must name axes"),
+        (dict(nonfinite="ignore"), "nonfinite: 'ignore' is unknown"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SRFTGaLoreAdamW(weights((6, 4)), **({"rank": 2} | settings))
+
+
+def test_a_refused_group_leaves_the_optimizer_as_it_was() -> None:
+    parameters = weights((6, 4), (6, 4))
+    optimizer = SRFTGaLoreAdamW(parameters[:1], rank=2)
+    run(parameters[:1], optimizer, 2)
+    for shape, settings in (((3,), {}), ((3, 3), {"matrix_axes": ((0,), (None,))})):
+        with pytest.raises(ValueError, match="parameter 0 of group 1"):
+            optimizer.add_param_group({"params": [nn.Parameter(torch.ones(shape))], "rank": 2, **settings})
+    assert len(optimizer.param_groups) == 1
+    optimizer.add_param_group({"params": parameters[1:], "lr": 0.5})
+    run(parameters, optimizer, 2)
+    assert optimizer.state[parameters[1]]["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("proj_type", "side"),
+    [("std", "shorter"), ("reverse_std", "longer"), ("left", "left"), ("right", "right")],
+)
+def test_galores_projection_types_choose_a_side_only(proj_type: str, side: str) -> None:
+    for arguments in (
+        {"params": [{"params": weights((6, 4)), "rank": 2, "proj_type": proj_type}]},
+        {"params": weights((6, 4)), "rank": 2, "proj_type": proj_type},
+    ):
+        group = SRFTGaLoreAdamW(**arguments).param_groups[0]
+        assert (group["proj_type"], group["side"]) == ("srft", side)
+    groups = [{"params": weights((6, 4)), "rank": 2, "proj_type": proj_type}]
+    group = SRFTGaLoreAdamW(groups, proj_type="svd").param_groups[0]
+    assert (group["proj_type"], group["side"]) == ("svd", side)
+
+
+def test_weights_of_one_shape_get_bases_of_their_own() -> None:
+    parameters = weights((20, 12), (20, 12))
+    optimizer = SRFTGaLoreAdamW(parameters, rank=3, update_proj_gap=1)
+    bases = []
+    for _ in range(2):
+        for parameter in parameters:
+            parameter.grad = torch.randn(20, 12, generator=torch.Generator().manual_seed(0))
+        optimizer.step()
+        bases += [optimizer.state[parameter]["basis"] for parameter in parameters]
+    spans = [basis @ basis.T for basis in bases]
+    for index, span in enumerate(spans):
+        assert all((span - other).norm() > 0.5 for other in spans[:index])
+
+
+LONG_RUNS: dict[str, dict[str, Any]] = {proj_type: {"proj_type": proj_type} for proj_type in PROJ_TYPES} | {
+    "rotate": {"moment_transfer": "rotate", "singular_basis": True},
+    "warm": {"warm_start": True, "power_iterations": 1},
+    "warm_mixed": {"warm_start": True, "oversampling": 2},
+}
+
+
+@pytest.mark.parametrize("variant", LONG_RUNS)
+@pytest.mark.parametrize("size", [1e-38, 1e-30, 1e18, 1e19, 1e38])
+def test_no_gradient_leaves_numbers_that_are_none(variant: str, size: float) -> None:
+    """Sizes from step to step; what cannot be squared is skipped."""
+    parameters = weights((12, 8), (8, 12))
+    optimizer = SRFTGaLoreAdamW(
+        parameters, lr=0.01, rank=3, update_proj_gap=2, nonfinite="skip", **LONG_RUNS[variant]
+    )
+    for step in range(10):
+        set_gradients(parameters, step)
+        for parameter in parameters:
+            parameter.grad.clamp_(-1.5, 1.5).mul_(size if step % 3 == 1 else 1.0)
+        optimizer.step()
+        for parameter in parameters:
+            assert torch.isfinite(parameter).all()
+            assert not any(torch.isnan(value).any() for value in optimizer.state.get(parameter, {}).values())
+
+
+def counts(optimizer: SRFTGaLoreAdamW) -> list[int]:
+    return [int(state["refresh_count"]) for state in optimizer.state.values()]
+
+
+def test_every_basis_is_refreshed_once_a_gap_after_the_gap_has_changed() -> None:
+    parameters = weights(*[(6, 4)] * 10)
+    optimizer = SRFTGaLoreAdamW(parameters, rank=2, update_proj_gap=50)
+    run(parameters, optimizer, 55)
+    optimizer.param_groups[0]["update_proj_gap"] = 5
+    before = counts(optimizer)
+    run(parameters, optimizer, 20, first=55)
+    assert [now - then for now, then in zip(counts(optimizer), before, strict=True)] == [4] * 10
+
+
+def test_a_group_that_is_added_moves_no_refresh_of_the_others() -> None:
+    """Each interval stays one gap, and bases stay those of the run without the newcomer."""
+    alone, joined = weights(*[(12, 8)] * 4), weights(*[(12, 8)] * 4)
+    newcomers = weights((30, 20), (30, 20), seed=5)
+    optimizers = [SRFTGaLoreAdamW(p, rank=2, update_proj_gap=10) for p in (alone, joined)]
+    for step in range(40):
+        if step == 13:
+            optimizers[1].add_param_group({"params": newcomers, "rank": 3})
+        set_gradients(alone, step)
+        set_gradients([*joined, *newcomers], step)
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other in zip(alone, joined, strict=True):
+        assert torch.equal(one, other)
+        assert all(map(torch.equal, optimizers[0].state[one].values(), optimizers[1].state[other].values()))
+
+
+@pytest.mark.parametrize("oversampling", [0, 2])
+def test_a_warm_start_finds_a_gradient_that_has_left_its_reach(oversampling: int) -> None:
+    """Other rows, other columns: the former basis captures nothing of it."""
+    [parameter] = weights((12, 8))
+    optimizer = SRFTGaLoreAdamW(
+        [parameter], rank=3, update_proj_gap=5, warm_start=True, oversampling=oversampling, stagger=False
+    )
+    generator = torch.Generator().manual_seed(0)
+    for step in range(11):
+        parameter.grad = torch.zeros(12, 8)
+        part = parameter.grad[:6, :4] if step < 3 else parameter.grad[6:, 4:]
+        part.copy_(torch.randn(part.shape, generator=generator))
+        optimizer.step()
+    basis = optimizer.state[parameter]["basis"]
+    captured = (basis.T @ parameter.grad).square().sum() / parameter.grad.square().sum()
+    assert captured > 0.5
+
+
+def test_draws_and_counters_stay_on_the_cpu_whatever_the_default_device() -> None:
+    [parameter] = weights((8, 6))
+    optimizer = SRFTGaLoreAdamW([parameter], rank=2, proj_type="gaussian", update_proj_gap=2)
+    set_gradients([parameter], 0)
+    with torch.device("meta"):
+        # The oblivious basis and the sketches place what they draw where the gradient lies.
+        for proj_type in PROJ_TYPES:
+            if proj_type in ("gaussian", "srft"):
+                compute_basis(parameter.grad, 2, proj_type)
+        optimizer.step()
+    state = optimizer.state[parameter]
+    assert {value.device.type for value in state.values()} == {"cpu"}

@@ -1,18 +1,86 @@
-"""Optimizers by name: what decays, seen from what a step with zero gradients changes; what is projected."""
+"""What trains, by the modules' own types; optimizers by name; the learning rate by the closed form."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import math
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
 from torch import nn
 
 from liver_landmark.optim import SRFTGaLoreAdamW
-from liver_landmark.training.optimizers import build_optimizer, freeze_all_but
-from liver_landmark.training.recipe import OptimizerConfig, TrainableConfig
+from liver_landmark.training.optimizers import OPTIMIZERS, build_optimizer, build_schedule, freeze_all_but
+from liver_landmark.training.recipe import OptimizerConfig, ScheduleConfig, TrainableConfig
 from tiny_models import tiny_model
+
+
+def attention_weights(model: nn.Module, branch: str) -> set[str]:
+    """Weights of the linear layers inside modules that call themselves an attention."""
+    names = set()
+    for name, module in model.named_modules():
+        inside = [parent for parent in parents(model, name) if "Attention" in type(parent).__name__]
+        if name.startswith(branch) and isinstance(module, nn.Linear) and inside:
+            names.add(f"{name}.weight")
+    return names
+
+
+def parents(model: nn.Module, name: str) -> list[nn.Module]:
+    parts = name.split(".")
+    return [model.get_submodule(".".join(parts[:end])) for end in range(1, len(parts))]
+
+
+def test_all_trains_everything() -> None:
+    model = tiny_model()
+    assert freeze_all_but(model, TrainableConfig()) == [name for name, _ in model.named_parameters()]
+
+
+def test_attention_trains_the_weights_of_the_attentions_linear_layers() -> None:
+    model = tiny_model()
+    names = set(freeze_all_but(model, TrainableConfig("attention", "attention", fusion=False, decoder=False)))
+    expected = attention_weights(model, "vision_branch") | attention_weights(model, "depth_branch.encoder")
+    # Five Hiera blocks of qkv and proj; four DINOv2 layers of q, k, v and o.
+    assert len(expected) == 5 * 2 + 4 * 4
+    assert names == expected
+
+
+@pytest.mark.parametrize(
+    ("use_depth", "choice", "parts"),
+    [
+        # The projection of the depth features goes with the fusion.
+        (True, "none", {"depth_branch", "fusion", "decoder"}),
+        (True, "attention", {"vision_branch", "depth_branch", "fusion", "decoder"}),
+        (False, "attention", {"vision_branch", "decoder"}),
+    ],
+)
+def test_parts_that_train_and_parts_that_a_model_lacks(use_depth: bool, choice: str, parts: set[str]) -> None:
+    names = freeze_all_but(tiny_model(use_depth=use_depth), TrainableConfig(vision=choice, depth=choice))
+    assert {name.split(".")[0] for name in names} == parts
+    encoders = [name for name in names if ".encoder." in name]
+    assert bool(encoders) == (choice != "none")
+    assert not any(name.endswith(".bias") for name in encoders)
+
+
+def test_a_choice_that_matches_nothing_is_refused_by_name() -> None:
+    model = tiny_model()
+    for module in model.vision_branch.modules():
+        if type(module).__name__ == "Sam2MultiScaleAttention":
+            module.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"trainable\.vision: attention matches no"):
+        freeze_all_but(model, TrainableConfig(vision="attention"))
+
+
+def test_nothing_to_train_is_refused() -> None:
+    with pytest.raises(ValueError, match="nothing trains"):
+        freeze_all_but(tiny_model(), TrainableConfig("none", "none", fusion=False, decoder=False))
+
+
+def test_what_the_model_has_frozen_stays_frozen() -> None:
+    model = tiny_model()
+    model.decoder.classifier.bias.requires_grad_(False)
+    assert "decoder.classifier.bias" not in freeze_all_but(model, TrainableConfig())
+    assert not model.decoder.classifier.bias.requires_grad
 
 
 @pytest.mark.parametrize("name", ["adamw", "srft_galore"])
@@ -49,9 +117,8 @@ def test_settings_reach_the_optimizer(name: str) -> None:
     assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (0.3, (0.5, 0.6), 1e-3, 0.7)
 
 
-def test_unknown_name_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"optimizer\.name: 'sgdd' is unknown: choose one of adamw"):
-        build_optimizer(tiny_model(), OptimizerConfig(name="sgdd"))
+def test_a_recipe_may_name_every_optimizer_and_no_other() -> None:
+    assert set(get_args(get_type_hints(OptimizerConfig)["name"])) == set(OPTIMIZERS)
 
 
 def projected(model: nn.Module, **settings: Any) -> dict[str, Any]:
@@ -127,6 +194,7 @@ def test_named_modules_are_projected_instead(target_modules: str | list[str]) ->
         ({"vision": "none", "depth": "none"}, None, "optimizer.name: srft_galore finds no attention"),
         ({"vision": "attention", "depth": "none"}, ["fc1"], "target_modules: 'fc1' matches no weight"),
         ({}, ["qqkv"], "target_modules: 'qqkv' matches no weight"),
+        ({}, [], "target_modules names no module"),
     ],
 )
 def test_nothing_to_project_is_refused_by_name(
@@ -152,6 +220,44 @@ def test_the_seed_decides_the_projections() -> None:
     assert not any(map(torch.equal, bases[0], bases[2]))
 
 
-def test_targets_that_name_nothing_are_no_default() -> None:
-    with pytest.raises(ValueError, match="target_modules"):
-        build_optimizer(tiny_model(), OptimizerConfig(name="srft_galore", target_modules=[]))
+def rates(config: ScheduleConfig, peak: float, total_steps: int) -> list[float]:
+    """The rate that each optimizer step uses."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
+    schedule = build_schedule(optimizer, config, peak, total_steps)
+    used = []
+    for _ in range(total_steps):
+        used.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return used
+
+
+def test_cosine_with_warmup_is_the_closed_form() -> None:
+    used = rates(ScheduleConfig(warmup_fraction=0.2, min_lr=1e-4), 1e-2, 50)
+    assert used[:10] == pytest.approx([1e-2 * (step + 1) / 10 for step in range(10)])
+    cosine = [1e-4 + (1e-2 - 1e-4) * (1 + math.cos(math.pi * step / 39)) / 2 for step in range(40)]
+    assert used[10:] == pytest.approx(cosine)
+    assert used[-1] == pytest.approx(1e-4, rel=1e-9)
+
+
+def test_cosine_is_torchs_cosine() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=5e-5)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=29, eta_min=1e-6)
+    expected = []
+    for _ in range(30):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    assert rates(ScheduleConfig(min_lr=1e-6), 5e-5, 30) == pytest.approx(expected)
+
+
+def test_constant_stays_at_the_peak_after_warmup() -> None:
+    used = rates(ScheduleConfig(name="constant", warmup_fraction=0.5), 1.0, 8)
+    assert used == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize("total_steps", [1, 2, 3])
+def test_short_runs_have_positive_rates(total_steps: int) -> None:
+    used = rates(ScheduleConfig(warmup_fraction=0.05, min_lr=1e-5), 1e-3, total_steps)
+    assert used[0] == pytest.approx(1e-3)
+    assert min(used) >= 1e-5 - 1e-12

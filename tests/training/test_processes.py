@@ -1,4 +1,4 @@
-"""Two processes under `accelerate launch` do what one does with batches of twice the size."""
+"""Two processes under `accelerate launch` do what one does; the launch configurations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
 
+from tiny_datasets import tiny_processor
+from tiny_models import tiny_config
 from training_runs import read_metrics, run
 
 
@@ -33,9 +36,6 @@ def launch(cache: Path, arguments: list[str]) -> None:
 
 @pytest.fixture
 def still_architecture(tmp_path: Path) -> Path:
-    from tiny_datasets import tiny_processor
-    from tiny_models import tiny_config
-
     tiny_config().save_pretrained(tmp_path / "still")
     tiny_processor(128).save_pretrained(tmp_path / "still")
     return tmp_path / "still"
@@ -72,3 +72,24 @@ def test_two_processes_resume_bit_for_bit(tmp_path: Path, datasets_cache: Path, 
     for name in ("model.safetensors",):
         ours, theirs = (folder / "last" / "pretrained_model" / name for folder in (part, whole))
         assert ours.read_bytes() == theirs.read_bytes()
+
+
+FOLDER = Path(__file__).parents[2] / "hub_configs" / "accelerate"
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_reads_it(path: Path) -> None:
+    # Unknown keys are errors there.
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == ("bf16" if "bf16" in path.stem else "no")
+    assert config.use_cpu == ("cpu" in path.stem)
+    assert (config.num_processes > 1) == ("multi" in path.stem)
+
+
+def test_there_are_some() -> None:
+    assert {path.stem for path in FOLDER.glob("*.yaml")} >= {
+        "cpu",
+        "one_gpu",
+        "one_gpu_bf16",
+        "multi_gpu_bf16",
+    }

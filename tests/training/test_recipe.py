@@ -70,6 +70,10 @@ def test_later_files_and_the_command_line_win(tmp_path: Path) -> None:
     assert (recipe.optimizer.lr, recipe.optimizer.weight_decay, recipe.optimizer.eps) == (0.01, 0.2, 1e-3)
 
 
+def test_labels_may_be_as_drawn() -> None:
+    assert parse_recipe([*NEEDED, "--data.protocol=as_drawn"])[0].data.protocol == "as_drawn"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("null", None), (r".*\.qkv", r".*\.qkv"), ("[qkv, attn.proj]", ["qkv", "attn.proj"])],
@@ -77,14 +81,6 @@ def test_later_files_and_the_command_line_win(tmp_path: Path) -> None:
 def test_target_modules_are_an_expression_or_names(text: str, expected: str | list[str] | None) -> None:
     recipe, _ = parse_recipe([*NEEDED, f"--optimizer.target_modules={text}"])
     assert recipe.optimizer.target_modules == expected
-
-
-def test_settings_of_the_projection_come_from_the_command_line_too() -> None:
-    arguments = ["rank=8", "update_proj_gap=5", "scale=0.25", "side=right", "proj_type=std"]
-    recipe, _ = parse_recipe([*NEEDED, *(f"--optimizer.{argument}" for argument in arguments)])
-    settings = recipe.optimizer.projection_settings()
-    assert (settings["rank"], settings["update_proj_gap"], settings["scale"]) == (8, 5, 0.25)
-    assert (settings["side"], settings["proj_type"]) == ("right", "std")
 
 
 def test_model_overrides_are_set_one_by_one() -> None:
@@ -118,6 +114,7 @@ def test_unknown_field_of_a_file_is_refused_by_name(tmp_path: Path, content: str
         ("--batch_sizes=4", "batch_sizes"),
         # An abbreviation is an unknown field too.
         ("--optimizer.l=1", "optimizer.l"),
+        ("--optimizer.name=sgdd", "optimizer.name"),
         ("--optimizer.lr=fast", "optimizer.lr"),
         ("--optimizer.lr=-1", "optimizer.lr"),
         ("--optimizer.betas=[0.9]", "optimizer.betas"),

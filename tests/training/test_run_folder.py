@@ -1,14 +1,21 @@
-"""The folder of a run: which checkpoints it keeps, what `last` and `best` point to."""
+"""The folder of a run: which checkpoints it keeps, what `last` and `best` are, and metrics.jsonl."""
 
 from __future__ import annotations
 
+import errno
+import itertools
+import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from liver_landmark.training.run_folder import RunFolder
+from liver_landmark.training.run_folder import MetricsLog, RunFolder, plain_numbers
 
 
 def save(folder: RunFolder, step: int, keep_last: int = 2) -> None:
@@ -74,33 +81,89 @@ def test_going_back_drops_what_came_later(folder: RunFolder) -> None:
     assert os.readlink(folder.last) == "checkpoints/step-000002"
 
 
-def test_best_is_replaced_in_one_rename(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_best(folder, "first")
-    seen = []
-    replace = Path.replace
+def killed_at(moment: int, work: Callable[[], None]) -> bool:
+    """Does the work in a process that dies at its n-th file operation; whether it came to its end."""
+    child = os.fork()
+    if child == 0:
+        operations = itertools.count(1)
 
-    def watched(self: Path, to: Path) -> Path:
-        seen.append((folder.best / "model").read_text())
-        result = replace(self, to)
-        seen.append((folder.best / "model").read_text())
-        return result
+        def watch(owner: object, name: str) -> None:
+            original = getattr(owner, name)
 
-    monkeypatch.setattr(Path, "replace", watched)
-    save_best(folder, "second")
-    assert seen == ["first", "second"]
-    assert len(list(folder.path.glob(".best-*"))) == 1
-    assert not os.path.isabs(os.readlink(folder.best))
+            def watched(*args: object, **options: object) -> object:
+                if next(operations) == moment:
+                    os._exit(9)
+                return original(*args, **options)
+
+            setattr(owner, name, watched)
+
+        for owner, name in ((Path, "rename"), (shutil, "rmtree"), (os, "fsync"), (Path, "mkdir")):
+            watch(owner, name)
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)  # no exception may leave for the parent's stack
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 9)
+    return code == 0
 
 
-def test_best_that_was_not_pointed_to_any_more_goes(folder: RunFolder) -> None:
-    save_best(folder, "first")
-    shutil.copytree(folder.best, folder.path / ".best-b")
-    folder.remove_leftovers()
-    assert len(list(folder.path.glob(".best-*"))) == 1
-    assert (folder.best / "model").read_text() == "first"
-    save_best(folder, "second")
-    save_best(folder, "third")
-    assert (folder.best / "model").read_text() == "third"
+@pytest.mark.parametrize("first", [True, False])
+def test_killed_at_any_moment_best_is_the_old_or_the_new_one(tmp_path: Path, first: bool) -> None:
+    seen = set()
+    for moment in range(1, 60):
+        folder = RunFolder(tmp_path / str(moment))
+        folder.path.mkdir()
+        if not first:
+            save_best(folder, "old")
+            # And what an earlier kill has left is no obstacle.
+            killed_at(moment // 2, lambda folder=folder: save_best(folder, "old"))
+            folder = RunFolder(folder.path)
+        done = killed_at(moment, lambda folder=folder: save_best(folder, "new"))
+        best = RunFolder(folder.path).best
+        seen.add((best / "model").read_text() if best.exists() else "none")
+        folder.remove_leftovers()
+        assert [path.name for path in folder.path.iterdir()] == ["best"] * best.exists()
+        save_best(folder, "newer")
+        assert (best / "model").read_text() == "newer"
+        if done:
+            break
+    assert done
+    assert seen == ({"none", "new"} if first else {"old", "new"})
+
+
+def test_best_survives_as_a_copy_that_others_may_read(folder: RunFolder, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        with folder.new_best() as path:
+            (path / "model").write_text("x")
+            (path / "model").chmod(0o600)
+            (path / "inner").mkdir(mode=0o700)
+    finally:
+        os.umask(before)
+    folder.best.rename(tmp_path / "given away")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("given away/**/*")}
+    assert modes == {"model": 0o644, "inner": 0o755}
+
+
+def test_without_links_the_last_checkpoint_is_that_with_the_most_steps(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: object, **options: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    code = errno.EPERM
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    save(folder, 1)
+    save(folder, 2)
+    assert not folder.last.exists()
+    assert folder.find_checkpoint("required") == folder.steps()[2]
+    folder.go_back_to(1)
+    assert folder.find_checkpoint("auto") == folder.steps()[1]
+    code = errno.ENOSPC
+    with pytest.raises(OSError, match="space"):
+        save(folder, 3)
 
 
 def test_deleting_a_run_leaves_other_files(folder: RunFolder) -> None:
@@ -114,3 +177,33 @@ def test_deleting_a_run_leaves_other_files(folder: RunFolder) -> None:
     folder.delete_run()
     assert [path.name for path in folder.path.iterdir()] == ["notes.txt"]
     assert not folder.holds_run()
+
+
+def test_records_are_lines_of_json(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"step": 1, "loss": 0.1})
+    log.append({"step": 2, "validation": {"dsc": float("nan"), "per_class": {"ridge": np.float64(0.5)}}})
+    records = [json.loads(line) for line in log.path.read_text().splitlines()]
+    assert records[0] == {"step": 1, "loss": 0.1}
+    assert records[1] == {"step": 2, "validation": {"dsc": None, "per_class": {"ridge": 0.5}}}
+
+
+def test_going_back_drops_later_steps_and_a_cut_line(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for step in (1, 2, 2, 3):
+        log.append({"step": step})
+    with log.path.open("a") as file:
+        file.write('{"step": 2, "lo')
+    log.keep_up_to(2)
+    assert log.path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 2}\n'
+
+
+def test_no_file_is_no_error(tmp_path: Path) -> None:
+    MetricsLog(tmp_path / "none").keep_up_to(3)
+    MetricsLog(tmp_path / "none").flush_to_disk()
+    assert not (tmp_path / "none").exists()
+
+
+@given(st.recursive(st.floats() | st.integers() | st.text() | st.none() | st.booleans(), st.lists))
+def test_plain_numbers_are_json(value: object) -> None:
+    json.loads(json.dumps(plain_numbers(value), allow_nan=False))

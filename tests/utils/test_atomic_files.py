@@ -92,6 +92,22 @@ def test_content_is_on_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.
     assert events[-1] == tmp_path
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_files_and_folders_have_the_modes_of_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with new_folder(tmp_path / "a") as folder:
+            (folder / "inner").mkdir(mode=0o700)
+            (folder / "inner" / "secret").write_text("1")
+            (folder / "inner" / "secret").chmod(0o600)
+    finally:
+        os.umask(before)
+    modes = {
+        path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "a", *(tmp_path / "a").rglob("*"))
+    }
+    assert modes == {"a": 0o777 & ~umask, "inner": 0o777 & ~umask, "secret": 0o666 & ~umask}
+
+
 def test_text_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_text(tmp_path / "a", "old")
     monkeypatch.setattr(Path, "replace", lambda self, to: (_ for _ in ()).throw(OSError("killed")))

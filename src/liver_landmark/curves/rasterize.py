@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
 from ..model.landmarks_liver_landmark import DEFAULT_LANDMARKS
@@ -107,7 +106,7 @@ def get_protocol(name: str) -> Protocol:
 
 # OpenCV's plain nearest takes the source pixel under each target pixel's *corner*, and so shifts what it
 # shrinks by up to half a target pixel: what published scripts do, and nothing else should.
-_CV2_RESIZE = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR}
+_CV2_RESIZE = {"nearest": "INTER_NEAREST", "bilinear": "INTER_LINEAR"}
 # Far outside any frame, and well inside OpenCV's integers.
 _LARGEST_COORDINATE = 2.0**24
 
@@ -153,6 +152,8 @@ def rasterize_landmarks(
     Raises:
         ValueError: an unknown category, or a coordinate that is no number or beyond ± 2**24.
     """
+    import cv2  # here, so that recipes and options know the protocols without it
+
     canvas_width, canvas_height = protocol.canvas_size(width, height)
     canvas = np.zeros((canvas_height, canvas_width), dtype=np.uint8)
     stroke_px = max(1, round(protocol.stroke_width_px(width, height)))
@@ -199,4 +200,6 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int], interpolation: str = "n
             for new, old in zip((size[1], size[0]), mask.shape, strict=True)
         )
         return mask[rows[:, None], columns]
-    return cv2.resize(mask, tuple(size), interpolation=_CV2_RESIZE[interpolation])
+    import cv2
+
+    return cv2.resize(mask, tuple(size), interpolation=getattr(cv2, _CV2_RESIZE[interpolation]))

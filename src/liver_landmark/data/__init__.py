@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-__all__ = ["load_landmark_dataset"]
+from ..utils import lazy_exports
 
-
-def __getattr__(name: str) -> Any:
-    # On first use: `datasets` takes seconds to import, and recipes need this folder without it.
-    if name != "load_landmark_dataset":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:
     from .loading import load_landmark_dataset
 
-    return load_landmark_dataset
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__all__ = ["load_landmark_dataset"]
+__getattr__, __dir__ = lazy_exports(globals(), {"loading": ["load_landmark_dataset"]})

@@ -196,6 +196,7 @@ class LiverLandmarkConfig(PreTrainedConfig):
             raise ValueError(
                 f"vision_config.model_type must be 'sam2_vision_model', got {self.vision_config.model_type!r}"
             )
+        _check_hiera(self.vision_config.backbone_config)
         if self.depth_config.model_type != "dinov2":
             raise ValueError(
                 f"depth_config.model_type must be 'dinov2', got {self.depth_config.model_type!r}"
@@ -223,6 +224,39 @@ class LiverLandmarkConfig(PreTrainedConfig):
     def fusion_channels(self) -> int:
         """Width of the pyramid of the vision branch, and so of fusion tokens."""
         return self.vision_config.fpn_hidden_size
+
+
+def _check_hiera(hiera: PreTrainedConfig) -> None:
+    """Raises a ValueError that names the first field with which SAM 2's encoder is built and cannot run."""
+    place = "vision_config.backbone_config"
+    if hiera.model_type != "sam2_hiera_det_model":
+        raise ValueError(f"{place}.model_type must be 'sam2_hiera_det_model', got {hiera.model_type!r}")
+    blocks, windows = hiera.blocks_per_stage, hiera.window_size_per_stage
+    # The pyramid doubles the size from stage to stage, so each stage after the first has to halve it.
+    pooled = len(blocks) - 1
+    if hiera.num_query_pool_stages != pooled:
+        raise ValueError(
+            f"{place}.num_query_pool_stages must be {pooled}, one less than the stages, "
+            f"got {hiera.num_query_pool_stages}"
+        )
+    # A stage's first block pools its queries within the windows of the stage before.
+    if min(windows[:pooled]) < max(hiera.query_stride):
+        raise ValueError(
+            f"{place}.window_size_per_stage must be at least {max(hiera.query_stride)} in all stages but "
+            f"the last, got {list(windows)}"
+        )
+    opens = {sum(blocks[:stage]): stage + 1 for stage in range(1, len(blocks))}
+    for block in hiera.global_attention_blocks:
+        if not 0 <= block < sum(blocks):
+            raise ValueError(
+                f"{place}.global_attention_blocks must be 0 to {sum(blocks) - 1}, the encoder's blocks, "
+                f"got {block}"
+            )
+        if block in opens:
+            raise ValueError(
+                f"{place}.global_attention_blocks: block {block} opens stage {opens[block]} and pools its "
+                "queries, which it can do within windows only: choose another block of that stage"
+            )
 
 
 __all__ = ["LiverLandmarkConfig"]

@@ -21,7 +21,6 @@ from .convert_checkpoints_liver_landmark import load_branches, read_branch_confi
 from .decoders_liver_landmark import Classifier, build_decoder
 from .losses_liver_landmark import landmark_loss
 
-# ----------------------------------------------------------------------------------------------------
 # Cross-attention between the two branches' features at stride 16.
 
 
@@ -127,8 +126,8 @@ class CrossAttentionFusion(nn.Module):
 
     def forward(
         self, rgb: Tensor, depth: Tensor, output_attentions: bool = False
-    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
-        """rgb and depth (B, C, h, w) -> fused (B, C, h, w), weights per layer (B, heads, hw, hw)."""
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """rgb and depth (B, C, h, w) -> fused (B, C, h, w), attention per layer (B, heads, hw, hw)."""
         rgb_tokens = rgb.flatten(2).transpose(1, 2)
         depth_tokens = depth.flatten(2).transpose(1, 2)
         query, context = (depth_tokens, rgb_tokens) if self.query_is_depth else (rgb_tokens, depth_tokens)
@@ -140,11 +139,10 @@ class CrossAttentionFusion(nn.Module):
         fused = query.transpose(1, 2).unflatten(2, rgb.shape[-2:])
         if self.gate is not None:
             fused = rgb + self.gate[:, None, None] * fused
-        return fused, attentions if output_attentions else None
+        return fused, attentions
 
 
-# ----------------------------------------------------------------------------------------------------
-# The liver landmark model: vision branch, depth branch, fusion, decoder.
+# The whole model.
 
 # `register_for_auto_class` keeps one name a class; both Auto classes are to give this model.
 _AUTO_MAP = {
@@ -244,7 +242,8 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
                 vision encoder admits (for SAM 2.1: multiples of 32), square or not.
             labels: (B, h, w) class ids, 255 ignored; the loss is computed at their size.
             output_attentions: Also return the fusion's attention weights, which are otherwise never
-                materialized; a tuple of (B, heads, N, N) with N = H/16 · W/16, one a fusion layer.
+                materialized; a tuple of (B, heads, N, N) with N = H/16 · W/16, one a fusion layer,
+                empty without depth.
             output_hidden_states: Also return the maps on the way: the pyramid at strides 4, 8, 16,
                 then (with depth) the projected depth map and the fused map at stride 16, then the
                 outputs of the decoder's stages; each (B, C, h, w).
@@ -268,11 +267,11 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
         self.vision_branch.check_size(*pixel_values.shape[-2:])
 
         skips = self.vision_branch(pixel_values)
-        fused, attentions, maps = skips[-1], None, skips
+        fused, attentions, maps = skips[-1], (), [*skips]
         if self.config.use_depth:
             depth = self.depth_branch(pixel_values, size=fused.shape[-2:])
             fused, attentions = self.fusion(fused, depth, output_attentions)
-            maps += (depth, fused)
+            maps += [depth, fused]
         logits, stage_outputs = self.decoder(fused, skips)
         maps += stage_outputs
 
@@ -288,8 +287,8 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
         output = SemanticSegmenterOutput(
             loss=loss,
             logits=logits,
-            hidden_states=maps if output_hidden_states else None,
-            attentions=attentions,
+            hidden_states=tuple(maps) if output_hidden_states else None,
+            attentions=attentions if output_attentions else None,
         )
         return output if return_dict else output.to_tuple()
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
-from .basis import check_projection
 
-# ----------------------------------------------------------------------------------------------------
-# What may stand in a parameter group, checked when the group is added.
+# The settings of a group, checked when it is added.
 
+# How a basis is found: by a sketch of the gradient (`basis` has one function for each), or otherwise.
+SKETCHED_TYPES = ("srft", "srft_energy", "gaussian")
+PROJ_TYPES = (*SKETCHED_TYPES, "srft_oblivious", "svd")
+SIDES = ("longer", "shorter", "left", "right")
 # GaLore's own projection types say which side is projected, and nothing else.
 _GALORE_SIDES = {"std": "shorter", "reverse_std": "longer", "left": "left", "right": "right"}
 
@@ -106,6 +109,22 @@ def check_projected_group(group: dict[str, Any]) -> None:
             raise ValueError(f"{name} means nothing for proj_type {group['proj_type']}: set it to False")
 
 
+def check_projection(proj_type: str, side: str, oversampling: int, power_iterations: int) -> None:
+    """Raises a ValueError that names the first of the four that cannot be."""
+    if not isinstance(proj_type, str) or proj_type not in PROJ_TYPES:
+        raise ValueError(f"proj_type: {proj_type!r} is unknown: choose one of {', '.join(PROJ_TYPES)}")
+    if not isinstance(side, str) or side not in SIDES:
+        raise ValueError(f"side: {side!r} is unknown: choose one of {', '.join(SIDES)}")
+    for name, value in (("oversampling", oversampling), ("power_iterations", power_iterations)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
+        if value and proj_type not in SKETCHED_TYPES:
+            raise ValueError(
+                f"{name} means nothing for proj_type {proj_type}: set it to 0, or choose one of "
+                f"{', '.join(SKETCHED_TYPES)}"
+            )
+
+
 def normalized_axes(matrix_axes: Sequence[Sequence[int]] | None, dimensions: int, name: str) -> tuple:
     """(batch axes, row axes, column axes) of a weight that is read as a matrix or a batch of matrices.
 
@@ -143,7 +162,6 @@ def normalized_axes(matrix_axes: Sequence[Sequence[int]] | None, dimensions: int
     return tuple(axis for axis in range(dimensions) if axis not in used), rows, columns
 
 
-# ----------------------------------------------------------------------------------------------------
 # Which weights of a model are projected.
 
 _GROUP_KEYS = (*PROJECTION_DEFAULTS, "lr", "betas", "eps", "weight_decay", "maximize", "foreach")
@@ -176,6 +194,8 @@ def galore_param_groups(
         ValueError: something that was asked for matches no weight that trains, target_modules is missing
             for a model without a default, or an unknown setting.
     """
+    from torch import nn  # here, so that a recipe's settings are checked without it
+
     unknown = sorted(settings.keys() - _GROUP_KEYS)
     if unknown:
         raise ValueError(f"{unknown[0]} is no setting of a group: choose among {', '.join(_GROUP_KEYS)}")

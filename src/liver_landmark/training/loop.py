@@ -17,90 +17,18 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from ..evaluation import evaluate_model
-from ..utils.atomic_files import write_text
-from .recipe import recipe_to_yaml
-from .run_folder import MetricsLog, RunState, gather_rng_states, plain_numbers, save_checkpoint, save_model
+from .recipe import recipe_to_dict, recipe_to_yaml, without_local_paths
+from .run_folder import (
+    MetricsLog,
+    RunState,
+    flatten,
+    gather_rng_states,
+    model_card,
+    plain_numbers,
+    save_checkpoint,
+    save_model,
+)
 from .training_run import Run
-
-# ----------------------------------------------------------------------------------------------------
-# One optimizer step.
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one optimizer step did.
-
-    Attributes:
-        loss: Mean over the step's batches and processes.
-        grad_norm: Total norm of the gradients before clipping.
-        lr: The (first group's) learning rate that was used.
-        skipped: The fp16 loss scale overflowed, so the weights were left as they were.
-    """
-
-    loss: float
-    grad_norm: float
-    lr: float
-    skipped: bool
-
-
-def training_step(
-    accelerator: Accelerator,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: LRScheduler,
-    batches: Iterable[dict[str, torch.Tensor]],
-    max_grad_norm: float | None,
-    step: int,
-) -> StepResult:
-    """Moves the weights once, by the mean gradient over `batches`.
-
-    Args:
-        accelerator: Made with as many accumulation steps as there are batches.
-        model: Prepared by the accelerator, in training mode.
-        optimizer: Prepared by the accelerator.
-        schedule: Not prepared: accelerate's wrapper steps it once for every process.
-        batches: The step's batches, on this process's device.
-        max_grad_norm: Limit of the gradients' total norm; None: no clipping.
-        step: Number of this step, for error messages.
-
-    Raises:
-        FloatingPointError: loss or gradients are not finite; the weights have not been touched.
-    """
-    lr = optimizer.param_groups[0]["lr"]
-    losses: list[torch.Tensor] = []
-    for batch in batches:
-        # Under several processes, gradients are exchanged in the last batch of the step only.
-        with accelerator.accumulate(model):
-            # `prepare` has put autocast around forward; the loss inside it is computed in float32.
-            loss = model(**batch).loss
-            losses.append(loss.detach().float())
-            # Divides by the number of accumulated batches, and scales under fp16.
-            accelerator.backward(loss)
-
-    # A mean over processes, so that all of them come to the same verdict and none waits for the others.
-    mean_loss = accelerator.reduce(torch.stack(losses).mean(), reduction="mean").item()
-    if not math.isfinite(mean_loss):
-        raise FloatingPointError(
-            f"step {step}: the loss is {mean_loss}: lower optimizer.lr or set max_grad_norm"
-        )
-    # Clipping to infinity changes nothing and gives the norm. Under fp16 it unscales the gradients first.
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    limit = math.inf if max_grad_norm is None else max_grad_norm
-    grad_norm = accelerator.clip_grad_norm_(parameters, limit).item()
-    # Under fp16 an overflow is how the scaler finds its scale: it skips the step by itself.
-    if not math.isfinite(grad_norm) and accelerator.mixed_precision != "fp16":
-        raise FloatingPointError(
-            f"step {step}: the gradients' norm is {grad_norm}: lower optimizer.lr or set max_grad_norm"
-        )
-    optimizer.step()
-    optimizer.zero_grad()
-    # Once an optimizer step. Also after one that fp16 skipped: the schedule counts the budget's steps.
-    schedule.step()
-    return StepResult(mean_loss, grad_norm, lr, skipped=bool(accelerator.optimizer_step_was_skipped))
-
-
-# ----------------------------------------------------------------------------------------------------
-# The training loop: steps, validations, checkpoints, until the budget is used up.
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -216,7 +144,9 @@ def _validate(run: Run, log: MetricsLog) -> None:
         )
         metrics = plain_numbers({k: v for k, v in evaluation.metrics.items() if k != "definitions"})
         log.append({"step": run.step, "validation": metrics})
-        run.accelerator.log(_numbers(metrics, "validation/"), step=run.step)
+        flat = flatten({"validation": metrics}, "/")
+        numbers = {name: value for name, value in flat.items() if isinstance(value, int | float)}
+        run.accelerator.log(numbers, step=run.step)
         if run.best is None or metrics["dsc"] > run.best["dsc"]:
             run.best = {"step": run.step, "dsc": metrics["dsc"]}
             _save_best(run, metrics)
@@ -227,23 +157,18 @@ def _validate(run: Run, log: MetricsLog) -> None:
     run.accelerator.wait_for_everyone()
 
 
-def _numbers(tree: dict[str, Any], prefix: str) -> dict[str, float]:
-    """The numbers in nested results, by path."""
-    flat: dict[str, float] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _numbers(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float):
-            flat[prefix + key] = value
-    return flat
-
-
 def _save_best(run: Run, metrics: dict[str, Any]) -> None:
+    recipe = without_local_paths(run.recipe)
+    record = run.record("best") | {"validation": metrics}
+    # What the launcher decided stays; the paths go.
+    record["recipe"] = recipe_to_dict(recipe) | {"mixed_precision": record["recipe"]["mixed_precision"]}
+    classes = run.model.config.landmark_table.class_names
     with run.folder.new_best() as folder:
         save_model(folder, run.model, run.processor)
-        (folder / "recipe.yaml").write_text(recipe_to_yaml(run.recipe), encoding="utf-8")
-        record = run.record("running") | {"status": "best", "validation": metrics}
-        write_text(folder / "run.json", json.dumps(record, indent=2) + "\n")
+        (folder / "recipe.yaml").write_text(recipe_to_yaml(recipe), encoding="utf-8")
+        (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        card = model_card(run.recipe, record, classes, run.processor.size, run.num_frames)
+        (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _save(run: Run, log: MetricsLog) -> None:
@@ -264,3 +189,79 @@ def _save(run: Run, log: MetricsLog) -> None:
             save_checkpoint(folder, run.model, run.processor, run.optimizer, rng_states, state)
         run.write_record("running")
     accelerator.wait_for_everyone()
+
+
+# One optimizer step.
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step did.
+
+    Attributes:
+        loss: Mean over the step's batches and processes.
+        grad_norm: Total norm of the gradients before clipping.
+        lr: The (first group's) learning rate that was used.
+        skipped: The fp16 loss scale overflowed, so the weights were left as they were.
+    """
+
+    loss: float
+    grad_norm: float
+    lr: float
+    skipped: bool
+
+
+def training_step(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: LRScheduler,
+    batches: Iterable[dict[str, torch.Tensor]],
+    max_grad_norm: float | None,
+    step: int,
+) -> StepResult:
+    """Moves the weights once, by the mean gradient over `batches`.
+
+    Args:
+        accelerator: Made with as many accumulation steps as there are batches.
+        model: Prepared by the accelerator, in training mode.
+        optimizer: Prepared by the accelerator.
+        schedule: Not prepared: accelerate's wrapper steps it once for every process.
+        batches: The step's batches, on this process's device.
+        max_grad_norm: Limit of the gradients' total norm; None: no clipping.
+        step: Number of this step, for error messages.
+
+    Raises:
+        FloatingPointError: loss or gradients are not finite; the weights have not been touched.
+    """
+    lr = optimizer.param_groups[0]["lr"]
+    losses: list[torch.Tensor] = []
+    for batch in batches:
+        # Under several processes, gradients are exchanged in the last batch of the step only.
+        with accelerator.accumulate(model):
+            # `prepare` has put autocast around forward; the loss inside it is computed in float32.
+            loss = model(**batch).loss
+            losses.append(loss.detach().float())
+            # Divides by the number of accumulated batches, and scales under fp16.
+            accelerator.backward(loss)
+
+    # A mean over processes, so that all of them come to the same verdict and none waits for the others.
+    mean_loss = accelerator.reduce(torch.stack(losses).mean(), reduction="mean").item()
+    if not math.isfinite(mean_loss):
+        raise FloatingPointError(
+            f"step {step}: the loss is {mean_loss}: lower optimizer.lr or set max_grad_norm"
+        )
+    # Clipping to infinity changes nothing and gives the norm. Under fp16 it unscales the gradients first.
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    limit = math.inf if max_grad_norm is None else max_grad_norm
+    grad_norm = accelerator.clip_grad_norm_(parameters, limit).item()
+    # Under fp16 an overflow is how the scaler finds its scale: it skips the step by itself.
+    if not math.isfinite(grad_norm) and accelerator.mixed_precision != "fp16":
+        raise FloatingPointError(
+            f"step {step}: the gradients' norm is {grad_norm}: lower optimizer.lr or set max_grad_norm"
+        )
+    optimizer.step()
+    optimizer.zero_grad()
+    # Once an optimizer step. Also after one that fp16 skipped: the schedule counts the budget's steps.
+    schedule.step()
+    return StepResult(mean_loss, grad_norm, lr, skipped=bool(accelerator.optimizer_step_was_skipped))

@@ -1,7 +1,10 @@
 """The recipe: everything that decides a training run, as dataclasses, read from YAML and command line.
 
 One recipe is one YAML file in hub_configs/training/; `parse_recipe` reads it. A field is checked here,
-at the border, and nowhere else.
+at the border, without anything that takes long to import: a wrong one is answered at once. What it cannot say
+by itself (whether a folder is there, whether a choice fits the model) is checked by the module that obeys it:
+`data` training_run and training_frames, `model` models, `trainable`, `optimizer` and `schedule` optimizers,
+`augmentation` data.augmentation, `validation` and `checkpoint` loop, the rest training_run and loop.
 """
 
 from __future__ import annotations
@@ -10,19 +13,17 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser
 
 from ..curves.rasterize import check_label_protocol
-from ..data.augmentation import AugmentationConfig
+from ..data.augmentation_config import AugmentationConfig
 from ..model.landmarks_liver_landmark import LandmarkTable
 from ..optim.param_groups import check_projected_group
 from ..utils.hub_configs import recipe_file
-
-# ----------------------------------------------------------------------------------------------------
-# The recipe: everything that decides a training run, as typed dataclasses.
 
 
 def _require(holds: bool, message: str) -> None:
@@ -137,10 +138,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The optimizer, chosen by its name in `optimizers.OPTIMIZERS`.
+    """The optimizer.
 
     Attributes:
-        name: Name of the optimizer.
+        name: A key of `optimizers.OPTIMIZERS`.
         lr: Learning rate at the peak of the schedule.
         weight_decay: Decoupled weight decay of linear and convolution weights; nothing else decays.
         betas: Decay rates of the first and second moment.
@@ -158,7 +159,7 @@ class OptimizerConfig:
             all others train by AdamW. None: the attentions' linear layers of the branches that train.
     """
 
-    name: str = "adamw"
+    name: Literal["adamw", "srft_galore"] = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
@@ -361,8 +362,7 @@ class Recipe:
         )
 
 
-# ----------------------------------------------------------------------------------------------------
-# Recipe files and command lines -> `Recipe`, and back.
+# Recipe files and command lines to a `Recipe`, and back.
 
 
 @dataclass(frozen=True)
@@ -450,6 +450,29 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
         return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
     return plain(dataclasses.asdict(recipe))
+
+
+def is_local(source: str) -> bool:
+    """Whether a field that names a folder or a Hub id names a folder of this machine."""
+    return Path(source).is_absolute() or Path(source).exists()
+
+
+def without_local_paths(recipe: Recipe) -> Recipe:
+    """The recipe with the last names of folders in place of their paths, for whoever is given the model."""
+
+    def public(source: Any) -> Any:
+        if isinstance(source, list):
+            return [public(part) for part in source]
+        return Path(source).name if isinstance(source, str) and is_local(source) else source
+
+    model = recipe.model
+    folders = {name: public(getattr(model, name)) for name in ("architecture", "init", "vision", "depth")}
+    return dataclasses.replace(
+        recipe,
+        model=dataclasses.replace(model, **folders),
+        data=dataclasses.replace(recipe.data, path=public(recipe.data.path)),
+        output_dir=Path(recipe.output_dir).name,
+    )
 
 
 def recipe_to_yaml(recipe: Recipe) -> str:

@@ -33,76 +33,12 @@ from .run_folder import (
     MODEL_FOLDER,
     MetricsLog,
     RunFolder,
+    flatten,
     read_run_state,
     restore_training_state,
     run_record,
 )
 from .training_frames import FrameOrder, TrainingFrames, build_loader
-
-# ----------------------------------------------------------------------------------------------------
-# What has to be the same for a run to go on where it stopped.
-
-# Fields that change neither the weights that a run ends with nor which of them are called best.
-# `data.path` is among them because the content of the data is compared, not its place. The budget is
-# not: the schedule stretches over the whole of it, so another budget is another run.
-FREE_FIELDS = frozenset(
-    {
-        "output_dir",
-        "data.path",
-        "data.workers",
-        "data.cache",
-        "checkpoint.every_steps",
-        "checkpoint.keep_last",
-        "log_every_steps",
-        "trackers",
-    }
-)
-
-
-def run_identity(
-    recipe: Recipe, splits: dict[str, datasets.Dataset], mixed_precision: str, num_processes: int
-) -> dict[str, Any]:
-    """Everything that two runs must share to come to the same weights and the same best model.
-
-    Args:
-        recipe: The recipe.
-        splits: The splits that the run reads, by name.
-        mixed_precision: What `launcher` has come down to.
-        num_processes: Processes that share each step.
-    """
-    recipe_fields = recipe_to_dict(recipe)
-    recipe_fields["mixed_precision"] = mixed_precision
-    return {
-        "recipe": recipe_fields,
-        "data_sha256": {name: dataset_fingerprint(rows) for name, rows in splits.items()},
-        "num_processes": num_processes,
-    }
-
-
-def refuse_other_run(saved: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises a ValueError that names the first field by which `now` differs from the `saved` identity."""
-    before, after = _flatten(saved), _flatten(now)
-    for name in sorted(before | after):
-        field = name.removeprefix("recipe.")
-        if field not in FREE_FIELDS and before.get(name) != after.get(name):
-            raise ValueError(
-                f"--resume: {field} has changed from {before.get(name)} to {after.get(name)}: set it back, "
-                "or start a new run (model.init takes a checkpoint's pretrained_model folder)"
-            )
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-# ----------------------------------------------------------------------------------------------------
-# From a recipe to a run that is ready for its next step: new, or where it stopped.
 
 # One process validates while the others wait; torch's default of ten minutes would end the run.
 _PROCESS_TIMEOUT = timedelta(hours=3)
@@ -350,15 +286,59 @@ def _start_trackers(run: Run, step: int) -> None:
         return
     # TensorBoard is told to hide what the killed run had logged beyond the checkpoint.
     options = {"tensorboard": {"purge_step": step + 1}} if step else {}
-    run.accelerator.init_trackers("liver-landmark", _scalars(recipe_to_dict(run.recipe)), init_kwargs=options)
+    fields = {
+        name: value if isinstance(value, int | float | str) else str(value)  # what every tracker takes
+        for name, value in flatten(recipe_to_dict(run.recipe)).items()
+    }
+    run.accelerator.init_trackers("liver-landmark", fields, init_kwargs=options)
 
 
-def _scalars(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level of numbers and strings, which every tracker takes."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _scalars(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value if isinstance(value, int | float | str) else str(value)
-    return flat
+# What has to be the same for a run to go on where it stopped.
+
+# Fields that change neither the weights that a run ends with nor which of them are called best.
+# `data.path` is among them because the content of the data is compared, not its place. The budget is
+# not: the schedule stretches over the whole of it, so another budget is another run.
+FREE_FIELDS = frozenset(
+    {
+        "output_dir",
+        "data.path",
+        "data.workers",
+        "data.cache",
+        "checkpoint.every_steps",
+        "checkpoint.keep_last",
+        "log_every_steps",
+        "trackers",
+    }
+)
+
+
+def run_identity(
+    recipe: Recipe, splits: dict[str, datasets.Dataset], mixed_precision: str, num_processes: int
+) -> dict[str, Any]:
+    """Everything that two runs must share to come to the same weights and the same best model.
+
+    Args:
+        recipe: The recipe.
+        splits: The splits that the run reads, by name.
+        mixed_precision: What `launcher` has come down to.
+        num_processes: Processes that share each step.
+    """
+    recipe_fields = recipe_to_dict(recipe)
+    recipe_fields["mixed_precision"] = mixed_precision
+    return {
+        "recipe": recipe_fields,
+        "data_sha256": {name: dataset_fingerprint(rows) for name, rows in splits.items()},
+        "num_processes": num_processes,
+    }
+
+
+def refuse_other_run(saved: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raises a ValueError that names the first field by which `now` differs from the `saved` identity."""
+    before, after = flatten(saved), flatten(now)
+    for name in sorted(before | after):
+        field = name.removeprefix("recipe.")
+        if field not in FREE_FIELDS and before.get(name) != after.get(name):
+            raise ValueError(
+                f"--resume: {field} has changed from {before.get(name)} to {after.get(name)}: set it back, "
+                "or start a new run (model.init takes a checkpoint's pretrained_model folder)"
+            )

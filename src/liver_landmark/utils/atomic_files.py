@@ -43,7 +43,8 @@ def _flush_to_disk(path: Path) -> None:
 def new_folder(target: Path) -> Iterator[Path]:
     """Yields a temporary sibling of `target` to fill; at the end it becomes `target` in one rename.
 
-    An exception inside removes the temporary folder and leaves `target` as it was: absent.
+    What is in it gets the modes that the umask leaves, whatever its writers chose. An exception inside
+    removes the temporary folder and leaves `target` as it was: absent.
     """
     if target.exists():
         raise FileExistsError(f"{target} already exists")
@@ -54,6 +55,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        _use_common_modes(temporary)
         # Renaming before the content has reached the disk could leave, after a power cut, a folder
         # of the right name with empty files in it.
         for folder, _, names in os.walk(temporary):
@@ -65,6 +67,16 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _flush_to_disk(target.parent)
+
+
+def _use_common_modes(folder: Path) -> None:
+    """Gives everything in a folder that was just made the folder's own mode; files cannot be executed."""
+    mode = folder.stat().st_mode & 0o777
+    for parent, folders, names in os.walk(folder):
+        for name in folders:
+            Path(parent, name).chmod(mode)
+        for name in names:
+            Path(parent, name).chmod(mode & 0o666)
 
 
 def write_text(path: Path, text: str) -> None:

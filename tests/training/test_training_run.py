@@ -1,23 +1,31 @@
-"""Whole runs: what they write, and that a resumed one equals the uninterrupted one bit for bit."""
+"""Whole runs, of one set and of several: what they write, and that a resumed one ends as the whole one."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
+from huggingface_hub import ModelCard
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel
 
 import training_runs
+from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset
 from liver_landmark.evaluation import evaluate_model
 from liver_landmark.training.loop import train
-from liver_landmark.training.recipe import parse_recipe
+from liver_landmark.training.recipe import parse_recipe, recipe_to_yaml, without_local_paths
 from liver_landmark.training.run_folder import read_run_state
+from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
 from training_runs import prepare, read_metrics, run
 
 
@@ -51,11 +59,11 @@ def assert_equal_runs(one: Path, other: Path) -> None:
         assert torch.equal(tensor, theirs[name]), name
     best, other_best = (load_file(folder / "best" / "model.safetensors") for folder in (one, other))
     assert all(torch.equal(tensor, other_best[name]) for name, tensor in best.items())
-    assert len(list(other.glob(".*"))) == 1
+    assert not list(other.glob(".*"))
 
 
 def test_layout(whole_run: Path) -> None:
-    assert {path.name for path in whole_run.iterdir()} - {".best-a", ".best-b"} == {
+    assert {path.name for path in whole_run.iterdir()} == {
         "checkpoints",
         "last",
         "best",
@@ -100,12 +108,29 @@ def test_best_loads_with_its_processor_and_scores_what_was_recorded(
     assert evaluation.metrics["dsc"] == pytest.approx(record["best"]["dsc"], abs=1e-6)
 
 
-def test_best_comes_with_recipe_fingerprint_and_versions(
-    whole_run: Path, arguments, dataset_folder: Path
-) -> None:
-    recipe, _ = parse_recipe([f"--config={whole_run / 'best' / 'recipe.yaml'}"])
-    assert recipe == parse_recipe(arguments(whole_run, checkpoint__keep_last=3))[0]
-    for path in (whole_run / "best" / "run.json", whole_run / "run.json"):
+def test_best_can_be_given_away(whole_run: Path, arguments, dataset_folder: Path, tmp_path: Path) -> None:
+    """A copy of the folder is whole, readable by others, and tells nothing of this machine."""
+    given = shutil.copytree(whole_run / "best", tmp_path / "given", symlinks=True)
+    assert {path.name for path in given.iterdir() if path.suffix != ".py"} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "recipe.yaml",
+        "run.json",
+    }
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in (whole_run / "best", *(whole_run / "best").iterdir(), *(whole_run / "last").rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~umask, path
+    for path in given.iterdir():
+        assert str(dataset_folder.parent).encode() not in path.read_bytes(), path
+        assert str(whole_run.parent).encode() not in path.read_bytes(), path
+    recipe, _ = parse_recipe([f"--config={given / 'recipe.yaml'}"])
+    original, _ = parse_recipe(arguments(whole_run, checkpoint__keep_last=3))
+    assert recipe == without_local_paths(original)
+    assert (recipe.data.path, recipe.output_dir) == (dataset_folder.name, whole_run.name)
+    for path in (given / "run.json", whole_run / "run.json"):
         record = json.loads(path.read_text())
         for split in ("train", "validation"):
             fingerprint = dataset_fingerprint(load_landmark_dataset(dataset_folder, split))
@@ -113,6 +138,28 @@ def test_best_comes_with_recipe_fingerprint_and_versions(
         assert record["versions"]["torch"] == torch.__version__
         assert record["num_processes"] == 1
     assert json.loads((whole_run / "run.json").read_text())["status"] == "finished"
+
+
+def test_the_card_of_the_best_model_is_true(whole_run: Path) -> None:
+    card = ModelCard.load(whole_run / "best" / "README.md")
+    record = json.loads((whole_run / "best" / "run.json").read_text())
+    assert (card.data.license, card.data.library_name) == ("apache-2.0", "transformers")
+    assert card.data.pipeline_tag == "image-segmentation"
+    scores = record["validation"]
+    assert f"DSC {scores['dsc']:.3f}, IoU {scores['iou']:.3f}" in card.text
+    assert f"Scored on {scores['frames']} frames" in card.text
+    assert "`synthetic` at 128 × 128 px" in card.text
+    assert "| trained on | 10 frames of a set that is not public |" in card.text
+    assert f"| step | {record['step']} of 6 |" in card.text
+    for number, name in enumerate(("background", "ridge", "silhouette", "ligament")):
+        dsc = scores["per_class"].get(name, {}).get("dsc")
+        assert f"| {number} | {name} | {'–' if dsc is None else f'{dsc:.3f}'} |" in card.text
+    for fingerprint in record["data_sha256"].values():
+        assert fingerprint in card.text
+    [code] = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code.replace("FOLDER", str(whole_run / "best")), names)
+    assert names["processor"].size == {"height": 128, "width": 128}
 
 
 def test_checkpoint_holds_the_weights_that_train_in_float32(tmp_path: Path, arguments) -> None:
@@ -277,7 +324,8 @@ def test_best_is_the_best_and_not_the_last(
 
     class Scored:
         def __init__(self) -> None:
-            self.metrics = {"dsc": next(scores), "definitions": {}}
+            self.metrics = {"dsc": next(scores), "iou": 0.1, "per_class": {}, "frames": 4, "definitions": {}}
+            self.metrics |= {"protocol": "synthetic", "resolution": 128}
 
     monkeypatch.setattr("liver_landmark.training.loop.evaluate_model", lambda *args, **options: Scored())
     folder = tmp_path / "run"
@@ -325,7 +373,6 @@ def test_tensorboard_gets_the_curves(tmp_path: Path, arguments) -> None:
     [
         ({"trackers": ["paper"]}, "trackers: 'paper' is unknown"),
         ({"trackers": ["wandb"]}, "trackers: wandb is not installed"),
-        ({"optimizer__name": "sgdd"}, "optimizer.name: 'sgdd'"),
         ({"optimizer__name": "srft_galore", "optimizer__target_modules": "qkw"}, "target_modules: 'qkw'"),
         ({"model__architecture": "huge"}, "model.architecture: 'huge'"),
         ({"model__overrides": {"dice": 1}}, "model.overrides.dice"),
@@ -347,3 +394,134 @@ def test_diverging_run_ends_with_the_step(tmp_path: Path, arguments) -> None:
         current.model.decoder.classifier.bias.fill_(float("inf"))
     with pytest.raises(FloatingPointError, match="step 1"):
         train(current)
+
+
+NEEDED_FIELDS = ["--model.architecture=tiny", "--output_dir=o", "--budget.steps=5"]
+# Below the smallest run that validates.
+QUICK = {"budget__steps": 1, "gradient_accumulation_steps": 1, "validation__every_steps": 1}
+
+
+def write_set(folder: Path, source: str, protocol: str = "synthetic", **fields: Any) -> Path:
+    """Three frames to train on, one to validate on, one to test on; a label with its upper rows ignored."""
+    folder.mkdir(parents=True)
+    for split, count in (("train", 3), ("validation", 1), ("test", 1)):
+        rows = []
+        for index in range(count):
+            row = schema_row(f"{source}-{split}-{index}", polylines(index), source=source, protocol=protocol)
+            picture = np.asarray(row["image"]).copy()
+            picture[0, :2, 0] = [sum(map(ord, source)) % 256, sum(map(ord, split)) % 256]
+            drawing = get_protocol("toponet" if protocol == "as_drawn" else protocol)
+            mask = rasterize_landmarks(row["landmarks"], WIDTH, HEIGHT, drawing)
+            mask[:4] = 255
+            row |= {"image": Image.fromarray(picture), "label": Image.fromarray(mask)}
+            rows.append(row | {"patient_id": f"{split} patient"} | fields)
+        make_dataset(rows).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("sets")
+    return [str(write_set(folder / name, name)) for name in ("first", "second")]
+
+
+def test_a_recipe_takes_one_set_or_several(tmp_path: Path) -> None:
+    one, _ = parse_recipe([*NEEDED_FIELDS, "--data.path=/some/set"])
+    assert (one.data.path, one.data.paths) == ("/some/set", ("/some/set",))
+    several, _ = parse_recipe([*NEEDED_FIELDS, "--data.path", "[/some/set, org/other]"])
+    assert several.data.path == ["/some/set", "org/other"]
+    assert several.data.paths == ("/some/set", "org/other")
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe_to_yaml(several), encoding="utf-8")
+    assert parse_recipe([f"--config={file}"])[0] == several
+    assert yaml.safe_load(file.read_text())["data"]["path"] == ["/some/set", "org/other"]
+    with pytest.raises(ValueError, match=r"data\.path must be set"):
+        parse_recipe([*NEEDED_FIELDS, "--data.path=[]"])
+
+
+def test_a_recipe_takes_labels_as_drawn() -> None:
+    assert (
+        parse_recipe([*NEEDED_FIELDS, "--data.path=d", "--data.protocol=as_drawn"])[0].data.protocol
+        == "as_drawn"
+    )
+
+
+def test_a_run_reads_the_frames_of_every_set(tmp_path: Path, arguments, sets: list[str]) -> None:
+    current = prepare(arguments(tmp_path / "run", data__path=sets, **QUICK))
+    assert current.num_frames == 6
+    mixed = load_landmark_dataset(sets)
+    fingerprints = {split: dataset_fingerprint(mixed[split]) for split in ("train", "validation")}
+    assert current.identity["data_sha256"] == fingerprints
+    train(current)
+    [validation] = [r["validation"] for r in read_metrics(tmp_path / "run") if "validation" in r]
+    assert (validation["frames"], validation["protocol"]) == (2, "synthetic")
+
+
+def test_a_run_is_resumed_with_the_same_sets_only(tmp_path: Path, arguments, sets: list[str]) -> None:
+    folder = tmp_path / "run"
+    run(arguments(folder, data__path=sets, **QUICK))
+    for other in (sets[:1], sets[::-1]):
+        training_runs.forget_accelerate()
+        with pytest.raises(ValueError, match=r"--resume: data_sha256\.train has changed"):
+            prepare([*arguments(folder, data__path=other, **QUICK), "--resume"])
+    training_runs.forget_accelerate()
+    assert prepare([*arguments(folder, data__path=sets, **QUICK), "--resume"]).step == 1
+
+
+def test_a_set_of_which_a_test_frame_is_trained_on_is_refused(
+    tmp_path: Path, arguments, sets: list[str]
+) -> None:
+    leak = write_set(tmp_path / "sets" / "leak", "first", patient_id="test patient")
+    for split in ("validation", "test"):
+        (leak / f"{split}-00000-of-00001.parquet").unlink()
+    with pytest.raises(ValueError, match="cannot be mixed: patient 'test patient' of source 'first'"):
+        prepare(arguments(tmp_path / "run", data__path=[sets[0], str(leak)], **QUICK))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_patient_of_both_splits_of_one_set_is_refused(tmp_path: Path, arguments) -> None:
+    leak = write_set(tmp_path / "leak", "leak", patient_id="one patient")
+    with pytest.raises(ValueError, match="'one patient' of source 'leak' is in train and in validation"):
+        prepare(arguments(tmp_path / "run", data__path=str(leak), **QUICK))
+
+
+def test_splits_of_two_protocols_need_one_that_is_named(tmp_path: Path, arguments) -> None:
+    mixed, other = (write_set(tmp_path / name, "s", name) for name in ("synthetic", "slippa"))
+    name = "validation-00000-of-00001.parquet"
+    (other / name).replace(mixed / name)
+    of_both = arguments(tmp_path / "run", data__path=str(mixed), **QUICK)
+    with pytest.raises(ValueError, match=r"data\.protocol must be set: .* train by synthetic .* by slippa"):
+        prepare(of_both)
+    training_runs.forget_accelerate()
+    assert prepare([*of_both, "--data.protocol=toponet"]).num_frames == 3
+
+
+def test_sets_of_several_protocols_need_one_that_is_named(tmp_path: Path, arguments, sets: list[str]) -> None:
+    wide = str(write_set(tmp_path / "sets" / "wide", "wide", "as_drawn"))
+    mixture = arguments(tmp_path / "run", data__path=[sets[0], wide], **QUICK)
+    message = r"data\.protocol must be set: dataset .*first, .*wide, train: .* holds as_drawn, synthetic"
+    with pytest.raises(ValueError, match=message):
+        prepare(mixture)
+    training_runs.forget_accelerate()
+    current = prepare([*mixture, "--data.protocol=srft_galore"])
+    mask = current.loader.dataset[0, 4].mask
+    assert set(np.unique(mask)) <= {0, 1, 2, 3, 255}
+    train(current)
+    [validation] = [r["validation"] for r in read_metrics(tmp_path / "run") if "validation" in r]
+    assert (validation["frames"], validation["protocol"]) == (2, "srft_galore")
+
+
+@pytest.mark.parametrize("protocol", [None, "as_drawn"])
+def test_a_run_learns_and_is_validated_by_labels_as_drawn(
+    tmp_path: Path, arguments, protocol: str | None
+) -> None:
+    drawn = write_set(tmp_path / "drawn", "drawn", "as_drawn")
+    fields = {"data__path": str(drawn), "data__protocol": protocol, **QUICK}
+    current = prepare(arguments(tmp_path / "run", augmentation__rotation=0, **fields))
+    mask = current.loader.dataset[0, 2].mask
+    stored = np.asarray(load_landmark_dataset(drawn, "train")[2]["label"])
+    # Mirrored or not: no protocol is that wide in a frame of this size.
+    assert (mask == stored).all() or (mask == stored[:, ::-1]).all()
+    train(current)
+    [validation] = [r["validation"] for r in read_metrics(tmp_path / "run") if "validation" in r]
+    assert validation["protocol"] == "as_drawn"
