@@ -42,7 +42,9 @@ def write_raw_set(raw: Path, frames: int, width: int, height: int, depth: bool, 
         shift = frame_rng.integers(0, min(width, height), 2)
         frame = np.roll(textures[index % len(textures)], shift, axis=(0, 1))
         cv2.imwrite(str(folder / "images" / f"{stem}.jpg"), frame, [cv2.IMWRITE_JPEG_QUALITY, 90])
-        (folder / "labels" / f"{stem}.json").write_text(json.dumps(_label(frame_rng, stem, width, height)))
+        (folder / "labels" / f"{stem}.json").write_text(
+            json.dumps(_label(frame_rng, stem, width, height)), encoding="utf-8"
+        )
         if depth:
             values = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY).astype(np.uint16) * 257
             cv2.imwrite(str(folder / "depth_AdelaiDepth" / f"{stem}.png"), values)

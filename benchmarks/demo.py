@@ -85,7 +85,7 @@ class Demo:
             "GRADIO_SERVER_PORT": str(port),
             "TMPDIR": str(folder),
         }
-        self.log = (folder / "demo.log").open("w")
+        self.log = (folder / "demo.log").open("w", encoding="utf-8")
         self.process = subprocess.Popen(
             [sys.executable, str(APP)], env=os.environ | settings, stdout=self.log, stderr=self.log
         )

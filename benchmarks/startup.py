@@ -52,7 +52,7 @@ COMMANDS = {
 def run(arguments: list[str], expected: int, folder: str) -> tuple[float, float]:
     """Wall and CPU seconds of a process, which must end with that exit code."""
     before, start = os.times(), time.perf_counter()
-    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, encoding="utf-8", check=False)
     wall_s, after = time.perf_counter() - start, os.times()
     if done.returncode != expected:
         raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr}")

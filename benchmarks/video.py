@@ -380,7 +380,9 @@ def watch_prediction(arguments: list[str], masks: Path) -> list[tuple[int, float
         RuntimeError: the command failed.
     """
     command = [sys.executable, "-m", "liver_landmark", "predict", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
     samples: list[tuple[int, float]] = []
     while process.poll() is None:
         resident = process_mib(process.pid, "VmRSS")

@@ -112,7 +112,7 @@ def say(line: str) -> None:
         print(line.encode(encoding, "backslashreplace").decode(encoding))
     except BrokenPipeError:
         # Who read along has had enough; the results are still wanted.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def quiet_libraries() -> None:
