@@ -7,7 +7,14 @@ import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+
+from liver_landmark.evaluation import evaluate
+from liver_landmark.evaluation.metrics import MaskPair
+from liver_landmark.model import modeling_liver_landmark as modeling
+from tiny_models import tiny_model
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "liver_landmark"
 MOST_MODULES, MOST_LINES = 95, 800
@@ -102,3 +109,36 @@ def test_the_optimizer_and_the_model_stand_alone():
 def test_modules_say_what_is_inside_without_their_folder():
     vague = re.compile(r"(^|\.)(run|files|step|misc|helpers|common|core|base|utils_.*|resume)$")
     assert not [name for name in MODULES if vague.search(name) and MODULES[name].name != "__init__.py"]
+
+
+def worked_examples() -> dict[str, str]:
+    """The code of each worked example in docs/architecture.md, by its title."""
+    text = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    titled = re.split(r"^### Worked example: (.*)$", text, flags=re.MULTILINE)[1:]
+    return {
+        title: "\n".join(re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL))
+        for title, section in zip(titled[::2], titled[1::2], strict=True)
+    }
+
+
+def test_the_worked_example_of_a_metric_is_computed_from_masks(monkeypatch):
+    monkeypatch.setattr(evaluate, "METRICS", dict(evaluate.METRICS))
+    exec(worked_examples()["a metric"], {})
+    [metric] = evaluate.build_metrics(["stroke_area"], ["ridge", "silhouette", "ligament"]).values()
+    truth, prediction = np.zeros((2, 8, 8), np.uint8)
+    truth[0], prediction[:2], prediction[7] = 1, 1, 3
+    summary = metric.summarize([metric.score(MaskPair(truth, prediction))])
+    assert summary.per_class["ridge"] == {"area_ratio": 2.0}
+    assert summary.per_class["ligament"] == {"area_ratio": None}
+    assert summary.pooled == {"area_ratio": 2.0}
+
+
+def test_the_worked_example_of_a_decoder_trains(monkeypatch):
+    monkeypatch.setattr(modeling, "DECODERS", dict(modeling.DECODERS))
+    exec(worked_examples()["a decoder"], {})
+    model = tiny_model(decoder_type="sum")
+    frames = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    outputs = model(frames, labels=torch.ones(1, 32, 32, dtype=torch.long))
+    assert outputs.logits.shape == (1, 4, 32, 32)
+    outputs.loss.backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in model.decoder.parameters())

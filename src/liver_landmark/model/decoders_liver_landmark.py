@@ -1,7 +1,8 @@
 """CNN decoders: from the fused map and the pyramid's skips to logits at stride 4.
 
-A decoder is a module built from a config whose `forward(fused, skips)` returns logits and the outputs
-of its stages; `DECODERS` is the registry that `decoder_type` chooses from.
+A decoder is a module built from a config whose `forward(fused, skips)` returns logits and the outputs of its
+stages. `decoder_type` chooses from the registry in modeling_liver_landmark.py; a large decoder has a file of
+its own, which may use the blocks of this one.
 """
 
 from __future__ import annotations
@@ -162,14 +163,4 @@ class ReleasedDecoder(nn.Module):
         return F.interpolate(logits, size=skips[0].shape[-2:], mode="bilinear", align_corners=False), outputs
 
 
-DECODERS: dict[str, type[nn.Module]] = {"progressive": ProgressiveDecoder, "released": ReleasedDecoder}
-
-
-def build_decoder(config: LiverLandmarkConfig) -> nn.Module:
-    """The decoder that `config.decoder_type` names; a ValueError lists the registry otherwise."""
-    if config.decoder_type not in DECODERS:
-        raise ValueError(f"decoder_type must be one of {', '.join(DECODERS)}, got {config.decoder_type!r}")
-    return DECODERS[config.decoder_type](config)
-
-
-__all__ = ["DECODERS", "Classifier", "ConvNormAct", "ProgressiveDecoder", "ReleasedDecoder", "build_decoder"]
+__all__ = ["Classifier", "ConvNormAct", "ProgressiveDecoder", "ReleasedDecoder", "build_norm"]

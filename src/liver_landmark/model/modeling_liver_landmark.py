@@ -18,7 +18,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .branches_liver_landmark import DepthBranch, VisionBranch
 from .configuration_liver_landmark import LiverLandmarkConfig
 from .convert_checkpoints_liver_landmark import load_branches, read_branch_configs
-from .decoders_liver_landmark import Classifier, build_decoder
+from .decoders_liver_landmark import Classifier, ProgressiveDecoder, ReleasedDecoder
 from .losses_liver_landmark import landmark_loss
 
 # Cross-attention between the two branches' features at stride 16.
@@ -152,6 +152,17 @@ _AUTO_MAP = {
 }
 
 
+# What `decoder_type` chooses from.
+DECODERS: dict[str, type[nn.Module]] = {"progressive": ProgressiveDecoder, "released": ReleasedDecoder}
+
+
+def build_decoder(config: LiverLandmarkConfig) -> nn.Module:
+    """The decoder that `config.decoder_type` names; a ValueError lists the registry otherwise."""
+    if config.decoder_type not in DECODERS:
+        raise ValueError(f"decoder_type must be one of {', '.join(DECODERS)}, got {config.decoder_type!r}")
+    return DECODERS[config.decoder_type](config)
+
+
 class LiverLandmarkPreTrainedModel(PreTrainedModel):
     """Loading, saving and initialization."""
 
@@ -195,7 +206,7 @@ class LiverLandmarkPreTrainedModel(PreTrainedModel):
 
 
 class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
-    """One frame in, a class per pixel out: 0 background, 1 ridge, 2 silhouette, 3 ligament.
+    """One frame in, a class per pixel out: `config.id2label`, 0 being the background.
 
     The vision branch gives a pyramid at strides 4, 8, 16; the depth branch one map, which the fusion
     joins with the pyramid's coarsest level; the decoder refines the fused map with the pyramid's
@@ -250,7 +261,7 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
             return_dict: False returns a plain tuple of what is not None.
 
         Returns:
-            `SemanticSegmenterOutput` with `loss`, `logits` (B, 4, H/4, W/4), `hidden_states`,
+            `SemanticSegmenterOutput` with `loss`, `logits` (B, num_labels, H/4, W/4), `hidden_states`,
             `attentions`.
 
         Raises:
@@ -340,6 +351,7 @@ LiverLandmarkForSemanticSegmentation.register_for_auto_class("AutoModel")
 
 
 __all__ = [
+    "DECODERS",
     "CrossAttention",
     "CrossAttentionFusion",
     "FusionLayer",

@@ -362,6 +362,9 @@ def add_sparse_signs(basis: torch.Tensor, size: float, seeds: Seeds) -> torch.Te
     )
 
 
-_SKETCHES: dict[str, Callable[[torch.Tensor, int, Seeds], torch.Tensor]] = dict(
-    zip(SKETCHED_TYPES, (srft_sketch, srft_energy_sketch, gaussian_sketch), strict=True)
-)
+# By the names of `param_groups.SKETCHED_TYPES`, which is imported without torch.
+_SKETCHES: dict[str, Callable[[torch.Tensor, int, Seeds], torch.Tensor]] = {
+    "srft": srft_sketch,
+    "srft_energy": srft_energy_sketch,
+    "gaussian": gaussian_sketch,
+}
