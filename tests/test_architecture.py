@@ -111,9 +111,33 @@ def test_modules_say_what_is_inside_without_their_folder():
     assert not [name for name in MODULES if vague.search(name) and MODULES[name].name != "__init__.py"]
 
 
+# Files that the worked examples add.
+EXAMPLES = {"evaluation/stroke_area.py", "model/decoder_sum_liver_landmark.py"}
+ROOT = PACKAGE.parents[1]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")),
+    ],
+)
+def test_the_files_that_a_page_names_are_there(page):
+    text, page = (ROOT / page).read_text(encoding="utf-8"), ROOT / page
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    assert not [link for link in links if not (page.parent / link).exists()]
+    folders = "|".join(sorted({name.split(".")[0] for name in MODULES if "." in name}))
+    modules = set(re.findall(rf"`((?:{folders})/[\w/]+\.py)", text)) - EXAMPLES
+    assert not [name for name in modules if not (PACKAGE / name).exists()]
+    files = re.findall(r"(?<![\w./-])((?:scripts|benchmarks|tests|spaces)/[\w/-]+\.(?:py|sh))", text)
+    assert not [name for name in files if not (ROOT / name).exists()]
+
+
 def worked_examples() -> dict[str, str]:
     """The code of each worked example in docs/architecture.md, by its title."""
-    text = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     titled = re.split(r"^### Worked example: (.*)$", text, flags=re.MULTILINE)[1:]
     return {
         title: "\n".join(re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL))

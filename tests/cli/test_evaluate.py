@@ -108,6 +108,15 @@ def test_a_strangers_folder_is_never_replaced(run, tmp_path, error_line):
     assert "precious.txt is no folder" in error_line("evaluate")
 
 
+def test_what_was_put_beside_an_evaluation_is_not_replaced_with_it(run, tmp_path, error_line):
+    output = tmp_path / "result"
+    for place in (output, output / "other_domain"):
+        assert run(place, "--max-frames", 1) == 0
+    assert run(output, "--max-frames", 1, "--overwrite") == 2
+    assert "holds something else than an evaluation" in error_line("evaluate")
+    assert (output / "other_domain" / "metrics.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "names", "message"),
     [

@@ -68,7 +68,7 @@ def test_overfits_one_batch_quietly(
         (["--preset", "huge"], "no model preset (there are: base-plus,"),
         (["--data.path=/no/where"], "/no/where"),
         (["--model.architecture=enormous"], "enormous"),
-        (["--resume"], "holds no checkpoint"),
+        (["--resume"], "holds no checkpoint; say --resume auto"),
         (["--resume=/no/where"], "/no/where"),
     ],
 )
@@ -80,6 +80,14 @@ def test_what_is_wrong_comes_out_as_one_line(
     assert main(["train", *arguments, *extra]) == 2
     assert named in error_line("train")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"model: [1\n", b"- a\n", b"\xff\xfe", b""])
+def test_a_recipe_that_is_none_is_named(tmp_path: Path, error_line, content: bytes) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_bytes(content)
+    assert main(["train", "--config", str(recipe), "--output_dir", str(tmp_path / "run")]) == 2
+    assert f"--config {recipe}: " in error_line("train")
 
 
 def test_recipes_and_presets_have_names(
@@ -100,10 +108,14 @@ def test_recipes_and_presets_have_names(
     assert main(["train", "--config", "synthetic_tiny", *common, "--optimizer.lr", "0.5"]) == 2
     assert main(["train", "--config=synthetic_tiny", *common, "--preset", "synthetic-wide"]) == 2
     assert main(["train", "--config=finetune", "--config", "synthetic_tiny", *common]) == 2
+    # A colon is in YAML, and on Windows in paths.
+    Path("c:mine.yaml").write_text("optimizer: {lr: 0.25}", encoding="utf-8")
+    assert main(["train", "--config=synthetic_tiny", "--config=c:mine.yaml", *common]) == 2
     assert [(recipe.model.architecture, recipe.optimizer.lr) for recipe in recipes] == [
         ("synthetic-tiny", 0.5),
         ("synthetic-wide", 1.5e-3),
         ("synthetic-tiny", 1.5e-3),
+        ("synthetic-tiny", 0.25),
     ]
 
 

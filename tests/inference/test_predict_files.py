@@ -395,6 +395,64 @@ def test_results_are_replaced_only_when_asked(predictor, inputs, tmp_path):
     assert (output / "run.json").stat().st_mtime_ns > before[output / "run.json"]
 
 
+def test_resuming_replaces_nothing_that_no_run_wrote(predictor, inputs, tmp_path):
+    output, [first, second] = tmp_path / "out", [inputs / f"picture{number}.png" for number in (0, 1)]
+
+    def refused(*files, output=output):
+        before = {path: path.read_bytes() for path in output.iterdir() if path.is_file()}
+        found = collect_inputs([str(file) for file in files])
+        with pytest.raises(OutputError) as error:
+            predict_files(predictor, found, output, PredictionOptions(), model_name="colors", resume=True)
+        assert {path: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
+        return str(error.value)
+
+    run(predictor, first, output)
+    for name in ("picture1_mask.png", "clip_mask"):
+        (output / name).mkdir() if name == "clip_mask" else (output / name).write_bytes(b"somebody's")
+    assert "picture1_mask.png is there, and no run wrote it: pass --overwrite" in refused(first, second)
+    assert "clip_mask is there, and no run wrote it" in refused(first, inputs / "clip.mkv")
+    # The interrupted run planned it, so that it is its own.
+    run_until(1, predictor, first, output)
+    assert "picture1_mask.png is there, and no run wrote it" in refused(first, second)
+    # Something else's record.
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "run.json").write_text('{"status": "best"}')
+    assert "predictions.jsonl is missing" in refused(first, output=other)
+
+
+def test_a_work_folder_that_nothing_was_written_in_permits_nothing(predictor, inputs, tmp_path):
+    output = tmp_path / "out"
+    run(predictor, inputs / "picture0.png", output)
+    (output / ".unfinished").mkdir()
+    with pytest.raises(OutputError, match=r"picture0_mask\.png is there already"):
+        run(predictor, inputs / "picture0.png", output, overwrite=False)
+
+
+@pytest.mark.parametrize("then", ["options", "inputs", "interrupted", "parts"])
+def test_results_of_earlier_options_and_inputs_stay_results(predictor, inputs, tmp_path, then):
+    """Whatever replaced the records that told of them."""
+    first, clip = inputs / "picture0.png", inputs / "clip.mkv"
+    every = {file.name for file in inputs.iterdir()}
+    for file in (first, clip):
+        run(predictor, file, inputs, save_probabilities=True, curves=("svg",))
+    run(predictor, first, inputs, save_probabilities=True)
+    if then == "inputs":
+        run(predictor, inputs / "picture1.png", inputs)
+    elif then == "interrupted":
+        run_until(1, predictor, first, inputs)
+        run_until(1, predictor, inputs / "picture1.png", inputs)
+    else:
+        parts = 2 if then == "parts" else 1
+        for part_id in range(parts):
+            run(predictor, first, inputs, num_parts=parts, part_id=part_id)
+    found = collect_inputs([str(inputs)], recursive=True)
+    assert {file.name for file in found.files} == every
+    # A second time: they are told on.
+    run(predictor, inputs / "picture2.png", inputs)
+    assert {file.name for file in collect_inputs([str(inputs)], recursive=True).files} == every
+
+
 def test_averaged_views_leave_a_variance_map(inputs, tmp_path):
     views = AveragedViews(flip=True)
     predictor = LandmarkPredictor(SeesColors(), tiny_processor(), views=views, revision="test")

@@ -79,7 +79,7 @@ def evaluate(
     nothing.
     """
     place = output.resolve()
-    check_replaceable(place, overwrite, "an evaluation", {"metrics.json", "frames.csv"}.issubset)
+    check_replaceable(place, overwrite, "an evaluation", _is_former)
     announce(f"loading model {model}")
     import cv2
 
@@ -119,3 +119,8 @@ def evaluate(
     print(format_table(evaluation.metrics))
     print(f"results in {output}")
     return 0
+
+
+def _is_former(names: set[str]) -> bool:
+    # And nothing besides, which would go with it.
+    return {"metrics.json", "frames.csv"} <= names <= {"metrics.json", "frames.csv", "overlays"}

@@ -205,7 +205,7 @@ def predict(
     mine = as_sources(found.files)[options.part_id :: options.num_parts]
     with one_line_errors():
         # Again by predict_files, which knows the model's landmarks; here because loading a model takes long.
-        RunFiles(output, options).check(mine, found.files, replaces=overwrite or resume)
+        RunFiles(output, options).check(mine, found.files, overwrite=overwrite, resume=resume)
     if found.left_out:
         say(f"left out: {found.left_out} files that earlier runs wrote")
     predictor = _predictor(model, device, dtype, views, batch_size if compile else None)

@@ -53,7 +53,7 @@ def train(
     except (FloatingPointError, RowError, OSError) as error:
         raise RunError(str(error)) from error
     except KeyboardInterrupt:
-        raise Interrupted(f"in step {run.step}; --resume goes on") from None
+        raise Interrupted(f"in step {run.step}; --resume auto goes on") from None
     if run.accelerator.is_main_process:
         best = record["best"]
         print(

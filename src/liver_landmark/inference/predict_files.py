@@ -32,7 +32,16 @@ from .frame_sources import (
     source_jobs,
 )
 from .predictor import FailedFrame, FramePrediction, LandmarkPredictor, SeenFrame, predict_jobs
-from .result_files import FrameKey, PredictionOptions, RunFiles, Source, WrittenFrame, row_line, write_frame
+from .result_files import (
+    UNLISTED,
+    FrameKey,
+    PredictionOptions,
+    RunFiles,
+    Source,
+    WrittenFrame,
+    row_line,
+    write_frame,
+)
 from .run_journal import (
     Journal,
     RunReport,
@@ -105,9 +114,10 @@ def predict_files(
     mine = sources[options.part_id :: options.num_parts]
     settings = result_settings(predictor, options, model_name)
     started = time.perf_counter()
-    files.check(mine, inputs.files, replaces=resume or overwrite)
+    files.check(mine, inputs.files, overwrite=overwrite, resume=resume)
+    recorded = files.recorded()
     with open_journal(files, settings, resume=resume, overwrite=overwrite) as journal:
-        files.note_planned(mine)
+        names = files.note_planned(mine, recorded)
         files.remove_leftovers(mine)
         run = _Run(predictor, files, journal, listener)
         run.predict(mine)
@@ -122,6 +132,7 @@ def predict_files(
         record = run_record(
             predictor, settings, options, report, totals, seconds, skipped=inputs.skipped, before=run.before
         )
+        record[UNLISTED] = files.unlisted(names)
         write_json(files.run, record)
     if options.num_parts > 1:
         listener.on_stage(f"merging the results of {options.num_parts} parts")

@@ -65,6 +65,8 @@ _RUN_FILE, _PREDICTIONS_FILE = re.compile(rf"run{_PART}\.json"), re.compile(rf"p
 _CVAT_FILE, _WORK_FOLDER = "cvat.xml", ".unfinished"
 # In a work folder: what its run may write; names of folders end with a slash.
 _PLANNED_FILE = "planned.json"
+# In run.json: results that are there, but in no line of predictions.jsonl (`RunFiles.unlisted`).
+UNLISTED = "unlisted_results"
 # Without a filter, runs of equal ids stay runs: a third of the time and of the bytes.
 _MASK_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
 _MASK_PNG += [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
@@ -299,13 +301,16 @@ class RunFiles:
                 planned.append(self.overlay(source))
         return planned + self.records
 
-    def check(self, sources: Sequence[Source], inputs: Sequence[Path], *, replaces: bool) -> None:
+    def check(
+        self, sources: Sequence[Source], inputs: Sequence[Path], *, overwrite: bool, resume: bool
+    ) -> None:
         """Refuses to write over an input, over a result unasked, where no folder can be, what no format has.
 
         Args:
             sources: What this run predicts.
             inputs: All inputs, those of other parts too.
-            replaces: Results that are there may be replaced.
+            overwrite: Whatever is there may be replaced.
+            resume: What earlier runs wrote may be replaced.
 
         Raises:
             OutputError: one of these; nothing was written.
@@ -321,16 +326,23 @@ class RunFiles:
             what = "exists and" if there == self.output else f"cannot be made: {there}"
             raise OutputError(f"output {self.output} {what} is no folder")
         # An interrupted run's results are not in the way: the journal asks what is to become of them.
-        replaces = replaces or self.work.exists()
-        planned, places = self.planned(sources), _Places(inputs)
+        replaces = overwrite or (self.settings.is_file() and not resume)
+        planned, places, former = self.planned(sources), _Places(inputs), FormerResults()
         names = Counter(_folded(path.name) for path in planned)
         for path in planned:
             if names[_folded(path.name)] > 1:
                 raise OutputError(f"{path} would be the result of two inputs: rename one of them")
             self._check_place(path, places)
-            if not replaces and os.path.lexists(path):
+            if replaces or not os.path.lexists(path):
+                continue
+            if not resume:
                 raise OutputError(
                     f"{path} is there already: pass --overwrite or --resume, or choose another --output"
+                )
+            # Whether its own records are there, and whole, the journal sees.
+            if path not in (self.predictions, self.run) and path not in former:
+                raise OutputError(
+                    f"{path} is there, and no run wrote it: pass --overwrite, or choose another --output"
                 )
         for path in (self.work, self.work.with_name(f".lock-{self.work.name}")):
             self._check_place(path, places)
@@ -347,13 +359,46 @@ class RunFiles:
         if verb is not None:
             raise OutputError(f"{path} {verb} an input and would be overwritten: choose another --output")
 
-    def note_planned(self, sources: Sequence[Source]) -> None:
-        """Notes in the work folder what the run may write, for `FormerResults` should it be interrupted."""
+    def note_planned(self, sources: Sequence[Source], recorded: Iterable[str]) -> set[str]:
+        """Notes in the work folder what the run may write, for `FormerResults` should it be interrupted.
+
+        Args:
+            sources: What this run predicts.
+            recorded: `recorded`, before the work folder was cleared.
+
+        Returns:
+            All of these names.
+        """
         folders = {
             folder for source in sources if source.kind == "video" for folder in self.video_folders(source)
         }
-        names = [f"{path.name}/" if path in folders else path.name for path in self.planned(sources)]
-        write_json(self.work / _PLANNED_FILE, {"planned": names})
+        names = {f"{path.name}/" if path in folders else path.name for path in self.planned(sources)}
+        names.update(recorded)
+        write_json(self.work / _PLANNED_FILE, {"planned": sorted(names)})
+        return names
+
+    def recorded(self) -> set[str]:
+        """The results of earlier runs that this run's records tell of, before it replaces them."""
+        return {
+            *_names_in_run(self.run),
+            *_names_in_predictions(self.predictions),
+            *_names_in_work(self.work),
+        }
+
+    def unlisted(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that are there, but neither in the new `predictions` nor a record.
+
+        Such as results of inputs and options that are asked for no more, and of inputs that failed.
+        """
+        listed = set(_names_in_predictions(self.predictions))
+        listed |= {f"{name.rpartition('/')[0]}/" for name in listed}
+        return sorted(
+            name
+            for name in set(names) - listed
+            if not any(record.fullmatch(name) for record in (_RUN_FILE, _PREDICTIONS_FILE))
+            and name != _CVAT_FILE
+            and os.path.lexists(self.output / name)
+        )
 
     def clear_work(self) -> None:
         """Empties the work folder, but for what is nobody's or holds it."""
@@ -453,8 +498,9 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 class FormerResults:
-    """The files that earlier runs wrote, as what they left beside them says; looked up folder by folder.
+    """The files that earlier runs wrote, and the folders of their videos' frames, as their records say.
 
+    They are looked up folder by folder.
     A run that ended leaves run.json and predictions.jsonl, one that was interrupted its work folder.
     """
 
@@ -475,7 +521,8 @@ class FormerResults:
 
     def _written(self, folder: Path) -> set[str]:
         if folder not in self._names:
-            self._names[folder] = set(_recorded_results(folder))
+            names = set(_recorded_results(folder))
+            self._names[folder] = names | {name.rpartition("/")[0] for name in names}
         return self._names[folder]
 
 
@@ -486,19 +533,42 @@ def _recorded_results(folder: Path) -> Iterator[str]:
     # Such as a folder around the inputs' that may not be listed: no record in it can be read either.
     except OSError:
         return
-    runs = [name for name in names if _RUN_FILE.fullmatch(name)]
-    runs = [name for name in runs if _read_record(folder / name).get("command") == "predict"]
-    for name in filter(_PREDICTIONS_FILE.fullmatch, names if runs else ()):
-        with (folder / name).open(encoding="utf-8", errors="replace") as lines:
-            for row in map(_as_record, lines):
-                yield from _files_of_row(row)
+    runs = [name for name in names if _RUN_FILE.fullmatch(name) and _is_run(folder / name)]
+    for name in runs:
+        yield from _names_in_run(folder / name)
     if runs:
-        yield from (name for name in names if name == _CVAT_FILE or _PREDICTIONS_FILE.fullmatch(name))
+        for name in filter(_PREDICTIONS_FILE.fullmatch, names):
+            yield from _names_in_predictions(folder / name)
+            yield name
+        yield from (name for name in names if name == _CVAT_FILE)
         yield from runs
     for name in names:
         if name.startswith(_WORK_FOLDER):
-            planned = _read_record(folder / name / _PLANNED_FILE).get("planned", [])
-            yield from (value for value in planned if isinstance(value, str))
+            yield from _names_in_work(folder / name)
+
+
+def _is_run(file: Path) -> bool:
+    return _read_record(file).get("command") == "predict"
+
+
+def _names_in_run(file: Path) -> Iterator[str]:
+    """What a run.json tells of beside the lines of predictions.jsonl."""
+    if _is_run(file):
+        yield from _texts(_read_record(file).get(UNLISTED))
+
+
+def _names_in_predictions(file: Path) -> Iterator[str]:
+    with suppress(FileNotFoundError), file.open(encoding="utf-8", errors="replace") as lines:
+        for row in map(_as_record, lines):
+            yield from _files_of_row(row)
+
+
+def _names_in_work(work: Path) -> Iterator[str]:
+    yield from _texts(_read_record(work / _PLANNED_FILE).get("planned"))
+
+
+def _texts(values: Any) -> Iterator[str]:
+    return (value for value in values if isinstance(value, str)) if isinstance(values, list) else iter(())
 
 
 def _files_of_row(row: dict[str, Any]) -> Iterator[str]:

@@ -33,7 +33,7 @@ from ..curves.formats.cvat import iterate_cvat
 from ..model.landmarks_liver_landmark import LandmarkTable
 from ..utils.atomic_files import atomic_path, hold_folder, write_json
 from .predictor import LandmarkPredictor
-from .result_files import OutputError, PredictionOptions, RunFiles, Source, frame_annotation
+from .result_files import UNLISTED, OutputError, PredictionOptions, RunFiles, Source, frame_annotation
 from .smoothing import CausalSmoother
 
 _DONE = "input_done"
@@ -154,8 +154,13 @@ def _removed_on_errors(folder: Path | None) -> Iterator[None]:
 
 def _take_up_finished(files: RunFiles, settings: dict[str, Any]) -> None:
     """Makes a journal of a run that ended, without the inputs that failed in it."""
-    if not files.run.is_file() or not files.predictions.is_file():
+    missing = [file.name for file in (files.run, files.predictions) if not file.is_file()]
+    if len(missing) == 2:
         return
+    if missing:
+        raise OutputError(
+            f"{files.output}: no run to go on with: {missing[0]} is missing: choose another --output"
+        )
     try:
         record = _read_json(files.run)
         _check_same(files, record.get("settings", {}), settings)
@@ -334,6 +339,7 @@ def merge_parts(files: RunFiles, sources: Sequence[Source]) -> list[dict[str, An
             if place.get(row["file"], -1) < last:
                 return _not_merged(whole, f"part {part_id} had other inputs, {row['file']} among them")
             last = place[row["file"]]
+    former = whole.recorded()
     with ExitStack() as opened:
         lines = [
             _LinesByFile(opened.enter_context(part.predictions.open(encoding="utf-8"))) for part in parts
@@ -349,6 +355,7 @@ def merge_parts(files: RunFiles, sources: Sequence[Source]) -> list[dict[str, An
     merged_record = _merged_record(records, totals, sources)
     merged_record["failed"] += refused
     merged_record["totals"]["failed"] += len(refused)
+    merged_record[UNLISTED] = whole.unlisted(former)
     write_json(whole.run, merged_record)
     return refused
 

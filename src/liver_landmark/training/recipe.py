@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -383,12 +384,17 @@ class _RecipeFile(ActionConfigFile):
     """A recipe by its path or by the name of one that comes with the package."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        # A colon makes it YAML instead of a file's name, which jsonargparse takes as well.
+        # A colon makes it YAML, which jsonargparse takes as well, unless there is a file of that name.
+        is_yaml = ":" in values and not os.path.isfile(values)
         try:
-            path = values if ":" in values else str(recipe_file(values))
+            path = values if is_yaml else str(recipe_file(values))
         except ValueError as error:
             raise ValueError(f"--config: {error}") from error
-        super().__call__(parser, cfg, path, option_string)
+        try:
+            super().__call__(parser, cfg, path, option_string)
+        except (ArgumentError, TypeError, ValueError) as error:
+            name = "" if is_yaml else f" {values}"
+            raise ValueError(f"--config{name}: {' '.join(str(error).split())}") from error
 
 
 def build_parser() -> ArgumentParser:

@@ -129,7 +129,7 @@ class RunFolder:
                 return list(steps.values())[-1]
             if resume == "auto":
                 return None
-            raise ValueError(f"--resume: {self.path} holds no checkpoint; leave --resume out, or say auto")
+            raise ValueError(f"--resume: {self.path} holds no checkpoint; say --resume auto")
         asked = Path(resume).resolve()
         for folder in steps.values():
             if folder.resolve() == asked:

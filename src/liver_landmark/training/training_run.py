@@ -118,7 +118,7 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
         raise ValueError(f"output_dir {folder.path} is a file")
     if folder.holds_run() and options.resume == "never" and not options.overwrite:
         raise ValueError(
-            f"output_dir {folder.path} holds a run already: go on with --resume, replace it with "
+            f"output_dir {folder.path} holds a run already: go on with --resume auto, replace it with "
             "--overwrite, or choose another folder"
         )
     checkpoint = folder.find_checkpoint(options.resume)
