@@ -190,6 +190,8 @@ def test_a_trained_model_names_and_finds_them_everywhere(trained, test_split, ra
     rows = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     for row in rows:
         assert list(row["presence"]) == list(row["scores"]) == list(row["pixels"]) == list(FOUR.names)
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert list(record["classes"].items()) == [(str(i), name) for i, name in FOUR.id2label.items()]
     labels = ElementTree.parse(tmp_path / "out" / "cvat.xml").findall("meta/task/labels/label/name")
     assert [label.text for label in labels] == list(FOUR.names)
     command = (

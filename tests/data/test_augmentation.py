@@ -223,11 +223,6 @@ def test_the_border_itself_is_allowed(fields: dict[str, object]) -> None:
     AugmentationConfig(**fields)
 
 
-CHANGED_FIELDS = [
-    field for field, value in asdict(EVERYTHING).items() if value != asdict(AugmentationConfig())[field]
-]
-
-
 def test_the_defaults_change_nothing() -> None:
     frame = labeled(0)
     assert same(varied(AugmentationConfig(), frame, epoch=3, index=4), frame)

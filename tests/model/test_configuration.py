@@ -157,7 +157,11 @@ def test_another_architecture_as_branch_is_refused(field: str, kind: str) -> Non
         ),
         ({"global_attention_blocks": [3, 4]}, "global_attention_blocks.* 4 opens stage 4"),
         *(({"global_attention_blocks": [block]}, r"global_attention_blocks.* 0 to 4") for block in (-1, 5)),
-        ({"window_size_per_stage": [4, 1, 4, 2]}, "window_size_per_stage.* at least 2"),
+        ({"window_size_per_stage": [4, 1, 4, 2]}, "window_size_per_stage.* even"),
+        ({"window_size_per_stage": [4, 3, 4, 2]}, "window_size_per_stage.* even"),
+        ({"blocks_per_stage": [1, 0, 2, 1]}, "blocks_per_stage must be positive"),
+        ({"patch_stride": [2, 2]}, r"patch_stride must be \[4, 4\]"),
+        ({"query_stride": [1, 1]}, r"query_stride must be \[2, 2\]"),
         ({"num_query_pool_stages": 2}, "num_query_pool_stages must be 3"),
     ],
 )
@@ -165,6 +169,11 @@ def test_a_vision_encoder_that_could_not_run_is_refused(fields: dict[str, Any], 
     with pytest.raises(ValueError, match=r"vision_config\.backbone_config\." + message) as error:
         tiny_config(vision_config=TINY_VISION | {"backbone_config": TINY_HIERA | fields})
     assert "\n" not in str(error.value)
+
+
+def test_a_pyramid_of_other_levels_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"vision_config\.num_feature_levels must be 3 .*, got 2$"):
+        tiny_config(vision_config=TINY_VISION | {"num_feature_levels": 2})
 
 
 @pytest.mark.parametrize("blocks", [[], [0], [3], [0, 3]])

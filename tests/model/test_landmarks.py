@@ -76,6 +76,8 @@ def test_a_configs_names_ids_and_colors_are_one_table() -> None:
         ({"id2label": {0: "background", 2: "ridge"}}, "ids 0 to 1"),
         ({"label_colors": {"liver": [1, 2, 3]}}, "'liver' is no landmark"),
         ({"label_colors": {"ridge": [1, 2, 256]}}, "label_colors.ridge must be three integers"),
+        ({"label_colors": {"ridge": None}}, "label_colors.ridge must be three integers"),
+        ({"label_colors": [[1, 2, 3]]}, "label_colors must give RGB by landmark"),
     ):
         with pytest.raises(ValueError, match=reason) as error:
             LiverLandmarkConfig(**fields)

@@ -133,6 +133,38 @@ def test_killed_at_any_moment_best_is_the_old_or_the_new_one(tmp_path: Path, fir
     assert seen == ({"none", "new"} if first else {"old", "new"})
 
 
+def link_best(folder: RunFolder, text: str | None) -> None:
+    """Makes `best` what the first versions left: a link to one of two hidden folders."""
+    if text is not None:
+        (folder.path / ".best-b").mkdir()
+        (folder.path / ".best-b" / "model").write_text(text)
+    folder.best.symlink_to(".best-b")
+
+
+def test_a_best_that_is_a_link_becomes_a_folder(folder: RunFolder) -> None:
+    link_best(folder, "old")
+    assert (RunFolder(folder.path).best / "model").read_text() == "old"
+    folder.remove_leftovers()
+    assert not folder.best.is_symlink()
+    assert [path.name for path in folder.path.iterdir()] == ["best"]
+    assert (folder.best / "model").read_text() == "old"
+
+
+@pytest.mark.parametrize("text", ["old", None])
+def test_a_best_that_is_a_link_is_replaced_and_deleted(folder: RunFolder, text: str | None) -> None:
+    link_best(folder, text)
+    save_best(folder, "new")
+    assert not folder.best.is_symlink()
+    assert (folder.best / "model").read_text() == "new"
+    folder.remove_leftovers()
+    assert [path.name for path in folder.path.iterdir()] == ["best"]
+
+    shutil.rmtree(folder.best)
+    link_best(folder, text)
+    folder.delete_run()
+    assert not list(folder.path.iterdir())
+
+
 def test_best_survives_as_a_copy_that_others_may_read(folder: RunFolder, tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:

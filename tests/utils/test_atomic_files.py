@@ -143,26 +143,34 @@ def test_leftovers_go_and_the_rest_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == [".hidden", "a"]
 
 
-def test_a_folder_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_folder_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "text").write_text(name)
-    replace_folder(tmp_path / "old", tmp_path / "set")
+    kept = []
+    if linked:
+        (tmp_path / "set").symlink_to("old")
+        kept = ["old"]
+    else:
+        replace_folder(tmp_path / "old", tmp_path / "set")
     rename = Path.rename
 
-    def killed_after_the_first(self: Path, to: Path) -> None:
+    def refuse_the_second(self: Path, to: Path) -> None:
         if self.name == "new":
-            raise OSError("killed")
+            raise PermissionError("in use")
         rename(self, to)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", killed_after_the_first)
-        with pytest.raises(OSError, match="killed"):
+        patch.setattr(Path, "rename", refuse_the_second)
+        with pytest.raises(PermissionError, match="in use"):
             replace_folder(tmp_path / "new", tmp_path / "set")
-    # Between the two renames both are whole.
-    assert names(tmp_path) == [".incomplete-removed-set", "new"]
+    assert names(tmp_path) == ["new", *kept, "set"]
+    assert (tmp_path / "set" / "text").read_text() == "old"
+    # What a kill between the renames left is no obstacle.
+    (tmp_path / ".incomplete-removed-set").mkdir()
     replace_folder(tmp_path / "new", tmp_path / "set")
-    assert names(tmp_path) == ["set"]
+    assert names(tmp_path) == [*kept, "set"]
     assert (tmp_path / "set" / "text").read_text() == "new"
 
 

@@ -240,16 +240,16 @@ def _format_table(report: dict[str, Any]) -> str:
             continue
         per_class = report[part]["per_class"]
         lines.append(f"{part.replace('_', ' ')}: {report[part]['frames']} frames")
-        lines.append(f"{'':12}{'':18}{'ECE':>8}{'Brier':>8}{'right':>8}{'missed':>8}{'invented':>10}")
+        width = max(12, *(len(name) + 1 for name in per_class))
+        lines.append(f"{'':{width}}{'':18}{'ECE':>8}{'Brier':>8}{'right':>8}{'missed':>8}{'invented':>10}")
         for name, values in (*per_class.items(), ("all", report[part]["pooled"])):
             for kind in KINDS:
                 if kind not in values:
                     continue
                 found = values[kind]
                 counts = f"{found.get('frames_missed', ''):>8}{found.get('frames_invented', ''):>10}"
-                lines.append(
-                    f"{name:12}{kind:18}{found['ece']:8.3f}{found['brier']:8.3f}{found['accuracy']:8.3f}{counts}"
-                )
+                scores = "".join(f"{found[score]:8.3f}" for score in ("ece", "brier", "accuracy"))
+                lines.append(f"{name:{width}}{kind:18}{scores}{counts}")
     for name, reason in report["thresholds"].items():
         threshold = report["presence_calibration"]["classes"][name]["threshold"]
         lines.append(f"threshold of {name}: {threshold:.3f} ({reason})")

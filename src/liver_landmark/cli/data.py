@@ -266,6 +266,15 @@ PatientPattern = Annotated[
 Source = Annotated[
     str, typer.Option("--source", metavar="NAME", help="Of the `source` column.", rich_help_panel=_LAYOUT)
 ]
+Landmarks = Annotated[
+    str,
+    typer.Option(
+        "--landmarks",
+        metavar="NAME,NAME,…",
+        help="The set's landmarks in the order of their ids; labels and palettes mean them by these names.",
+        rich_help_panel=_LAYOUT,
+    ),
+]
 PushToHub = Annotated[
     str | None,
     typer.Option(
@@ -430,6 +439,7 @@ def build_llsd(
             rich_help_panel=_LAYOUT,
         ),
     ] = None,
+    landmarks: Landmarks = "ridge,silhouette,ligament",
     patient_pattern: PatientPattern = None,
     source: Source = "llsd",
     protocol: LabelProtocol = None,
@@ -449,7 +459,8 @@ def build_llsd(
         from ..data.build import RawRequest
         from ..data.readers import MaskOptions
 
-        options = MaskOptions(frames, masks, mask_suffix, palette, patient_pattern, source)
+        names = _names(landmarks)
+        options = MaskOptions(frames, masks, mask_suffix, palette, patient_pattern, source, names)
         splits = _splits(split_seed, validation_patients, test_patients, test_only)
         return RawRequest("llsd", raw, options, splits, protocol)
 
@@ -469,7 +480,7 @@ def build_custom(
         typer.Option(
             "--label-map",
             metavar="LABEL=CLASS",
-            help="What a label means: ridge, silhouette, ligament or ignore; repeat it, or give a JSON file.",
+            help="What a label means: a landmark of --landmarks, or ignore; repeat it, or give a JSON file.",
             rich_help_panel=_LAYOUT,
         ),
     ] = None,
@@ -482,15 +493,7 @@ def build_custom(
             rich_help_panel=_LAYOUT,
         ),
     ] = None,
-    landmarks: Annotated[
-        str,
-        typer.Option(
-            "--landmarks",
-            metavar="NAME,NAME,…",
-            help="The set's landmarks in the order of their ids; labels mean them by these names.",
-            rich_help_panel=_LAYOUT,
-        ),
-    ] = "ridge,silhouette,ligament",
+    landmarks: Landmarks = "ridge,silhouette,ligament",
     patient_pattern: PatientPattern = None,
     source: Source = "custom",
     protocol: LabelProtocol = None,
@@ -510,12 +513,17 @@ def build_custom(
         from ..data.build import RawRequest
         from ..data.readers import CustomOptions
 
-        names = tuple(name.strip() for name in landmarks.split(","))
+        names = _names(landmarks)
         options = CustomOptions(format, tuple(label_map or ()), annotations, patient_pattern, source, names)
         splits = _splits(split_seed, validation_patients, test_patients, test_only)
         return RawRequest("custom", raw, options, splits, protocol)
 
     return _build_raw(raw, request, _Place(output, overwrite, push_to_hub, public), workers, strict)
+
+
+def _names(landmarks: str) -> tuple[str, ...]:
+    # With names that occur twice, which are refused.
+    return tuple(name.strip() for name in landmarks.split(","))
 
 
 def _splits(seed: int, validation: str, test: str, test_only: bool) -> SplitOptions:

@@ -135,7 +135,7 @@ def quiet_datasets() -> None:
 @contextmanager
 def replaced_folder(output: Path) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `output` when it is complete, and only then."""
-    from ..utils.atomic_files import new_folder, remove_folder
+    from ..utils.atomic_files import new_folder, remove_folder, replace_folder
 
     try:
         staged = output.with_name(f".incomplete-new-{output.name}")
@@ -143,9 +143,7 @@ def replaced_folder(output: Path) -> Iterator[Path]:
             remove_folder(staged)
         with new_folder(staged) as folder:
             yield folder
-        if output.exists():
-            remove_folder(output)
-        staged.rename(output)
+        replace_folder(staged, output)
     except OSError as error:
         raise RunError(f"output {output} cannot be written: {error}") from error
 

@@ -169,7 +169,7 @@ def predict(
 ) -> int:
     """Write masks, overlays and curves of frames and videos.
 
-    For a picture: <name>_mask.png (class ids: 1 ridge, 2 silhouette, 3 ligament) and <name>_overlay.png.
+    For a picture: <name>_mask.png (class ids of the model, named in run.json) and <name>_overlay.png.
     For a video: <name>_mask/000000.png and so on, and <name>_overlay.mp4 with the input's time stamps.
     Both at the input's own size; predictions.jsonl with a line for each frame, and run.json.
 

@@ -127,7 +127,8 @@ class RawRequest:
     @property
     def table(self) -> LandmarkTable:
         """The set's landmarks: of one's own frames those that were asked for, else the default ones."""
-        return self.options.table if isinstance(self.options, CustomOptions) else DEFAULT_LANDMARKS
+        own = isinstance(self.options, CustomOptions | MaskOptions)
+        return self.options.table if own else DEFAULT_LANDMARKS
 
     @property
     def source(self) -> str:

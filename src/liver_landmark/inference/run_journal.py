@@ -468,6 +468,8 @@ def run_record(
         "model_revision": settings["model_revision"],
         "device": str(predictor.device),
         "dtype": settings["dtype"],
+        # What the numbers in the masks mean.
+        "classes": predictor.landmarks.id2label,
         "presence_calibrated": predictor.model.config.presence_calibration is not None,
         "options": asdict(options),
         "settings": settings,

@@ -196,6 +196,11 @@ class LiverLandmarkConfig(PreTrainedConfig):
             raise ValueError(
                 f"vision_config.model_type must be 'sam2_vision_model', got {self.vision_config.model_type!r}"
             )
+        if self.vision_config.num_feature_levels != 3:
+            raise ValueError(
+                f"vision_config.num_feature_levels must be 3 (strides 4, 8 and 16), "
+                f"got {self.vision_config.num_feature_levels}"
+            )
         _check_hiera(self.vision_config.backbone_config)
         if self.depth_config.model_type != "dinov2":
             raise ValueError(
@@ -231,7 +236,16 @@ def _check_hiera(hiera: PreTrainedConfig) -> None:
     place = "vision_config.backbone_config"
     if hiera.model_type != "sam2_hiera_det_model":
         raise ValueError(f"{place}.model_type must be 'sam2_hiera_det_model', got {hiera.model_type!r}")
+    # Other strides would give maps of other sizes than 4, 8 and 16, which everything behind is built on.
+    for field, stride in (("patch_stride", 4), ("query_stride", 2)):
+        if getattr(hiera, field) not in ([stride, stride], (stride, stride)):
+            raise ValueError(
+                f"{place}.{field} must be {[stride, stride]}, got {getattr(hiera, field)!r}: the model takes "
+                "features at strides 4, 8 and 16"
+            )
     blocks, windows = hiera.blocks_per_stage, hiera.window_size_per_stage
+    if min(blocks) < 1:
+        raise ValueError(f"{place}.blocks_per_stage must be positive integers, got {list(blocks)}")
     # The pyramid doubles the size from stage to stage, so each stage after the first has to halve it.
     pooled = len(blocks) - 1
     if hiera.num_query_pool_stages != pooled:
@@ -240,10 +254,10 @@ def _check_hiera(hiera: PreTrainedConfig) -> None:
             f"got {hiera.num_query_pool_stages}"
         )
     # A stage's first block pools its queries within the windows of the stage before.
-    if min(windows[:pooled]) < max(hiera.query_stride):
+    if any(window < 2 or window % 2 for window in windows[:pooled]):
         raise ValueError(
-            f"{place}.window_size_per_stage must be at least {max(hiera.query_stride)} in all stages but "
-            f"the last, got {list(windows)}"
+            f"{place}.window_size_per_stage must be even and positive in all stages but the last, "
+            f"got {list(windows)}"
         )
     opens = {sum(blocks[:stage]): stage + 1 for stage in range(1, len(blocks))}
     for block in hiera.global_attention_blocks:

@@ -104,13 +104,19 @@ class LandmarkTable:
         """
         if isinstance(names, str):
             raise ValueError(f"labels: {names!r} is one text, expected a list of names")
-        colors = dict(colors or {})
+        colors = {} if colors is None else colors
+        if not isinstance(colors, Mapping):
+            raise ValueError(f"label_colors must give RGB by landmark, got {colors!r}")
         for name, color in colors.items():
             if name not in names:
                 raise ValueError(f"label_colors: {name!r} is no landmark; there are {', '.join(names)}")
-            if len(color) != 3 or any(
-                not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 255
-                for value in color
+            if (
+                not isinstance(color, Sequence)
+                or len(color) != 3
+                or any(
+                    not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 255
+                    for value in color
+                )
             ):
                 raise ValueError(f"label_colors.{name} must be three integers from 0 to 255, got {color!r}")
         taken = {tuple(color) for color in colors.values()} | {

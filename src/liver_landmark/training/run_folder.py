@@ -74,6 +74,8 @@ class RunFolder:
         self.last = self.path / "last"
         self.best = self.path / "best"
         self._next_best = self.path / ".next-best"
+        # What `best` pointed to when it was a link.
+        self._former_best = (self.path / ".best-a", self.path / ".best-b")
         self.metrics = self.path / "metrics.jsonl"
         self.run_record = self.path / "run.json"
         self.tensorboard = self.path / "tensorboard"
@@ -85,16 +87,26 @@ class RunFolder:
 
     def delete_run(self) -> None:
         """Deletes what a run has written here, and nothing else."""
-        for folder in (self.checkpoints, self.tensorboard, self._next_best, self.best):
-            if folder.exists():
+        folders = (self.checkpoints, self.tensorboard, self._next_best, self.best, *self._former_best)
+        for folder in folders:
+            if folder.is_dir() and not folder.is_symlink():
                 shutil.rmtree(folder)
-        for file in (self.last, self.metrics, self.run_record):
+        for file in (self.last, self.best, self.metrics, self.run_record):
             file.unlink(missing_ok=True)
 
     def remove_leftovers(self) -> None:
-        """Deletes what a killed run left behind half-written, or whole and not in its place."""
+        """Deletes what a killed run left behind half-written, or whole and not in its place.
+
+        A `best` that is a link, as the first versions made it, becomes the folder that it points to.
+        """
         if self._next_best.exists():
             remove_folder(self._next_best)
+        if self.best.is_symlink() and self.best.exists():
+            with self.new_best() as folder:
+                shutil.copytree(self.best, folder, dirs_exist_ok=True)
+        for former in self._former_best:
+            if former.exists():
+                remove_folder(former)
         for folder in (self.path, self.checkpoints):
             if folder.is_dir():
                 remove_leftovers(folder)

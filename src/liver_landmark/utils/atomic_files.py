@@ -113,28 +113,38 @@ def remove_folder(folder: Path) -> None:
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Renames `new` to `target`; a folder that was there is renamed aside before, and deleted afterward.
+    """Renames `new` to `target`; a folder, or a link to one, that was there is renamed aside before.
 
-    Killed between the two renames, `target` is absent and `new` is whole.
+    It is deleted afterward; of a link only the link. Killed between the two renames, `target` is absent and
+    `new` is whole. Where the second rename fails, `target` is what it was.
     """
     former = target.parent / f"{_PREFIX}removed-{target.name}"
-    if former.exists():
-        shutil.rmtree(former)
-    if target.exists():
+    _delete(former)
+    there = target.exists() or target.is_symlink()
+    if there:
         target.rename(former)
-    new.rename(target)
+    try:
+        new.rename(target)
+    except BaseException:
+        if there:
+            former.rename(target)
+        raise
     _flush_to_disk(target.parent)
-    if former.exists():
-        shutil.rmtree(former)
+    _delete(former)
+
+
+def _delete(path: Path) -> None:
+    """Deletes a folder with all that is in it, a file, or a link without what it points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:
     """Deletes what killed processes left half-written or half-deleted directly in `folder`."""
     for leftover in folder.glob(f"{_PREFIX}*"):
-        if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover)
-        else:
-            leftover.unlink()
+        _delete(leftover)
 
 
 @contextmanager

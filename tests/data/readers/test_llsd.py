@@ -2,10 +2,12 @@
 
 from itertools import pairwise
 
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
 
+from liver_landmark.cli import main
 from liver_landmark.data.readers import MaskOptions
 from raw_sets import llsd
 from raw_sets.building import build, decoded, strict_line
@@ -112,6 +114,40 @@ def test_colors_of_an_unknown_folder_are_refused_until_they_are_told(tmp_path):
     check_traced(
         build(raw, tmp_path / "told", "llsd", MaskOptions(masks="drawings", palette=colors)), raw.frames
     )
+
+
+def test_masks_of_landmarks_of_ones_own(tmp_path):
+    raw = llsd.write_llsd(tmp_path / "raw")
+    # The strokes in red, green and blue, by other names and ids.
+    names = ("Falciform ligament", "edge", "rim")
+    colors = "edge=#ff0000,rim=#00ff00,Falciform ligament=#0000ff"
+    layout = ["--masks", "masks_gt", "--palette", colors, "--landmarks", ",".join(names)]
+    command = ["data", "build", "llsd", str(raw.root), "--output", str(tmp_path / "built"), *layout]
+    assert main(command) == 0
+    known_colors = "ridge=#ff0000,silhouette=#00ff00,ligament=#0000ff"
+    options = MaskOptions(masks="masks_gt", palette=known_colors)
+    plain = build(raw, tmp_path / "plain", "llsd", options)
+    splits = datasets.load_dataset(str(tmp_path / "built"), cache_dir=str(tmp_path / "cache"))
+    assert splits["train"].features["landmarks"].feature["category"].names == list(names)
+    meant = {"ridge": 1, "silhouette": 2, "ligament": 0}
+    ids = np.array([0, 2, 3, 1])
+    rows = {row["frame_id"]: row for split in splits.values() for row in split}
+    assert len(rows) == len(raw.frames)
+    for frame in raw.frames:
+        row, known = rows[plain.row(frame)["frame_id"]], plain.row(frame)
+        np.testing.assert_array_equal(np.asarray(row["label"]), ids[decoded(known["label"]["bytes"])[..., 0]])
+        traced = sorted((meant[curve["category"]], curve["points"]) for curve in known["landmarks"])
+        assert sorted((curve["category"], curve["points"]) for curve in row["landmarks"]) == traced
+    card = (tmp_path / "built" / "README.md").read_text(encoding="utf-8")
+    assert "`Falciform ligament`, `edge`, `rim`" in card
+    assert "1 Falciform ligament, 2 edge, 3 rim" in card
+
+
+def test_landmarks_of_ones_own_need_their_colors():
+    with pytest.raises(ValueError, match=r"--landmarks: give their colors, too: --palette edge=#rrggbb$"):
+        MaskOptions(landmarks=("edge",))
+    with pytest.raises(ValueError, match=r"--landmarks: 'a/b' cannot name"):
+        MaskOptions(landmarks=("a/b",), palette="a/b=#ff0000")
 
 
 def test_a_folder_of_an_unknown_name_is_not_found_by_itself(tmp_path):

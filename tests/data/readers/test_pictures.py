@@ -24,7 +24,7 @@ from liver_landmark.data.readers.pictures import (
     read_palette_mask,
     read_picture,
 )
-from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from liver_landmark.utils.frame_files import FrameError, read_frame
 from raw_sets import l3d, labelme
 from raw_sets.building import NAMED_SPLITS, build, check_as_told, check_left_out, decoded
@@ -489,6 +489,13 @@ def test_a_palette_is_named_or_written():
     assert parse_palette("masks_original") is PALETTES["masks_original"]
     written = parse_palette("ridge=#ff0000, silhouette=#FFFF00,ligament=#0000ff")
     assert (written.colors, written.exact) == (PALETTES["p2ilf"].colors, False)
+    table = LandmarkTable.from_names(("Falciform ligament", "tube"))
+    assert parse_palette("tube=#0000ff,Falciform ligament=#ff0000", table).colors == (
+        ((0, 0, 255), 2),
+        ((255, 0, 0), 1),
+    )
+    with pytest.raises(PaletteError, match=r"is of ridge, .*: for other landmarks write Falci"):
+        parse_palette("p2ilf", table)
 
 
 @pytest.mark.parametrize(
@@ -496,7 +503,7 @@ def test_a_palette_is_named_or_written():
     [
         ("masks", "choose one of masks_gt, masks_original, p2ilf"),
         ("ridge=#f00", "choose one of"),
-        ("tumour=#ff0000", "choose one of"),
+        ("tumor=#ff0000", "'tumor' is none of ridge, silhouette, ligament: --landmarks names others"),
         ("", "choose one of"),
         ("ridge=#200000", "too dark"),
         ("ridge=#ff0000,ligament=#ff2020", "cannot be told apart"),

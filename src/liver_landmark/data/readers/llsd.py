@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from .frame_plan import Found, RawFrame, check_source
 from .pictures import PALETTES, Palette, parse_palette
 from .raw_folders import (
@@ -45,6 +46,8 @@ class MaskOptions:
         palette: Name or colors, see `parse_palette`; None: by the name of the masks' folder.
         patient_pattern: See `find_place`.
         source: The schema's `source`.
+        landmarks: Names of the set's landmarks, in the order of their ids; others than the default ones need
+            a palette that has their colors.
     """
 
     frames: str = "images"
@@ -53,11 +56,19 @@ class MaskOptions:
     palette: str | None = None
     patient_pattern: str | None = None
     source: str = "llsd"
+    landmarks: tuple[str, ...] = DEFAULT_LANDMARKS.names
 
     def __post_init__(self) -> None:
         check_source(self.source)
+        try:
+            table = self.table
+        except ValueError as error:
+            raise ValueError(f"--landmarks: {str(error).removeprefix('labels: ')}") from None
         if self.palette is not None:
-            parse_palette(self.palette)
+            parse_palette(self.palette, table)
+        elif self.landmarks != DEFAULT_LANDMARKS.names:
+            colors = ",".join(f"{name}=#rrggbb" for name in self.landmarks)
+            raise ValueError(f"--landmarks: give their colors, too: --palette {colors}")
         elif self.masks is not None and self.masks.casefold() not in MASK_FOLDERS:
             raise ValueError(
                 f"what the colors of {self.masks!r} mean is unknown: give --palette, one of "
@@ -67,6 +78,11 @@ class MaskOptions:
             raise ValueError("frames and masks in one folder are told apart by --mask-suffix: give it")
         if self.patient_pattern is not None:
             compile_patient_pattern(self.patient_pattern)
+
+    @property
+    def table(self) -> LandmarkTable:
+        """The set's landmarks."""
+        return LandmarkTable.from_names(self.landmarks)
 
 
 def find_masks(raw: Path, options: MaskOptions) -> Found:
@@ -128,7 +144,7 @@ def _mask_folders(part: Path, options: MaskOptions) -> tuple[str, list[Path]]:
 
 
 def _palette(folder_name: str, options: MaskOptions) -> Palette:
-    return parse_palette(options.palette or folder_name.casefold())
+    return parse_palette(options.palette or folder_name.casefold(), options.table)
 
 
 def _add(

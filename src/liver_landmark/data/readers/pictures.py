@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from ...model.landmarks_liver_landmark import DEFAULT_LANDMARKS
+from ...model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from ...utils.frame_files import FrameError, FrameLimits, decode_picture, read_frame, read_frame_bytes
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -379,16 +379,18 @@ class Palette:
         colors: (RGB, class id) of each color.
         exact: Any other color than these and black is an error; else masks are drawn by hand: edges may
             be anti-aliased and colors a little off.
+        table: The landmarks that the class ids mean.
     """
 
     name: str
     colors: tuple[tuple[tuple[int, int, int], int], ...]
     exact: bool = False
+    table: LandmarkTable = DEFAULT_LANDMARKS
 
 
 _RED, _GREEN, _BLUE, _YELLOW, _WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 255, 255)
 
-# The published sets of masks have the default landmarks, and masks of one's own are read as theirs are.
+# The published sets of masks have the default landmarks.
 _IDS = DEFAULT_LANDMARKS.label2id
 
 PALETTES: dict[str, Palette] = {
@@ -422,26 +424,41 @@ PALETTES: dict[str, Palette] = {
 }
 
 
-def parse_palette(text: str) -> Palette:
+def parse_palette(text: str, table: LandmarkTable = DEFAULT_LANDMARKS) -> Palette:
     """A palette by name, or `ridge=#ff0000,silhouette=#ffff00,ligament=#0000ff`, which is hand-drawn.
 
+    Args:
+        text: The palette.
+        table: The set's landmarks; named palettes have the default ones.
+
     Raises:
-        PaletteError: neither, or colors that cannot be told from each other or from black.
+        PaletteError: neither, a landmark that the set does not have, or colors that cannot be told from each
+            other or from black.
     """
     if text in PALETTES:
+        if table.names != DEFAULT_LANDMARKS.names:
+            raise PaletteError(
+                f"palette {text!r} is of {', '.join(DEFAULT_LANDMARKS.names)}: for other landmarks write "
+                f"{','.join(f'{name}=#rrggbb' for name in table.names)}"
+            )
         return PALETTES[text]
     colors = []
     for entry in text.split(","):
-        match = re.fullmatch(r"\s*(\w+)\s*=\s*#([0-9a-fA-F]{6})\s*", entry)
-        if not match or match[1] not in DEFAULT_LANDMARKS.names:
+        match = re.fullmatch(r"\s*([^=]*?)\s*=\s*#([0-9a-fA-F]{6})\s*", entry)
+        if not match:
             raise PaletteError(
                 f"palette {text!r}: choose one of {', '.join(PALETTES)}, or write "
                 "ridge=#ff0000,silhouette=#ffff00,ligament=#0000ff"
             )
+        if match[1] not in table.names:
+            raise PaletteError(
+                f"palette {text!r}: {match[1]!r} is none of {', '.join(table.names)}: "
+                "--landmarks names others"
+            )
         red, green, blue = bytes.fromhex(match[2])
-        colors.append(((red, green, blue), _IDS[match[1]]))
+        colors.append(((red, green, blue), table.label2id[match[1]]))
     _check_apart(text, colors)
-    return Palette(text, tuple(colors))
+    return Palette(text, tuple(colors), table=table)
 
 
 def _check_apart(text: str, colors: Sequence[tuple[tuple[int, int, int], int]]) -> None:
@@ -491,7 +508,7 @@ def read_palette_mask(rgb: np.ndarray, palette: Palette) -> np.ndarray:
         raise PaletteError(f"{share:.0%} of it are drawn on, expected strokes on black")
     pieces = sum(
         cv2.connectedComponents((mask == landmark.id).view(np.uint8), connectivity=8)[0] - 1
-        for landmark in DEFAULT_LANDMARKS.landmarks
+        for landmark in palette.table.landmarks
     )
     if pieces > _MAX_PIECES:
         raise PaletteError(f"it falls into {pieces} pieces, expected strokes (at most {_MAX_PIECES})")
@@ -532,13 +549,13 @@ def _hand_drawn(rgb: np.ndarray, palette: Palette) -> np.ndarray:
         )
     mask = np.zeros(rgb.shape[:2], np.uint8)
     mask[lit] = classes[places]
-    return _opened(mask, _MAX_OPENED_SHARE * drawn)
+    return _opened(mask, palette.table, _MAX_OPENED_SHARE * drawn)
 
 
-def _opened(mask: np.ndarray, limit_px: float) -> np.ndarray:
+def _opened(mask: np.ndarray, table: LandmarkTable, limit_px: float) -> np.ndarray:
     """Each class without what is less than 3 px wide; refused if that is more than a few specks."""
     opened = np.zeros_like(mask)
-    for landmark in DEFAULT_LANDMARKS.landmarks:
+    for landmark in table.landmarks:
         plane = (mask == landmark.id).astype(np.uint8)
         kept = cv2.morphologyEx(plane, cv2.MORPH_OPEN, np.ones((_SIDE_PX, _SIDE_PX), np.uint8))
         before, after = np.count_nonzero(plane), np.count_nonzero(kept)

@@ -143,13 +143,14 @@ class ColorMask:
             raise ProblemError(problem_of(self.file, error, raw / self.file)) from error
         except PaletteError as error:
             raise ProblemError(Problem(self.file, str(error))) from error
-        curves = trace_polylines(mask)
+        table = self.palette.table
+        curves = trace_polylines(mask, names=table.names)
         landmarks = [
             {"category": curve.category, "points": [tuple(map(float, point)) for point in curve.points]}
             for curve in curves
         ]
         height, width = mask.shape
-        annotation = FrameAnnotation(None, width, height, landmarks)
+        annotation = FrameAnnotation(None, width, height, landmarks, table=table)
         drawn = np.unique(mask[mask > 0]).size
         return FrameLabels(
             annotation,
