@@ -18,7 +18,7 @@ from liver_landmark.data.readers import (
     find_masks,
     finish_plan,
 )
-from liver_landmark.data.readers.frame_plan import SplitOptions, assign_splits, check_trainable, first_kept
+from liver_landmark.data.readers.frame_plan import SplitOptions, assign_splits, check_trainable
 from raw_sets import l3d, llsd
 from raw_sets.pictures import add_jpeg_metadata, picture, write_jpeg
 
@@ -222,11 +222,6 @@ def test_contradicting_options_are_refused():
         SplitOptions(validation_patients=("A",), test_patients=("B", "A"))
     with pytest.raises(ValueError, match="--test-only"):
         SplitOptions(test_only=True, test_patients=("B",))
-
-
-def test_test_comes_before_validation_before_training():
-    assert first_kept(["train", "test", "validation"]) == "test"
-    assert first_kept(["train", "validation"]) == "validation"
 
 
 @pytest.mark.parametrize(
