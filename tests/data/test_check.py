@@ -97,20 +97,10 @@ def test_a_card_that_is_no_yaml_is_one_line(tmp_path: Path) -> None:
     assert found.startswith("README.md: cannot be understood")
 
 
-def rewrite(folder: Path, change: Callable[[pa.Table], pa.Table]) -> Path:
-    path = folder / "data" / "test-00000-of-00001.parquet"
-    pq.write_table(change(pq.read_table(path)), path)
-    return folder
-
-
 def as_slippa(table: pa.Table) -> pa.Table:
     features = landmark_features()
     features["landmarks"].feature["category"] = ClassLabel(names=["silhouette", "ridge", "ligament"])
     return table.replace_schema_metadata(features.arrow_schema.metadata)
-
-
-def without_types(table: pa.Table) -> pa.Table:
-    return table.replace_schema_metadata(None)
 
 
 def with_wide_width(table: pa.Table) -> pa.Table:
@@ -118,8 +108,7 @@ def with_wide_width(table: pa.Table) -> pa.Table:
     return table.set_column(table.column_names.index("width"), "width", table["width"].cast(pa.int64()))
 
 
-def with_nonsense(table: pa.Table) -> pa.Table:
-    return table.replace_schema_metadata({"huggingface": '{"info": {"features": {"image": 3}}}'})
+NONSENSE = {"huggingface": '{"info": {"features": {"image": 3}}}'}
 
 
 @pytest.mark.parametrize(
@@ -128,15 +117,17 @@ def with_nonsense(table: pa.Table) -> pa.Table:
         (lambda table: table.drop_columns("depth"), "column 'depth' is missing"),
         (as_slippa, "its landmarks are silhouette, ridge, ligament, those of"),
         (
-            without_types,
+            lambda table: table.replace_schema_metadata(None),
             "column 'image' is {'bytes': Value('binary'), 'path': Value('string')}, expected Image",
         ),
         (with_wide_width, "column 'width' is Value('int64'), expected Value('int32')"),
-        (with_nonsense, "its columns cannot be understood ("),
+        (lambda table: table.replace_schema_metadata(NONSENSE), "its columns cannot be understood ("),
     ],
 )
 def test_a_file_of_other_columns_is_named_once(tmp_path: Path, change: Callable, reason: str) -> None:
-    folder = rewrite(write_set(tmp_path / "set", good_rows(), card=None), change)
+    folder = write_set(tmp_path / "set", good_rows(), card=None)
+    path = folder / "data" / "test-00000-of-00001.parquet"
+    pq.write_table(change(pq.read_table(path)), path)
     [found] = problems(folder)
     assert found.startswith("data/test-00000-of-00001.parquet: ")
     assert reason in found
