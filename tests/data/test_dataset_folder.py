@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-
 import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data import dataset_folder
@@ -40,28 +34,6 @@ $frames frames of $patients patients
 $splits
 $classes
 $hashes
-"""
-# In a process of its own: a set needs nothing of this package.
-LOAD = """
-import json, sys
-import datasets
-found = {}
-for streaming in (False, True):
-    loaded = datasets.load_dataset(sys.argv[1], streaming=streaming)
-    rows = {split: list(loaded[split]) for split in loaded}
-    row = rows["train"][1]
-    names = loaded["train"].features["landmarks"].feature["category"].names
-    found[str(streaming)] = {
-        "frames": {split: len(part) for split, part in rows.items()},
-        "ids": [row["frame_id"] for row in rows["train"]],
-        "names": [names[landmark["category"]] for landmark in row["landmarks"]],
-        "points": [landmark["points"] for landmark in row["landmarks"]],
-        "size": row["image"].size,
-        "label": [row["label"].mode, row["label"].tobytes().hex()],
-        "nothing": [row["depth"], row["regions"], row["camera"]],
-    }
-ours = [name for name in sys.modules if name.split(".")[0] == "liver_landmark"]
-print(json.dumps({"found": found, "ours": ours}))
 """
 
 
@@ -113,32 +85,6 @@ def read(output) -> dict[str, list[dict]]:
     return {path.name: pq.read_table(path).to_pylist() for path in files}
 
 
-def test_a_set_needs_nothing_of_this_package(tmp_path):
-    write_set(tmp_path / "set")
-    script = tmp_path / "elsewhere" / "load.py"
-    script.parent.mkdir()
-    script.write_text(LOAD, encoding="utf-8")
-    environment = os.environ | {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, str(script), str(tmp_path / "set")]
-    done = subprocess.run(
-        command, cwd=script.parent, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout.splitlines()[-1])
-    assert answer["ours"] == []
-    label = rasterize_landmarks(polylines(0), WIDTH, HEIGHT, get_protocol("synthetic"))
-    for found in answer["found"].values():
-        assert found == {
-            "frames": {"train": 3, "validation": 1, "test": 1},
-            "ids": ["f0", "f1", "f2"],
-            "names": ["ridge", "silhouette", "ligament"],
-            "points": [np.float32(landmark["points"]).tolist() for landmark in polylines(0)],
-            "size": [WIDTH, HEIGHT],
-            "label": ["L", Image.fromarray(label).tobytes().hex()],
-            "nothing": [None, None, None],
-        }
-
-
 def test_files_are_numbered_and_the_card_tells_their_content(tmp_path):
     write_set(tmp_path / "set")
     files = read(tmp_path / "set")
@@ -179,18 +125,6 @@ def test_row_groups_are_bounded_by_rows_and_by_bytes(tmp_path, monkeypatch):
     metadata = pq.read_metadata(tmp_path / "a.parquet")
     groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
     assert groups == [16, 6, 2, 1]
-
-
-def test_finished_shards_survive_an_interruption(tmp_path):
-    rows = ROWS | {"train": [*ROWS["train"][:1], Problem("a.jpg", "broken"), ROWS["train"][2]]}
-    with pytest.raises(KeyboardInterrupt):
-        write_set(tmp_path / "set", rows, end=KeyboardInterrupt())
-    assert [path.name for path in tmp_path.iterdir()] == [".set.building"]
-    written, problems = write_set(tmp_path / "set", rows)
-    assert written == []
-    assert [problem.file for problem in problems] == ["a.jpg"]
-    assert "train-00000-of-00002.parquet" in read(tmp_path / "set")
-    assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 @pytest.mark.parametrize("torn", ["parquet", "json", "no parquet", "other json", "another request"])
