@@ -31,8 +31,7 @@ from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 def test_image_mask_and_polylines_stay_together(seed: int, outside: str) -> None:
     config = replace(GEOMETRY, outside=outside)
     result = varied(config, labeled(seed, protocol=None), seed)
-    assert result.image.shape == (HEIGHT, WIDTH, 3)
-    assert result.mask.shape == (HEIGHT, WIDTH)
+    assert (result.image.shape, result.mask.shape) == ((HEIGHT, WIDTH, 3), (HEIGHT, WIDTH))
     assert result.image.dtype == result.mask.dtype == np.uint8
     assert set(np.unique(result.mask)) <= {0, 1, 2, 3} | ({255} if outside == "ignore" else set())
     # The frame shows its mask: only pixels that were blended across an edge may differ.
