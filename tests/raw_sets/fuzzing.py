@@ -76,18 +76,44 @@ def choose(rng: Rng, values: list) -> object:
     return values[int(rng.integers(len(values)))]
 
 
-def in_another_case(rng: Rng, text: str) -> str:
-    """The text in upper case, lower case or a mixture."""
-    return choose(rng, [text.upper(), text.lower(), text.title(), text[0].lower() + text[1:].upper()])
+def other_cases(text: str) -> list[str]:
+    """The text in upper case, lower case and a mixture."""
+    return [text.upper(), text.lower(), text.title(), text[0].lower() + text[1:].upper()]
+
+
+def spelling(rng: Rng, value: float) -> str:
+    """A multiple of ¼ as JSON, Python and XML's readers of numbers may meet it."""
+    spellings = [repr(float(value)), f"{value:.6f}", f"{round(value * 100)}e-2", f"{value / 10:.10f}E+1"]
+    if value == int(value):
+        spellings += [str(int(value)), f"{int(value)}e0", f"{int(value)}.000"]
+    return choose(rng, spellings)
+
+
+def truncated(rng: Rng, text: str) -> bytes:
+    """The text without its end."""
+    return text[: int(rng.integers(1, len(text.rstrip())))].encode()
+
+
+def constant(*files: bytes) -> Callable[[Rng, Any], bytes]:
+    """An operator that gives one of the files, whatever it is given."""
+    return lambda rng, source: choose(rng, list(files))
+
+
+def curves_changed(rng: Rng, source: Any) -> tuple[bytes, Landmarks]:
+    """An operator that writes other curves into a source that has `landmarks`, `size` and `write`."""
+    curves = other_curves(rng, source.landmarks, source.size)
+    return source.write(curves).encode(), curves
 
 
 def other_curves(rng: Rng, landmarks: Landmarks, size: tuple[int, int]) -> Landmarks:
-    """Absent classes, several curves of one class, another order, points a little outside."""
+    """Absent classes, several curves of one class, another order, points said twice or a little outside."""
     chosen = [landmarks[place] for place in rng.integers(0, len(landmarks), int(rng.integers(0, 6))).tolist()]
     curves = [{"category": curve["category"], "points": list(curve["points"])} for curve in chosen]
     for curve in curves:
         if rng.integers(2):
             curve["points"].reverse()
+        if rng.integers(2):
+            curve["points"].insert(1, curve["points"][0])
         if rng.integers(2):
             x, y = choose(rng, [(-0.5, 3.0), (5.0, -1.0), (size[0] - 0.5, 4.0), (5.0, float(size[1]))])
             curve["points"].append((x, y))
@@ -163,7 +189,8 @@ def check_answer(raw: RawSet, reading: Reading, frame: TrueFrame, mutation: Muta
 def fuzz(
     raw: RawSet,
     seed: int,
-    operators_of: Callable[[TrueFrame], tuple[Operators[Any], Any]],
+    operators: Operators[Any],
+    source_of: Callable[[TrueFrame], Any],
     find: Find,
     protocol: str = PROTOCOL,
 ) -> None:
@@ -172,17 +199,18 @@ def fuzz(
     Args:
         raw: The set; its files are as they were afterward.
         seed: Decides the order of the operators and what each of them does.
-        operators_of: A frame's operators and the source that they work on; all frames have the same ones.
+        operators: What is done to the files.
+        source_of: What they work on, of one frame.
         find: What looks for the set's frames.
         protocol: How labels are drawn.
     """
     rng = np.random.default_rng(seed)
-    names = operators_of(raw.frames[0])[0].cycle(rng)
+    names = operators.cycle(rng)
     for start in range(0, PER_SEED, len(raw.frames)):
-        mutations = []
-        for frame in raw.frames[: PER_SEED - start]:
-            operators, source = operators_of(frame)
-            mutations.append((frame, operators.apply(next(names), rng, source, frame.landmarks)))
+        mutations = [
+            (frame, operators.apply(next(names), rng, source_of(frame), frame.landmarks))
+            for frame in raw.frames[: PER_SEED - start]
+        ]
         check_mutated(raw, mutations, find, protocol)
 
 

@@ -1,16 +1,20 @@
-"""Mutations of labelme's and P2ILF's JSON, and what each leaves of the polylines."""
+"""Mutations of labelme's and P2ILF's JSON, and what each leaves of the polylines.
+
+Most are a row of a table: which places of the document, and what is put there.
+"""
 
 from __future__ import annotations
 
-import base64
 import copy
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
-from .fuzzing import Operators, Rng, choose, in_another_case, other_curves
+from .fuzzing import Operators, Rng, choose, constant, curves_changed, other_cases, spelling, truncated
+from .l3d import labelme_json
 from .p2ilf import contours_json
 from .truth import Landmarks, TrueFrame
 
@@ -21,19 +25,34 @@ BRACKETS = "[]{}"
 
 @dataclass(frozen=True)
 class JsonSource:
-    """A document, and where in it things are.
+    """A document, and where in it things are: paths as `places` takes them.
 
     Attributes:
         document: The object at the top.
-        coordinates: Paths of all coordinates; the numbers are multiples of ¼.
-        objects: Paths of the objects whose keys mean something.
-        strings: Paths of the strings that mean something.
+        landmarks: What it says.
+        size: The frame's (width, height) in px.
+        write: The file's text with other landmarks.
+        axes: All coordinates along x and along y; the numbers are multiples of ¼.
+        objects: The objects whose keys mean something.
+        strings: The strings that mean something.
     """
 
     document: dict[str, Any]
-    coordinates: list[JsonPath]
-    objects: list[JsonPath]
-    strings: list[JsonPath]
+    landmarks: Landmarks
+    size: tuple[int, int]
+    write: Callable[[Landmarks], str]
+    axes: tuple[str, str]
+    objects: str
+    strings: str
+
+    @property
+    def coordinates(self) -> str:
+        """All coordinates."""
+        return " ".join(self.axes)
+
+
+Operator = Callable[[Rng, JsonSource], bytes]
+Where = str | Callable[[JsonSource], str]
 
 
 def at(document: Any, path: JsonPath) -> Any:
@@ -43,33 +62,42 @@ def at(document: Any, path: JsonPath) -> Any:
     return document
 
 
+def places(document: Any, patterns: str) -> list[JsonPath]:
+    """All paths that fit one of the patterns, which spaces divide.
+
+    Keys are divided by `/`; `*` is each item of a list, `a|b` either key, `.` the document itself.
+    """
+    found: list[JsonPath] = []
+    for pattern in patterns.split():
+        paths: list[JsonPath] = [()]
+        for part in [] if pattern == "." else pattern.split("/"):
+            keys = [int(part)] if part.isdigit() else part.split("|")
+            paths = [
+                (*path, key)
+                for path in paths
+                for key in (range(len(at(document, path))) if part == "*" else keys)
+            ]
+        found += paths
+    return found
+
+
 def changed(document: Any, path: JsonPath, value: Any) -> Any:
     """A copy with another value at a path."""
+    if not path:
+        return value
     document = copy.deepcopy(document)
     at(document, path[:-1])[path[-1]] = value
     return document
 
 
-def without(document: Any, path: JsonPath) -> Any:
-    """A copy that lacks what stood at a path."""
-    document = copy.deepcopy(document)
-    del at(document, path[:-1])[path[-1]]
-    return document
-
-
 def text_of(rng: Rng, document: Any, tokens: dict[JsonPath, str] | None = None) -> str:
     """JSON text, indented one way or another, with raw text in place of the values at some paths."""
-    document = copy.deepcopy(document)
     raw = list((tokens or {}).items())
+    document = copy.deepcopy(document)
     for number, (path, _) in enumerate(raw):
         at(document, path[:-1])[path[-1]] = f"@@{number}@@"
     text = json.dumps(document, indent=choose(rng, INDENTS))
     return re.sub(r'"@@(\d+)@@"', lambda match: raw[int(match[1])][1], text)
-
-
-def encoded(rng: Rng, document: Any, tokens: dict[JsonPath, str] | None = None) -> bytes:
-    """`text_of` as UTF-8."""
-    return text_of(rng, document, tokens).encode()
 
 
 def outside_strings(text: str, characters: str) -> list[int]:
@@ -89,8 +117,49 @@ def outside_strings(text: str, characters: str) -> list[int]:
     return found
 
 
-def _at_syntax(characters: str, new: Callable[[str], str]) -> Callable[[Rng, JsonSource], bytes]:
-    """An operator that puts `new(character)` in place of one of the characters."""
+def _chosen(rng: Rng, source: JsonSource, where: Where) -> JsonPath:
+    return choose(rng, places(source.document, where if isinstance(where, str) else where(source)))
+
+
+def _options(values: list[Any] | Callable[[Any], list[Any]], old: Any) -> list[Any]:
+    return values(old) if callable(values) else values
+
+
+def _put(where: Where, values: list[Any] | Callable[[Any], list[Any]]) -> Operator:
+    """One of the values, or of what a function makes of the old one, at one of the places."""
+
+    def operator(rng: Rng, source: JsonSource) -> bytes:
+        path = _chosen(rng, source, where)
+        value = choose(rng, _options(values, at(source.document, path)))
+        return text_of(rng, changed(source.document, path, value)).encode()
+
+    return operator
+
+
+def _write(where: Where, tokens: list[str] | Callable[[Any], list[str]]) -> Operator:
+    """Like `_put`, but raw text, which need not be JSON."""
+
+    def operator(rng: Rng, source: JsonSource) -> bytes:
+        path = _chosen(rng, source, where)
+        token = choose(rng, _options(tokens, at(source.document, path)))
+        return text_of(rng, source.document, {path: token}).encode()
+
+    return operator
+
+
+def _lose(where: str) -> Operator:
+    """One of the places is not there."""
+
+    def operator(rng: Rng, source: JsonSource) -> bytes:
+        path, document = _chosen(rng, source, where), copy.deepcopy(source.document)
+        del at(document, path[:-1])[path[-1]]
+        return text_of(rng, document).encode()
+
+    return operator
+
+
+def _at_syntax(characters: str, new: Callable[[str], str]) -> Operator:
+    """`new(character)` in place of one of the characters."""
 
     def operator(rng: Rng, source: JsonSource) -> bytes:
         text = text_of(rng, source.document)
@@ -100,69 +169,39 @@ def _at_syntax(characters: str, new: Callable[[str], str]) -> Callable[[Rng, Jso
     return operator
 
 
-def _truncated(rng: Rng, source: JsonSource) -> bytes:
-    text = text_of(rng, source.document)
-    # The last character closes the document: without it nothing is whole.
-    return text[: int(rng.integers(1, len(text)))].encode()
-
-
-def _coordinate(tokens: list[str]) -> Callable[[Rng, JsonSource], bytes]:
-    """An operator that writes one of the tokens where a coordinate stood."""
+def _inserted(*pieces: bytes) -> Operator:
+    """One of the pieces anywhere in the text."""
 
     def operator(rng: Rng, source: JsonSource) -> bytes:
-        return encoded(rng, source.document, {choose(rng, source.coordinates): choose(rng, tokens)})
-
-    return operator
-
-
-def _inserted(data: bytes) -> Callable[[Rng, JsonSource], bytes]:
-    """An operator that puts bytes anywhere into the text."""
-
-    def operator(rng: Rng, source: JsonSource) -> bytes:
-        whole = encoded(rng, source.document)
+        whole = text_of(rng, source.document).encode()
         place = int(rng.integers(1, len(whole)))
-        return whole[:place] + data + whole[place:]
+        return whole[:place] + choose(rng, list(pieces)) + whole[place:]
 
     return operator
 
 
-def _recoded(*encodings: str) -> Callable[[Rng, JsonSource], bytes]:
+def _text(*changes: Callable[[str], bytes]) -> Operator:
+    """One of the changes of the text as a whole."""
+    return lambda rng, source: choose(rng, list(changes))(text_of(rng, source.document))
+
+
+def _behind(*endings: str) -> Operator:
+    return lambda rng, source: (text_of(rng, source.document) + choose(rng, list(endings))).encode()
+
+
+def _recoded(*encodings: str) -> Operator:
     return lambda rng, source: text_of(rng, source.document).encode(choose(rng, list(encodings)))
 
 
-def _appended(endings: list[bytes]) -> Callable[[Rng, JsonSource], bytes]:
-    return lambda rng, source: encoded(rng, source.document) + choose(rng, endings)
-
-
-def _constant(values: Iterable[bytes]) -> Callable[[Rng, JsonSource], bytes]:
-    return lambda rng, source: choose(rng, list(values))
-
-
 def _duplicated_key(rng: Rng, source: JsonSource) -> bytes:
-    document = copy.deepcopy(source.document)
-    target = at(document, choose(rng, source.objects))
+    path = _chosen(rng, source, source.objects)
+    target = at(source.document, path)
     key = choose(rng, list(target))
     # The same value or another one: which of the two is meant, nobody knows.
-    value = choose(rng, [target[key], None, 5])
-    if rng.integers(2):
-        target["@@twice@@"] = value
-    else:
-        items = list(target.items())
-        target.clear()
-        target.update([("@@twice@@", value), *items])
-    return text_of(rng, document).replace('"@@twice@@"', json.dumps(key)).encode()
-
-
-def _wrapped(rng: Rng, source: JsonSource) -> bytes:
-    value = source.document
-    return encoded(rng, choose(rng, [[value], [[value], value], None, True, 5, 1.5, "text", [], {}]))
-
-
-def _deep(rng: Rng, source: JsonSource) -> bytes:
-    opening, closing = choose(rng, [("[", "]"), ('{"a":', "}")])
-    value = opening * 100_000 + "0" + closing * 100_000
-    key = choose(rng, list(source.document))
-    return encoded(rng, source.document, {(key,): value})
+    twice = {"@@twice@@": choose(rng, [target[key], None, 5])}
+    both = target | twice if rng.integers(2) else twice | target
+    text = text_of(rng, changed(source.document, path, both))
+    return text.replace('"@@twice@@"', json.dumps(key)).encode()
 
 
 def _endless(rng: Rng, source: JsonSource) -> bytes:
@@ -170,24 +209,10 @@ def _endless(rng: Rng, source: JsonSource) -> bytes:
     return token * (20_000_000 // len(token))
 
 
-def _raw_newline(rng: Rng, source: JsonSource) -> bytes:
-    path = choose(rng, source.strings)
-    return encoded(rng, source.document, {path: f'"{at(source.document, path)}\n"'})
-
-
 def _respelled_numbers(rng: Rng, source: JsonSource) -> bytes:
-    return encoded(
-        rng,
-        source.document,
-        {path: _spelling(rng, at(source.document, path)) for path in source.coordinates},
-    )
-
-
-def _spelling(rng: Rng, value: float) -> str:
-    spellings = [repr(float(value)), f"{value:.6f}", f"{round(value * 100)}e-2", f"{value / 10:.10f}E+1"]
-    if value == int(value):
-        spellings += [str(int(value)), f"{int(value)}e0", f"{int(value)}.000"]
-    return choose(rng, spellings)
+    paths = places(source.document, source.coordinates)
+    tokens = {path: spelling(rng, at(source.document, path)) for path in paths}
+    return text_of(rng, source.document, tokens).encode()
 
 
 def _reordered(rng: Rng, source: JsonSource) -> bytes:
@@ -196,7 +221,7 @@ def _reordered(rng: Rng, source: JsonSource) -> bytes:
             return {key: shuffle(value[key]) for key in rng.permutation(list(value)).tolist()}
         return [shuffle(item) for item in value] if isinstance(value, list) else value
 
-    return encoded(rng, shuffle(source.document))
+    return text_of(rng, shuffle(source.document)).encode()
 
 
 def _anything(rng: Rng, depth: int = 0) -> Any:
@@ -210,17 +235,15 @@ def _anything(rng: Rng, depth: int = 0) -> Any:
 
 def _extra_keys(rng: Rng, source: JsonSource) -> bytes:
     document = copy.deepcopy(source.document)
-    for path in source.objects:
+    for path in places(document, source.objects):
         for name in ("x-extra", "Größe", "", "note to self"):
             if rng.integers(2):
                 at(document, path)[name] = _anything(rng)
     return json.dumps(document, ensure_ascii=bool(rng.integers(2))).encode()
 
 
-def _escaped(rng: Rng, source: JsonSource) -> bytes:
-    path = choose(rng, source.strings)
-    escapes = "".join(f"\\u{ord(character):04x}" for character in at(source.document, path))
-    return encoded(rng, source.document, {path: f'"{escapes}"'})
+def _escaped(text: str) -> str:
+    return '"' + "".join(f"\\u{ord(character):04x}" for character in text) + '"'
 
 
 def _spaced(rng: Rng, source: JsonSource) -> bytes:
@@ -231,24 +254,36 @@ def _spaced(rng: Rng, source: JsonSource) -> bytes:
     return text.encode()
 
 
-def _crlf(rng: Rng, source: JsonSource) -> bytes:
-    return json.dumps(source.document, indent=2).replace("\n", "\r\n").encode()
+def _outside(rng: Rng, source: JsonSource) -> bytes:
+    axis = int(rng.integers(2))
+    size = source.size[axis]
+    value = choose(rng, [-3, -10.5, -1_000, size + 3, size + 10.5, 10 * size, 16_000_000])
+    path = _chosen(rng, source, source.axes[axis])
+    return text_of(rng, changed(source.document, path, value)).encode()
 
 
+STRINGS, COORDINATES = attrgetter("strings"), attrgetter("coordinates")
+WRONG_LABELS = ["rigdee", "Falciform", "", "background", "tool", "ridge2", "rid ge", "0", "лигамент"]
+NO_NUMBERS = ["05", "+5", "5.", ".5", "0x5", "1_0", "5e", "1,5", "5px", "٥", "--5"]
+NO_NUMBERS += ['"5"', '"5.0"', '""', "null", "true", "false", "[]", "[5]", "{}", '{"x": 5}']
+NOT_FINITE = ["NaN", "-NaN", "nan", "Infinity", "-Infinity", "1e400", "-1e400"]
+FAR_AWAY = ["1e30", "-1e30", "1" + "0" * 30, "3e9", "-20000000", "1e308"]
 JSON_OPERATORS = Operators[JsonSource](
     same={
-        "written again": lambda rng, source: encoded(rng, source.document),
+        "written again": _text(str.encode),
         "white space": _spaced,
-        "white space at the end": _appended([b"\n", b"\r\n\r\n", b"  \t"]),
-        "byte order mark": lambda rng, source: b"\xef\xbb\xbf" + encoded(rng, source.document),
-        "CRLF": _crlf,
+        "white space at the end": _behind("\n", "\r\n\r\n", "  \t"),
+        "byte order mark": _recoded("utf-8-sig"),
+        "CRLF": lambda rng, source: json.dumps(source.document, indent=2).replace("\n", "\r\n").encode(),
         "order of keys": _reordered,
         "extra keys": _extra_keys,
         "numbers spelled otherwise": _respelled_numbers,
-        "escapes in a string": _escaped,
+        "escapes in a string": _write(STRINGS, lambda old: [_escaped(old)]),
+        "case of a label": _put(STRINGS, other_cases),
     },
     left_out={
-        "truncated": _truncated,
+        # The last character closes the document: without it nothing is whole.
+        "truncated": lambda rng, source: truncated(rng, text_of(rng, source.document)),
         "bracket lost": _at_syntax(BRACKETS, lambda character: ""),
         "bracket twice": _at_syntax(BRACKETS, lambda character: 2 * character),
         "comma or colon lost": _at_syntax(",:", lambda character: ""),
@@ -256,377 +291,158 @@ JSON_OPERATORS = Operators[JsonSource](
         "quote lost": _at_syntax('"', lambda character: ""),
         "comma before a closing bracket": _at_syntax("]}", lambda character: "," + character),
         "another bracket": _at_syntax(BRACKETS, lambda character: BRACKETS["{}[]".index(character)]),
-        "single quotes": lambda rng, source: encoded(rng, source.document).replace(b'"', b"'"),
+        "single quotes": _text(lambda text: text.replace('"', "'").encode()),
         "comment": _at_syntax(",", lambda character: character + " // the next\n"),
-        "text behind": _appended([b"x", b",", b"}", b"{}", b"0", b"\x1a", b"null"]),
-        "twice in a file": lambda rng, source: 2 * encoded(rng, source.document),
-        "empty": _constant([b"", b" ", b"\n", b"\xef\xbb\xbf", b"\r\n\t "]),
-        "no JSON": _constant([b"not json", b"<xml/>", b"\x89PNG\r\n", bytes(range(256)), b"nil", b"'"]),
+        "text behind": _behind("x", ",", "}", "{}", "0", "\x1a", "null"),
+        "twice in a file": _text(lambda text: 2 * text.encode()),
+        "empty": constant(b"", b" ", b"\n", b"\xef\xbb\xbf", b"\r\n\t "),
+        "no JSON": constant(b"not json", b"<xml/>", b"\x89PNG\r\n", bytes(range(256)), b"nil", b"'"),
         "UTF-16": _recoded("utf-16", "utf-16-le", "utf-16-be"),
         "UTF-32": _recoded("utf-32", "utf-32-le", "utf-32-be"),
-        "invalid UTF-8": lambda rng, source: _inserted(choose(rng, [b"\xff", b"\x80", b"\xc0\xaf", b"\xed"]))(
-            rng, source
-        ),
+        "invalid UTF-8": _inserted(b"\xff", b"\x80", b"\xc0\xaf", b"\xed"),
         "null byte": _inserted(b"\x00"),
-        "newline in a string": _raw_newline,
+        "newline in a string": _write(STRINGS, lambda old: [f'"{old}\n"']),
         "key twice": _duplicated_key,
-        "another value at the top": _wrapped,
-        "deep nesting": _deep,
-        "megabytes of brackets": _endless,
-        "not a number": _coordinate(["NaN", "-NaN", "nan", "Infinity", "-Infinity", "1e400", "-1e400"]),
-        "no JSON number": _coordinate(["05", "+5", "5.", ".5", "0x5", "1_0", "5e", "1,5", "5px", "٥", "--5"]),
-        "another type for a number": _coordinate(
-            ['"5"', '"5.0"', '""', "null", "true", "false", "[]", "[5]", "{}", '{"x": 5}']
+        "another value at the top": _put(
+            ".", lambda old: [[old], [[old], old], None, True, 5, 1.5, "text", [], {}]
         ),
-        "far away": _coordinate(["1e30", "-1e30", "1" + "0" * 30, "3e9", "-20000000", "1e308"]),
-        "integer of thousands of digits": _coordinate(["1" * 400, "1" * 5_000, "-" + "9" * 100_000]),
+        "deep nesting": lambda rng, source: _write(
+            "|".join(source.document),
+            ["[" * 100_000 + "0" + "]" * 100_000, '{"a":' * 100_000 + "0" + "}" * 100_000],
+        )(rng, source),
+        "megabytes of brackets": _endless,
+        "not a number": _write(
+            COORDINATES, ["NaN", "-NaN", "nan", "Infinity", "-Infinity", "1e400", "-1e400"]
+        ),
+        "no JSON number": _write(COORDINATES, NO_NUMBERS[:11]),
+        "another type for a number": _write(COORDINATES, NO_NUMBERS[11:]),
+        "far away": _write(COORDINATES, FAR_AWAY),
+        "integer of thousands of digits": _write(COORDINATES, ["1" * 400, "1" * 5_000, "-" + "9" * 100_000]),
+        "outside": _outside,
+        "unknown label": _put(STRINGS, WRONG_LABELS),
+        "label no string": _put(STRINGS, [None, 5, 1.5, True, [], {}, ["ridge"], {"name": "ridge"}]),
     },
-    other={},
+    other={"other curves": curves_changed},
 )
-WRONG_LABELS = ["rigdee", "Falciform", "", "background", "tool", "ridge2", "rid ge", "0", "лигамент"]
-NO_STRINGS = [None, 5, 1.5, True, [], {}, ["ridge"], {"name": "ridge"}]
 NO_LISTS = [None, 5, True, "5, 5", {}, {"0": [5, 5]}]
 NO_POINTS = [5, None, True, "5, 5", {}, {"x": 5, "y": 5}, [], [5], [5, 5, 5], [5, None], ["5", "5"], [[5, 5]]]
 OTHER_SHAPES = ["rectangle", "circle", "point", "points", "mask", "ellipse", "", "curve"]
 NO_SIZES = [0, -1, 36.5, "36", True, False, [], [36], {}, 1e300, 10**30, 10**400]
 
 
-def labelme_source(frame: TrueFrame, document: dict[str, Any]) -> JsonSource:
+def labelme_source(frame: TrueFrame) -> JsonSource:
     """The frame's document with its places named; every shape has two points or more."""
-    shapes = range(len(document["shapes"]))
-    coordinates: list[JsonPath] = [
-        ("shapes", shape, "points", point, axis)
-        for shape in shapes
-        for point in range(len(document["shapes"][shape]["points"]))
-        for axis in (0, 1)
-    ]
-    objects: list[JsonPath] = [(), *(("shapes", shape) for shape in shapes)]
-    return JsonSource(document, coordinates, objects, [("shapes", shape, "label") for shape in shapes])
-
-
-def _shape(rng: Rng, source: JsonSource) -> JsonPath:
-    return ("shapes", int(rng.integers(len(source.document["shapes"]))))
-
-
-def _set(values: list[Any], *fields: str) -> Callable[[Rng, JsonSource], bytes]:
-    """An operator that gives one field of the document one of the values."""
-    return lambda rng, source: encoded(
-        rng, changed(source.document, (choose(rng, list(fields)),), choose(rng, values))
+    document, size = json.loads(frame.annotation.read_text()), (frame.width, frame.height)
+    return JsonSource(
+        document,
+        frame.landmarks,
+        size,
+        lambda landmarks: json.dumps(labelme_json(landmarks, document["imagePath"], *size)),
+        ("shapes/*/points/*/0", "shapes/*/points/*/1"),
+        ". shapes/*",
+        "shapes/*/label",
     )
-
-
-def _set_in_shape(values: list[Any], field: str) -> Callable[[Rng, JsonSource], bytes]:
-    return lambda rng, source: encoded(
-        rng, changed(source.document, (*_shape(rng, source), field), choose(rng, values))
-    )
-
-
-def _lost(rng: Rng, source: JsonSource) -> bytes:
-    paths = [("shapes",), (*_shape(rng, source), "label"), (*_shape(rng, source), "points")]
-    return encoded(rng, without(source.document, choose(rng, paths)))
-
-
-def _no_shape(rng: Rng, source: JsonSource) -> bytes:
-    values = [None, 5, "ridge", [], [[5, 5], [9, 9]], True, {}]
-    return encoded(rng, changed(source.document, _shape(rng, source), choose(rng, values)))
-
-
-def _no_point(rng: Rng, source: JsonSource) -> bytes:
-    *path, _ = choose(rng, source.coordinates)
-    return encoded(rng, changed(source.document, tuple(path), choose(rng, NO_POINTS)))
-
-
-def _too_short(rng: Rng, source: JsonSource) -> bytes:
-    path = (*_shape(rng, source), "points")
-    first = at(source.document, path)[0]
-    values = [[], [first], [first, first], [first] * 5]
-    return encoded(rng, changed(source.document, path, choose(rng, values)))
-
-
-def _outside(rng: Rng, source: JsonSource) -> bytes:
-    path = choose(rng, source.coordinates)
-    size = source.document["imageHeight" if path[-1] else "imageWidth"]
-    value = choose(rng, [-3, -10.5, -1_000, size + 3, size + 10.5, 10 * size, 16_000_000])
-    return encoded(rng, changed(source.document, path, value))
-
-
-def _sizes_swapped(rng: Rng, source: JsonSource) -> bytes:
-    width, height = source.document["imageWidth"], source.document["imageHeight"]
-    return encoded(rng, source.document | {"imageWidth": height, "imageHeight": width})
-
-
-def _other_size(rng: Rng, source: JsonSource) -> bytes:
-    key = choose(rng, ["imageWidth", "imageHeight"])
-    factor = choose(rng, [2, 3, 60])
-    size = source.document[key]
-    return encoded(rng, source.document | {key: choose(rng, [size + 1, size - 1, size * factor, size // 2])})
-
-
-def _without_shape_type(rng: Rng, source: JsonSource) -> bytes:
-    document = copy.deepcopy(source.document)
-    for shape in document["shapes"]:
-        if rng.integers(2):
-            del shape["shape_type"]
-    return encoded(rng, document)
-
-
-def _label_case(rng: Rng, source: JsonSource) -> bytes:
-    path = choose(rng, source.strings)
-    return encoded(rng, changed(source.document, path, in_another_case(rng, at(source.document, path))))
-
-
-def _float_sizes(rng: Rng, source: JsonSource) -> bytes:
-    document = source.document
-    return encoded(rng, document | {key: float(document[key]) for key in ("imageWidth", "imageHeight")})
-
-
-def _unused_fields(rng: Rng, source: JsonSource) -> bytes:
-    document = copy.deepcopy(source.document)
-    for key in ("version", "flags"):
-        if rng.integers(2):
-            del document[key]
-    for shape in document["shapes"]:
-        for key in ("group_id", "description", "flags"):
-            if rng.integers(2):
-                del shape[key]
-            else:
-                shape[key] = choose(rng, [None, 3, "a note", {"sure": True}, {}, "ridge"])
-    return encoded(rng, document)
-
-
-def _with_picture(rng: Rng, source: JsonSource) -> bytes:
-    size = int(choose(rng, [3, 5_000, 15_000_000]))
-    picture = base64.b64encode(rng.bytes(3)) * (size // 3)
-    return encoded(rng, source.document | {"imageData": picture.decode()})
-
-
-def _landmarks(document: dict[str, Any]) -> Landmarks:
-    return [
-        {"category": shape["label"], "points": [tuple(map(float, point)) for point in shape["points"]]}
-        for shape in document["shapes"]
-    ]
-
-
-def _curves_changed(rng: Rng, source: JsonSource) -> tuple[bytes, Landmarks]:
-    """Absent classes, several curves of one class, another order, points said twice."""
-    document = copy.deepcopy(source.document)
-    shapes = document["shapes"]
-    chosen = rng.integers(0, len(shapes), int(rng.integers(0, 6))).tolist()
-    document["shapes"] = [copy.deepcopy(shapes[place]) for place in chosen]
-    for shape in document["shapes"]:
-        if rng.integers(2):
-            shape["points"].reverse()
-        if rng.integers(2):
-            shape["points"].insert(1, list(shape["points"][0]))
-    return encoded(rng, document), _landmarks(document)
-
-
-def _little_outside(rng: Rng, source: JsonSource) -> tuple[bytes, Landmarks]:
-    path = choose(rng, source.coordinates)
-    size = source.document["imageHeight" if path[-1] else "imageWidth"]
-    document = changed(source.document, path, choose(rng, [-0.5, -0.25, size - 0.5, size - 0.25, -1, size]))
-    return encoded(rng, document), _landmarks(document)
 
 
 _LABELME = Operators[JsonSource](
     same={
-        "no shape_type": _without_shape_type,
-        "label's case": _label_case,
-        "sizes as floats": _float_sizes,
-        "fields that say nothing": _unused_fields,
-        "the picture in the file": _with_picture,
-        "imagePath with a path": lambda rng, source: encoded(
-            rng,
-            source.document
-            | {"imagePath": choose(rng, ["../a/b/", "C:\\data\\", "/data/"]) + source.document["imagePath"]},
+        "no shape_type": _lose("shapes/*/shape_type"),
+        "sizes as floats": _put("imageHeight|imageWidth", lambda size: [float(size)]),
+        "fields that say nothing lost": _lose("version|flags shapes/*/group_id|description|flags"),
+        "fields that say nothing": _put(
+            "shapes/*/group_id|description|flags", [None, 3, "a note", {"sure": True}, {}, "ridge"]
         ),
-        "a line": _set_in_shape(["line", "linestrip"], "shape_type"),
+        "the picture in the file": _put("imageData", lambda _: ["iVBO", 1_200 * "iVBO", 5_000_000 * "iVBO"]),
+        "imagePath with a path": _put(
+            "imagePath", lambda name: [above + name for above in ("../a/b/", "C:\\data\\", "/data/", "./")]
+        ),
+        "a line": _put("shapes/*/shape_type", ["line", "linestrip"]),
     },
     left_out={
-        "field lost": _lost,
-        "shapes no list": _set(NO_LISTS, "shapes"),
-        "shape no object": _no_shape,
-        "unknown label": _set_in_shape(WRONG_LABELS, "label"),
-        "label no string": _set_in_shape(NO_STRINGS, "label"),
-        "points no list": _set_in_shape(NO_LISTS, "points"),
-        "no point": _no_point,
-        "fewer than two points": _too_short,
-        "outside": _outside,
-        "another shape": _set_in_shape(OTHER_SHAPES, "shape_type"),
-        "shape_type no string": _set_in_shape([5, True, ["linestrip"], {}], "shape_type"),
-        "size no number of pixels": _set(NO_SIZES, "imageHeight", "imageWidth"),
-        "sizes swapped": _sizes_swapped,
-        "another size": _other_size,
+        "field lost": _lose("shapes shapes/*/label|points"),
+        "shapes no list": _put("shapes", NO_LISTS),
+        "shape no object": _put("shapes/*", [None, 5, "ridge", [], [[5, 5], [9, 9]], True, {}]),
+        "points no list": _put("shapes/*/points", NO_LISTS),
+        "no point": _put("shapes/*/points/*", NO_POINTS),
+        "fewer than two points": _put(
+            "shapes/*/points", lambda points: [points[:1] * count for count in (0, 1, 2, 5)]
+        ),
+        "another shape": _put("shapes/*/shape_type", OTHER_SHAPES),
+        "shape_type no string": _put("shapes/*/shape_type", [5, True, ["linestrip"], {}]),
+        "size no number of pixels": _put("imageHeight|imageWidth", NO_SIZES),
+        "sizes swapped": _put(
+            ".", lambda old: [old | {"imageWidth": old["imageHeight"], "imageHeight": old["imageWidth"]}]
+        ),
+        "another size": _put(
+            "imageHeight|imageWidth",
+            lambda size: [size + 1, size - 1, 2 * size, 3 * size, 60 * size, size // 2],
+        ),
     },
-    other={"other curves": _curves_changed, "a little outside": _little_outside},
+    other={},
 )
-_POLYGON = _set_in_shape(["polygon"], "shape_type")
-
-
-def _misspelt(rng: Rng, source: JsonSource) -> bytes:
-    ridges = [path for path in source.strings if at(source.document, path) == "ridge"]
-    return encoded(rng, changed(source.document, choose(rng, ridges), choose(rng, ["rigde", "Rigde"])))
-
-
 # L3D's points are open polylines whatever their type says, and its ridges are misspelt at times; from
 # a user's own file both are errors to be told.
-L3D_OPERATORS = (
-    JSON_OPERATORS | _LABELME | Operators[JsonSource]({"a polygon": _POLYGON, "misspelt": _misspelt}, {}, {})
-)
-CUSTOM_OPERATORS = (
-    JSON_OPERATORS | _LABELME | Operators[JsonSource]({}, {"a polygon": _POLYGON, "misspelt": _misspelt}, {})
-)
-WRONG_TYPES = ["Rigde", "", "Falciform", "Ridge2", "Rid ge", "0", "background", "Ridge, Ridge"]
-MODEL_POINTS = [None, 5, {}, {"numOfPoints": 7, "vertices": "1,2"}, {"x": [1], "y": [2]}, [[1, 2, 3]]]
+_POLYGON = {"a polygon": _put("shapes/*/shape_type", ["polygon"])}
+_MISSPELT = {"misspelt": _put("shapes/0/label", ["rigde", "Rigde"])}
+L3D_OPERATORS = JSON_OPERATORS | _LABELME | Operators[JsonSource](_POLYGON | _MISSPELT, {}, {})
+CUSTOM_OPERATORS = JSON_OPERATORS | _LABELME | Operators[JsonSource]({}, _POLYGON | _MISSPELT, {})
 
 
-def json_source(frame: TrueFrame) -> JsonSource:
+def p2ilf_json_source(frame: TrueFrame) -> JsonSource:
     """The frame's contours as the challenge's JSON."""
-    document = json.loads(contours_json(frame.landmarks))
-    contours = range(len(document["contour"]))
-    coordinates: list[JsonPath] = [
-        ("contour", contour, "imagePoints", axis, place)
-        for contour in contours
-        for axis in "xy"
-        for place in range(len(document["contour"][contour]["imagePoints"]["x"]))
-    ]
-    objects: list[JsonPath] = [()]
-    for contour in contours:
-        objects += [("contour", contour), ("contour", contour, "imagePoints")]
-    return JsonSource(document, coordinates, objects, [("contour", k, "contourType") for k in contours])
-
-
-def _contour(rng: Rng, source: JsonSource) -> JsonPath:
-    return ("contour", int(rng.integers(len(source.document["contour"]))))
-
-
-def _set_p2ilf(values: list[Any], *below: str) -> Callable[[Rng, JsonSource], bytes]:
-    """An operator that puts one of the values below a contour."""
-    return lambda rng, source: encoded(
-        rng, changed(source.document, (*_contour(rng, source), *below), choose(rng, values))
+    return JsonSource(
+        json.loads(contours_json(frame.landmarks)),
+        frame.landmarks,
+        (frame.width, frame.height),
+        contours_json,
+        ("contour/*/imagePoints/x/*", "contour/*/imagePoints/y/*"),
+        ". contour/* contour/*/imagePoints",
+        "contour/*/contourType",
     )
 
 
-def _wrong_count(rng: Rng, source: JsonSource) -> bytes:
-    count = source.document["numOfContours"]
-    values = [count + 1, count - 1, 0, -count, str(count), count + 0.5, None, [], True, {}, 1e300, 10**400]
-    return encoded(rng, source.document | {"numOfContours": choose(rng, values)})
-
-
-def _field_lost(rng: Rng, source: JsonSource) -> bytes:
-    contour = _contour(rng, source)
-    points = (*contour, "imagePoints")
-    paths = [
-        ("numOfContours",),
-        ("contour",),
-        (*contour, "contourType"),
-        points,
-        (*points, "x"),
-        (*points, "y"),
-    ]
-    return encoded(rng, without(source.document, choose(rng, paths)))
-
-
-def _one_axis_longer(rng: Rng, source: JsonSource) -> bytes:
-    document = copy.deepcopy(source.document)
-    values = at(document, (*_contour(rng, source), "imagePoints", choose(rng, ["x", "y"])))
-    if rng.integers(2):
-        values.append(values[-1])
-    else:
-        values.pop()
-    return encoded(rng, document)
-
-
-def _contour_lost(rng: Rng, source: JsonSource) -> bytes:
-    contours = list(source.document["contour"])
-    if rng.integers(2):
-        contours.pop()
-    else:
-        contours.append(contours[0])
-    return encoded(rng, source.document | {"contour": contours})
-
-
-def _too_short_p2ilf(rng: Rng, source: JsonSource) -> bytes:
-    path = (*_contour(rng, source), "imagePoints")
-    x, y = (at(source.document, (*path, axis))[0] for axis in "xy")
-    count = int(choose(rng, [0, 1, 2, 5]))
-    return encoded(rng, changed(source.document, path, {"x": [x] * count, "y": [y] * count}))
-
-
-def _pairs(rng: Rng, source: JsonSource) -> bytes:
-    path = (*_contour(rng, source), "imagePoints")
-    x, y = (at(source.document, (*path, axis)) for axis in "xy")
-    pairs = [list(pair) for pair in zip(x, y, strict=True)]
-    return encoded(rng, changed(source.document, path, choose(rng, [pairs, {"x": pairs, "y": pairs}])))
-
-
-def _outside_p2ilf(size: tuple[int, int]) -> Callable[[Rng, JsonSource], bytes]:
-    def operator(rng: Rng, source: JsonSource) -> bytes:
-        path = choose(rng, source.coordinates)
-        edge = size[path[-2] == "y"]
-        value = choose(rng, [-3, -10.5, -1_000, edge + 3, edge + 10.5, 10 * edge, 16_000_000])
-        return encoded(rng, changed(source.document, path, value))
-
-    return operator
-
-
-def _wrong_number_of_points(rng: Rng, source: JsonSource) -> bytes:
-    path = (*_contour(rng, source), "imagePoints")
-    count = len(at(source.document, (*path, "x")))
-    value = choose(rng, [count + 1, count - 1, 0, -1, str(count), None, count + 0.5])
-    return encoded(rng, changed(source.document, (*path, "numOfPoints"), value))
-
-
-def _unused_fields_p2ilf(rng: Rng, source: JsonSource) -> bytes:
-    document = copy.deepcopy(source.document)
-    for contour in document["contour"]:
-        if rng.integers(2):
-            contour["modelPoints"] = choose(rng, MODEL_POINTS)
-        if rng.integers(2):
-            contour["imagePoints"]["numOfPoints"] = len(contour["imagePoints"]["x"])
-    return encoded(rng, document)
-
-
-def _type_case(rng: Rng, source: JsonSource) -> bytes:
-    path = choose(rng, source.strings)
-    return encoded(rng, changed(source.document, path, in_another_case(rng, at(source.document, path))))
-
-
-def json_operators(landmarks: Landmarks, size: tuple[int, int]) -> Operators[JsonSource]:
-    """The operators on the JSON of a frame of that size (width, height) in px with those landmarks."""
-
-    def changed_curves(rng: Rng, source: JsonSource) -> tuple[bytes, Landmarks]:
-        curves = other_curves(rng, landmarks, size)
-        return contours_json(curves).encode(), curves
-
-    return JSON_OPERATORS | Operators(
-        same={
-            "fields that say nothing": _unused_fields_p2ilf,
-            "type's case": _type_case,
-            "the count as a float": lambda rng, source: encoded(
-                rng, source.document | {"numOfContours": float(source.document["numOfContours"])}
-            ),
-        },
-        left_out={
-            "wrong count": _wrong_count,
-            "field lost": _field_lost,
-            "contour no list": lambda rng, source: encoded(
-                rng, source.document | {"contour": choose(rng, [None, 5, "Ridge", {}, True])}
-            ),
-            "contour no object": lambda rng, source: encoded(
-                rng,
-                changed(source.document, _contour(rng, source), choose(rng, [None, 5, "Ridge", [], True])),
-            ),
-            "unknown type": _set_p2ilf(WRONG_TYPES, "contourType"),
-            "type no string": _set_p2ilf([None, 5, True, [], {}, ["Ridge"]], "contourType"),
-            "imagePoints no object": _set_p2ilf([None, 5, [], "5, 6", True], "imagePoints"),
-            "x no list": _set_p2ilf([None, 5, {}, "5, 6, 7", True, {"0": 5}], "imagePoints", "x"),
-            "x longer than y": _one_axis_longer,
-            "contour lost or doubled": _contour_lost,
-            "fewer than two points": _too_short_p2ilf,
-            "pairs": _pairs,
-            "outside": _outside_p2ilf(size),
-            "wrong number of points": _wrong_number_of_points,
-        },
-        other={"other curves": changed_curves},
-    )
+MODEL_POINTS = [None, 5, {}, {"numOfPoints": 7, "vertices": "1,2"}, {"x": [1], "y": [2]}, [[1, 2, 3]]]
+P2ILF_JSON_OPERATORS = JSON_OPERATORS | Operators[JsonSource](
+    same={
+        "model points": _put(
+            "contour/*", lambda old: [old | {"modelPoints": value} for value in MODEL_POINTS]
+        ),
+        "number of points": _put("contour/*/imagePoints", lambda old: [old | {"numOfPoints": len(old["x"])}]),
+        "the count as a float": _put("numOfContours", lambda count: [float(count)]),
+    },
+    left_out={
+        "misspelt": _put("contour/*/contourType", ["rigde", "Rigde", "Ridge, Ridge"]),
+        "wrong count": _put(
+            "numOfContours",
+            lambda n: [n + 1, n - 1, 0, -n, str(n), n + 0.5, None, [], True, {}, 1e300, 10**400],
+        ),
+        "field lost": _lose(
+            "numOfContours contour contour/*/contourType|imagePoints contour/*/imagePoints/x|y"
+        ),
+        "contour no list": _put("contour", [None, 5, "Ridge", {}, True]),
+        "contour no object": _put("contour/*", [None, 5, "Ridge", [], True]),
+        "imagePoints no object": _put("contour/*/imagePoints", [None, 5, [], "5, 6", True]),
+        "x no list": _put("contour/*/imagePoints/x", [None, 5, {}, "5, 6, 7", True, {"0": 5}]),
+        "x longer than y": _put("contour/*/imagePoints/x|y", lambda old: [old[:-1], [*old, old[-1]]]),
+        "contour lost or doubled": _put("contour", lambda old: [old[:-1], [*old, old[0]]]),
+        "fewer than two points": _put(
+            "contour/*/imagePoints",
+            lambda old: [{axis: old[axis][:1] * count for axis in "xy"} for count in (0, 1, 2, 5)],
+        ),
+        "pairs": _put(
+            "contour/*/imagePoints",
+            lambda old: [
+                pairs := [list(pair) for pair in zip(old["x"], old["y"], strict=True)],
+                {"x": pairs, "y": pairs},
+            ],
+        ),
+        "wrong number of points": _put(
+            "contour/*/imagePoints",
+            lambda old: [
+                old | {"numOfPoints": change(len(old["x"]))}
+                for change in (lambda n: n + 1, lambda n: n - 1, lambda n: -1, str, bool, lambda n: n + 0.5)
+            ],
+        ),
+    },
+    other={},
+)

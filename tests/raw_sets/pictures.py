@@ -53,7 +53,8 @@ def turn_by_exif(path: Path, orientation: int) -> None:
     write_jpeg(path, np.asarray(stored), exif=exif)
 
 
-def _jpeg_segment(marker: int, payload: bytes) -> bytes:
+def jpeg_segment(marker: int, payload: bytes) -> bytes:
+    """One segment with its length."""
     return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 
 
@@ -69,29 +70,16 @@ def add_jpeg_metadata(path: Path) -> None:
     if data[:2] != b"\xff\xd8":
         raise ValueError(f"{path} is no JPEG")
     segments = (
-        _jpeg_segment(0xE1, b"Exif\x00\x00" + exif.tobytes().removeprefix(b"Exif\x00\x00"))
-        + _jpeg_segment(0xE1, b"http://ns.adobe.com/xap/1.0/\x00<x:xmpmeta>" + SECRET + b"</x:xmpmeta>")
-        + _jpeg_segment(0xED, b"Photoshop 3.0\x008BIM\x04\x04\x00\x00" + SECRET)
-        + _jpeg_segment(0xFE, SECRET)
+        jpeg_segment(0xE1, b"Exif\x00\x00" + exif.tobytes().removeprefix(b"Exif\x00\x00"))
+        + jpeg_segment(0xE1, b"http://ns.adobe.com/xap/1.0/\x00<x:xmpmeta>" + SECRET + b"</x:xmpmeta>")
+        + jpeg_segment(0xED, b"Photoshop 3.0\x008BIM\x04\x04\x00\x00" + SECRET)
+        + jpeg_segment(0xFE, SECRET)
     )
     # JFIF's own segment has to come first.
     first = 2
     if data[2:4] == b"\xff\xe0":
         first = 4 + struct.unpack(">H", data[4:6])[0]
     path.write_bytes(data[:first] + segments + data[first:] + SECRET)
-
-
-def jpeg_entropy_data(data: bytes) -> bytes:
-    """What stands between the first start of scan and the last end of image: the compressed picture.
-
-    Segments are walked, so that markers inside of metadata are not taken for the picture's.
-    """
-    position = 2
-    while data[position + 1] != 0xDA:
-        if data[position] != 0xFF:
-            raise ValueError(f"no marker at byte {position}")
-        position += 2 + struct.unpack(">H", data[position + 2 : position + 4])[0]
-    return data[position : data.rindex(b"\xff\xd9") + 2]
 
 
 def png_chunk(kind: bytes, payload: bytes) -> bytes:

@@ -26,40 +26,36 @@ from raw_sets.fuzzing import PER_SEED, SEEDS, Mutation, check_mutated, fuzz, rea
 from raw_sets.json_mutations import (
     CUSTOM_OPERATORS,
     L3D_OPERATORS,
-    json_operators,
-    json_source,
+    P2ILF_JSON_OPERATORS,
     labelme_source,
+    p2ilf_json_source,
 )
 from raw_sets.png_mutations import MASK_OPERATORS, MaskSource
-from raw_sets.xml_mutations import CVAT_OPERATORS, WHOLE_FILE, cvat_source, xml_operators, xml_source
+from raw_sets.xml_mutations import (
+    CVAT_OPERATORS,
+    P2ILF_XML_OPERATORS,
+    WHOLE_FILE,
+    cvat_source,
+    p2ilf_xml_source,
+)
 
 CLASS_IDS = {"ridge": 1, "silhouette": 2, "ligament": 3}
 
 
-def labelme_of(frame):
-    return labelme_source(frame, json.loads(frame.annotation.read_text(encoding="utf-8")))
-
-
-# A set without a fault, a frame's operators with the source that they work on, and what finds its frames.
+# A set without a fault, operators, the source of a frame that they work on, and what finds its frames.
 CASES = {
-    "l3d": (
-        l3d.write_l3d,
-        lambda frame: (L3D_OPERATORS, labelme_of(frame)),
-        lambda root: find_l3d(root, L3dOptions()),
-    ),
+    "l3d": (l3d.write_l3d, L3D_OPERATORS, labelme_source, lambda root: find_l3d(root, L3dOptions())),
     "labelme": (
         labelme.write_labelme,
-        lambda frame: (CUSTOM_OPERATORS, labelme_of(frame)),
+        CUSTOM_OPERATORS,
+        labelme_source,
         lambda root: find_custom(root, CustomOptions("labelme")),
     ),
-    "p2ilf xml": (
-        p2ilf.write_p2ilf,
-        lambda frame: (xml_operators(frame.landmarks, (frame.width, frame.height)), xml_source(frame)),
-        find_p2ilf,
-    ),
+    "p2ilf xml": (p2ilf.write_p2ilf, P2ILF_XML_OPERATORS, p2ilf_xml_source, find_p2ilf),
     "p2ilf json": (
         lambda root: p2ilf.write_p2ilf(root, annotations=("json",)),
-        lambda frame: (json_operators(frame.landmarks, (frame.width, frame.height)), json_source(frame)),
+        P2ILF_JSON_OPERATORS,
+        p2ilf_json_source,
         find_p2ilf,
     ),
 }
@@ -67,14 +63,14 @@ CASES = {
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request, tmp_path_factory):
-    write, operators_of, find = CASES[request.param]
-    return write(tmp_path_factory.mktemp("raw")), operators_of, find
+    write, *rest = CASES[request.param]
+    return write(tmp_path_factory.mktemp("raw")), *rest
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_right_answers(case, seed):
-    raw, operators_of, find = case
-    fuzz(raw, seed, operators_of, lambda: find(raw.root))
+    raw, operators, source_of, find = case
+    fuzz(raw, seed, operators, source_of, lambda: find(raw.root))
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +121,8 @@ def test_right_answers_of_masks(mask_set, seed):
     fuzz(
         mask_set,
         seed,
-        lambda frame: (MASK_OPERATORS, MaskSource(pixels[frame.stem], llsd.EXACT, frame.landmarks)),
+        MASK_OPERATORS,
+        lambda frame: MaskSource(pixels[frame.stem], llsd.EXACT, frame.landmarks),
         lambda: find_masks(mask_set.root, MaskOptions()),
         "as_drawn",
     )

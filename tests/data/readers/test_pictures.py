@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 
 import cv2
 import numpy as np
@@ -26,13 +25,13 @@ from liver_landmark.data.readers.pictures import (
 )
 from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
 from liver_landmark.utils.frame_files import FrameError, read_frame
-from raw_sets import l3d, labelme
+from raw_sets import l3d, labelme, llsd
 from raw_sets.building import NAMED_SPLITS, build, check_as_told, check_left_out, decoded
 from raw_sets.pictures import (
     SECRET,
     add_jpeg_metadata,
     add_png_metadata,
-    jpeg_entropy_data,
+    jpeg_segment,
     picture,
     png_bomb,
     png_chunk,
@@ -55,11 +54,6 @@ def with_orientation(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     return exif
-
-
-def decode(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 @pytest.mark.parametrize(("suffix", "add"), [(".jpg", add_jpeg_metadata), (".png", add_png_metadata)])
@@ -90,7 +84,7 @@ def test_turned_jpegs_are_stored_as_they_are_seen(tmp_path, orientation, samplin
     assert got.stored_size == stored_size
     assert got.orientation == orientation
     # Encoded with the same steps the same picture comes out, but for rounding and chroma.
-    assert np.abs(decode(got.data).astype(int) - seen).mean() < 2
+    assert np.abs(decoded(got.data).astype(int) - seen).mean() < 2
     with Image.open(io.BytesIO(got.data)) as image:
         assert image.getexif() == {}
         for number, table in tables.items():
@@ -117,32 +111,24 @@ def test_gray_jpegs_stay_gray(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "mode", "options"),
+    ("suffix", "mode", "options"),
     [
-        ("frame.bmp", "RGB", {}),
-        ("frame.tif", "RGB", {}),
-        ("frame.webp", "RGB", {"lossless": True}),
-        ("frame.jpg", "CMYK", {}),
-        ("frame.png", "P", {}),
-        ("frame.png", "RGBA", {}),
-        ("frame.png", "1", {}),
-        ("frame.png", "RGB", {"exif": with_orientation(6)}),
-        ("frame.tif", "RGB", {"exif": with_orientation(3)}),
+        (".bmp", "RGB", {}),
+        (".tif", "RGB", {}),
+        (".webp", "RGB", {"lossless": True}),
+        (".jpg", "CMYK", {}),
+        *((".png", mode, {}) for mode in ("P", "RGBA", "1", "I;16")),
+        (".png", "RGB", {"exif": with_orientation(6)}),
+        (".tif", "RGB", {"exif": with_orientation(3)}),
     ],
 )
-def test_other_pictures_become_what_a_frame_is_read_as(tmp_path, name, mode, options):
-    path = save(tmp_path / name, mode=mode, **options)
+def test_other_pictures_become_what_a_frame_is_read_as(tmp_path, suffix, mode, options):
+    values = np.arange(WIDTH * HEIGHT, dtype=np.uint16).reshape(HEIGHT, WIDTH) * 42 if mode == "I;16" else RGB
+    path = save(tmp_path / f"frame{suffix}", values, mode=mode, **options)
     got = read_picture(path)
     assert (got.suffix, got.converted) == (".png", True)
-    np.testing.assert_array_equal(decode(got.data), read_frame(path))
+    np.testing.assert_array_equal(decoded(got.data), read_frame(path))
     assert (got.height, got.width) == read_frame(path).shape[:2]
-
-
-def test_sixteen_bits_become_eight(tmp_path):
-    values = np.arange(WIDTH * HEIGHT, dtype=np.uint16).reshape(HEIGHT, WIDTH) * 42
-    path = tmp_path / "frame.png"
-    Image.fromarray(values).save(path)
-    np.testing.assert_array_equal(decode(read_picture(path).data), read_frame(path))
 
 
 def test_what_cannot_be_vouched_for_is_encoded_anew(tmp_path):
@@ -152,17 +138,22 @@ def test_what_cannot_be_vouched_for_is_encoded_anew(tmp_path):
     path.write_bytes(data[:20] + b"name" + data[20:])
     got = read_picture(path)
     assert b"name" not in got.data
-    np.testing.assert_array_equal(decode(got.data), read_frame(path))
+    np.testing.assert_array_equal(decoded(got.data), read_frame(path))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-@pytest.mark.parametrize("share", [0.2, 0.6, 0.9])
-def test_truncated_pictures_are_refused(tmp_path, suffix, share):
+def test_truncated_pictures_and_what_is_none_are_refused(tmp_path, suffix):
     path = save(tmp_path / f"frame{suffix}", picture(5, 200, 150))
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(FrameError, match="truncated") as caught:
-        read_picture(path)
-    assert "\n" not in str(caught.value)
+    whole = path.read_bytes()
+    contents = {whole[: int(share * len(whole))]: "truncated" for share in (0.2, 0.6, 0.9)}
+    for content, reason in (contents | {b"": "empty", b"GIF89a": "not a readable picture"}).items():
+        path.write_bytes(content)
+        with pytest.raises(FrameError, match=reason) as caught:
+            read_picture(path)
+        assert "\n" not in str(caught.value)
+    for place, reason in ((tmp_path / "none.jpg", "no such file"), (tmp_path, "a folder")):
+        with pytest.raises(FrameError, match=reason):
+            read_picture(place)
 
 
 def test_what_unpacks_to_gigabytes_is_refused_by_its_header(tmp_path):
@@ -178,18 +169,6 @@ def test_what_unpacks_to_gigabytes_is_refused_by_its_header(tmp_path):
     assert digest_picture(path).content is None
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"", "empty"), (b"GIF89a", "not a readable picture")])
-def test_what_is_no_picture_is_refused(tmp_path, content, reason):
-    path = tmp_path / "frame.jpg"
-    path.write_bytes(content)
-    with pytest.raises(FrameError, match=reason):
-        read_picture(path)
-    (tmp_path / "folder.jpg").mkdir()
-    for missing, reason in (("none.jpg", "no such file"), ("folder.jpg", "a folder")):
-        with pytest.raises(FrameError, match=reason):
-            read_picture(tmp_path / missing)
-
-
 def test_a_broken_orientation_is_not_guessed(tmp_path):
     path = save(tmp_path / "frame.jpg", exif=with_orientation(9))
     assert read_picture(path).orientation == 1
@@ -201,23 +180,13 @@ def test_a_broken_orientation_is_not_guessed(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_the_same_frame_held_otherwise_is_told_from_others(tmp_path):
-    path = save(tmp_path / "frame.jpg", quality=95)
-    upright = decode(read_picture(path).data).astype(int)
-    turn_by_exif(path, 6)
-    got = read_picture(path)
-    assert (got.width, got.height) == (WIDTH, HEIGHT)
-    difference = np.abs(decode(got.data).astype(int) - upright).mean()
-    assert difference < 5 < np.abs(upright[::-1, ::-1] - upright).mean()
-
-
 NOISE = np.random.default_rng(3).integers(0, 255, (21, 34, 3), dtype=np.uint8)
 ICC = b"\0" * 36 + b"acsp" + bytes(200)
 
 
-def encoded(mode: str = "RGB", kind: str = "JPEG", **options: object) -> bytes:
+def encoded(mode: str = "RGB", kind: str = "JPEG", pixels: np.ndarray = NOISE, **options: object) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(NOISE).convert(mode).save(stream, kind, **options)
+    Image.fromarray(pixels).convert(mode).save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -251,10 +220,6 @@ def bare(data: bytes) -> bytes:
 @pytest.mark.parametrize("data", [*JPEGS.values(), *PNGS.values()], ids=[*JPEGS, *PNGS])
 def test_a_file_without_metadata_stays_byte_for_byte(data):
     assert bare(data) == data
-
-
-def segment(marker: int, payload: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 
 
 def jpeg_borders(data: bytes) -> list[int]:
@@ -294,7 +259,7 @@ def test_what_is_put_into_a_jpeg_is_taken_out(name, segments, data):
     original = changed = JPEGS[name]
     for marker, payload in segments:
         place = data.draw(st.sampled_from(jpeg_borders(changed)))
-        changed = changed[:place] + segment(marker, payload) + changed[place:]
+        changed = changed[:place] + jpeg_segment(marker, payload) + changed[place:]
     changed += data.draw(st.binary(max_size=40))
     assert bare(changed) == original
 
@@ -303,22 +268,17 @@ def test_fill_bytes_and_comments_between_scans_are_followed():
     progressive = JPEGS["progressive"]
     second_scan = progressive.index(b"\xff\xda", progressive.index(b"\xff\xda") + 2)
     tables = progressive.rindex(b"\xff\xc4", 0, second_scan)
-    changed = progressive[:tables] + segment(0xFE, b"name") + progressive[tables:]
+    changed = progressive[:tables] + jpeg_segment(0xFE, b"name") + progressive[tables:]
     assert bare(changed) == progressive
     filled = progressive[:2] + b"\xff\xff" + progressive[2:]
-    np.testing.assert_array_equal(pixels(bare(filled)), pixels(progressive))
-
-
-def pixels(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image)
+    np.testing.assert_array_equal(decoded(bare(filled)), decoded(progressive))
 
 
 def test_thumbnails_go_and_the_rest_of_jfif_stays():
     data = JPEGS["baseline"]
     assert data[6:11] == b"JFIF\0"
     thumbnail = b"\x02\x01" + b"secret"
-    with_thumbnail = data[:2] + segment(0xE0, data[6:18] + thumbnail) + data[20:]
+    with_thumbnail = data[:2] + jpeg_segment(0xE0, data[6:18] + thumbnail) + data[20:]
     assert bare(with_thumbnail) == data
 
 
@@ -330,7 +290,7 @@ def test_thumbnails_go_and_the_rest_of_jfif_stays():
 @settings(max_examples=60, deadline=None)
 def test_what_is_put_into_a_png_is_taken_out(name, payload, kind):
     original = PNGS[name]
-    chunk = struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
+    chunk = png_chunk(kind, payload)
     for place in (33, len(original) - 12):  # behind the header, before the end
         assert bare(original[:place] + chunk + original[place:] + payload) == original
 
@@ -351,18 +311,10 @@ def test_nothing_is_made_up_of_broken_files(data):
         assert picture.whole == (picture.joined() == data)
 
 
-def test_other_formats_are_not_taken_apart():
-    for kind in ("BMP", "TIFF", "WEBP"):
-        assert bare_picture(encoded(kind=kind)) is None
-    assert bare_picture(b"") is None
-
-
 MASK_WIDTH, MASK_HEIGHT, STROKE_PX = 320, 180, 9
-COLORS = {
-    "masks_gt": {"ridge": (255, 0, 0), "silhouette": (0, 255, 0), "ligament": (0, 0, 255)},
-    "masks_original": {"ridge": (0, 0, 255), "silhouette": (255, 255, 255), "ligament": (255, 0, 0)},
-    "p2ilf": {"ridge": (255, 0, 0), "silhouette": (255, 255, 0), "ligament": (0, 0, 255)},
-}
+COLORS = {"masks_gt": llsd.EXACT, "masks_original": llsd.ORIGINAL, "p2ilf": llsd.P2ILF}
+
+
 LINES = {
     "ridge": [(20, 40), (150, 60), (300, 35)],
     "silhouette": [(20, 90), (160, 80), (300, 100)],
@@ -371,24 +323,14 @@ LINES = {
 
 
 def draw(colors, *, antialiased=False, stroke_px=STROKE_PX) -> np.ndarray:
-    canvas = np.zeros((MASK_HEIGHT, MASK_WIDTH, 3), np.uint8)
-    for name, color in colors.items():
-        line = np.array(LINES[name], np.int32)
-        kind = cv2.LINE_AA if antialiased else cv2.LINE_8
-        cv2.polylines(canvas, [line], False, color, stroke_px, kind)
-    return canvas
+    line = cv2.LINE_AA if antialiased else cv2.LINE_8
+    landmarks = [{"category": name, "points": LINES[name]} for name in colors]
+    return llsd.exact_mask(landmarks, MASK_WIDTH, MASK_HEIGHT, colors, stroke_px, line)
 
 
 def true_mask(names=tuple(LINES)) -> np.ndarray:
     gray = draw({name: (DEFAULT_LANDMARKS.label2id[name],) * 3 for name in names})
     return gray[..., 0]
-
-
-def as_jpeg(rgb: np.ndarray, quality: int) -> np.ndarray:
-    stream = io.BytesIO()
-    Image.fromarray(rgb).save(stream, "JPEG", quality=quality)
-    with Image.open(stream) as image:
-        return np.asarray(image)
 
 
 def check_same_strokes(mask: np.ndarray, expected: np.ndarray) -> None:
@@ -409,21 +351,12 @@ def test_exact_colors_are_read_pixel_by_pixel():
         assert not read_palette_mask(empty, palette).any()
 
 
-def test_exact_masks_take_no_other_color():
-    rgb = draw(COLORS["masks_gt"])
-    rgb[7, 5] = (255, 1, 0)
-    with pytest.raises(PaletteError, match=r"1 pixels are of no color .* at \(5, 7\) is #ff0100"):
-        read_palette_mask(rgb, PALETTES["masks_gt"])
-    with pytest.raises(PaletteError, match="of no color"):
-        read_palette_mask(as_jpeg(draw(COLORS["masks_gt"]), 95), PALETTES["masks_gt"])
-
-
 @pytest.mark.parametrize("name", ["masks_original", "p2ilf"])
 @pytest.mark.parametrize("antialiased", [False, True])
 @pytest.mark.parametrize("quality", [None, 95, 75, 50])
 def test_hand_drawn_masks_keep_their_strokes(name, antialiased, quality):
     rgb = draw(COLORS[name], antialiased=antialiased)
-    rgb = rgb if quality is None else as_jpeg(rgb, quality)
+    rgb = rgb if quality is None else decoded(encoded("RGB", pixels=rgb, quality=quality))
     check_same_strokes(read_palette_mask(rgb, PALETTES[name]), true_mask())
 
 
@@ -431,10 +364,8 @@ def test_hand_drawn_masks_keep_their_strokes(name, antialiased, quality):
 @settings(max_examples=30, deadline=None)
 def test_colors_may_be_a_little_off(offsets, name):
     off = {
-        landmark: tuple(
-            int(value) for value in np.clip(np.add(color, offsets[3 * place : 3 * place + 3]), 0, 255)
-        )
-        for place, (landmark, color) in enumerate(COLORS[name].items())
+        landmark: np.clip(np.add(color, offset), 0, 255)
+        for (landmark, color), offset in zip(COLORS[name].items(), np.reshape(offsets, (3, 3)), strict=True)
     }
     check_same_strokes(read_palette_mask(draw(off, antialiased=True), PALETTES[name]), true_mask())
 
@@ -444,37 +375,54 @@ def test_the_originals_draw_the_ridge_in_green_too():
     check_same_strokes(read_palette_mask(draw(green), PALETTES["masks_original"]), true_mask(("ridge",)))
 
 
-@pytest.mark.parametrize(
-    ("drawn", "read"), [("p2ilf", "masks_original"), ("masks_original", "p2ilf"), ("masks_gt", "p2ilf")]
-)
-def test_masks_of_another_palette_are_refused(drawn, read):
-    with pytest.raises(PaletteError, match=f"of no color of the palette '{read}', #"):
-        read_palette_mask(draw(COLORS[drawn], antialiased=True), PALETTES[read])
-
-
 def test_red_is_what_the_palette_says():
     red = draw({"ridge": (255, 0, 0)})
     classes = {name: set(np.unique(read_palette_mask(red, palette))) for name, palette in PALETTES.items()}
     assert classes == {"masks_gt": {0, 1}, "p2ilf": {0, 1}, "masks_original": {0, 3}}
 
 
-def test_what_is_no_stroke_is_refused():
-    white = np.full((MASK_HEIGHT, MASK_WIDTH, 3), 255, np.uint8)
-    with pytest.raises(PaletteError, match="100% of it are drawn on"):
-        read_palette_mask(white, PALETTES["masks_original"])
-    thin = draw(COLORS["p2ilf"], stroke_px=1)
-    with pytest.raises(PaletteError, match="thinner than 3 px"):
-        read_palette_mask(thin, PALETTES["p2ilf"])
+def one_pixel_off() -> np.ndarray:
+    rgb = draw(COLORS["masks_gt"])
+    rgb[7, 5] = (255, 1, 0)
+    return rgb
 
 
-def test_noise_is_no_drawing():
+def in_pieces() -> np.ndarray:
     """What survives the opening, piece by piece, would take tracing minutes."""
-    noise = np.zeros((200, 200, 3), np.uint8)
-    for y in range(2, 198, 10):
-        for x in range(2, 198, 10):
-            noise[y : y + 4, x : x + 4] = (255, 0, 0)
-    with pytest.raises(PaletteError, match="falls into 400 pieces"):
-        read_palette_mask(noise, PALETTES["p2ilf"])
+    square = np.zeros((10, 10, 3), np.uint8)
+    square[2:6, 2:6] = (255, 0, 0)
+    return np.tile(square, (20, 20, 1))
+
+
+def exact_jpeg() -> np.ndarray:
+    return decoded(encoded("RGB", pixels=draw(COLORS["masks_gt"]), quality=95))
+
+
+@pytest.mark.parametrize(
+    ("drawing", "read", "reason"),
+    [
+        (one_pixel_off, "masks_gt", r"1 pixels are of no color .* at \(5, 7\) is #ff0100"),
+        (exact_jpeg, "masks_gt", "of no color"),
+        *(
+            (
+                lambda drawn=drawn: draw(COLORS[drawn], antialiased=True),
+                read,
+                f"no color of the palette '{read}', #",
+            )
+            for drawn, read in (
+                ("p2ilf", "masks_original"),
+                ("masks_original", "p2ilf"),
+                ("masks_gt", "p2ilf"),
+            )
+        ),
+        (lambda: np.full((180, 320, 3), 255, np.uint8), "masks_original", "100% of it are drawn on"),
+        (lambda: draw(COLORS["p2ilf"], stroke_px=1), "p2ilf", "thinner than 3 px"),
+        (in_pieces, "p2ilf", "falls into 400 pieces"),
+    ],
+)
+def test_what_is_no_drawing_of_a_palette_is_refused(drawing, read, reason):
+    with pytest.raises(PaletteError, match=reason):
+        read_palette_mask(drawing(), PALETTES[read])
 
 
 def test_specks_are_left_out():
@@ -526,32 +474,28 @@ CUSTOM = ("custom", CustomOptions("labelme"))
 SPLITS = NAMED_SPLITS["anna"]
 
 
-@pytest.mark.parametrize("orientation", [3, 6, 8])
+@pytest.mark.parametrize("orientation", [3, 6])
 def test_exif_turns_the_picture_and_not_the_points(tmp_path, orientation):
     """Annotated as labelme shows it: upright."""
     raw = l3d.write_l3d(tmp_path / "raw", width=64, height=48)
     frame = raw.frames[0]
     upright = decoded(frame.picture.read_bytes()).astype(float)
     turn_by_exif(frame.picture, orientation)
-    stored = frame.picture.read_bytes()
+    assert b"Exif" in frame.picture.read_bytes()
     built = build(raw, tmp_path / "built", *L3D)
     check_as_told(built, raw.frames)
     assert built.report["tolerated"] == {"exif_turned": 1}
     data = built.row(frame)["image"]["bytes"]
-    with Image.open(frame.picture) as image:
-        assert image.getexif()[0x0112] == orientation
     # Turned for good, by JPEG's precision; what every decoder shows is upright.
     assert np.abs(decoded(data).astype(float) - upright).mean() < 4
     assert np.abs(decoded(data)[::-1, ::-1].astype(float) - upright).mean() > 20
     assert b"Exif" not in data
-    assert b"Exif" in stored
 
 
-@pytest.mark.parametrize("orientation", [6, 8])
-def test_points_on_the_stored_pixels_of_a_turned_picture(tmp_path, orientation):
+def test_points_on_the_stored_pixels_of_a_turned_picture(tmp_path):
     raw = l3d.write_l3d(tmp_path / "raw")
     frame = raw.frames[0]
-    turn_by_exif(frame.picture, orientation)
+    turn_by_exif(frame.picture, 6)
     l3d.edit_json(frame, lambda document: document.update(imageWidth=36, imageHeight=64))
     check_left_out(raw, tmp_path / "built", frame, frame.annotation, "EXIF", *L3D)
 
@@ -564,33 +508,8 @@ def test_jpeg_metadata_goes_and_the_picture_stays(tmp_path):
     assert frame.picture.read_bytes().count(SECRET) == 6
     built = build(raw, tmp_path / "built", *L3D)
     check_as_told(built, raw.frames)
-    data = built.row(frame)["image"]["bytes"]
-    assert jpeg_entropy_data(data) == jpeg_entropy_data(without)
-    for trace in (b"Exif", b"xmpmeta", b"Photoshop", SECRET):
-        assert trace not in data
+    assert built.row(frame)["image"]["bytes"] == without
     assert all(SECRET not in path.read_bytes() for path in built.folder.rglob("*") if path.is_file())
-    np.testing.assert_array_equal(built.picture(frame), decoded(without))
-
-
-def _the_same(source, target):
-    target.write_bytes(source.read_bytes())
-
-
-def _the_same_with_metadata(source, target):
-    _the_same(source, target)
-    add_jpeg_metadata(target)
-
-
-@pytest.mark.parametrize("copy", [_the_same, _the_same_with_metadata])
-@pytest.mark.parametrize(
-    ("kept", "left_out"),
-    [("test", "train"), ("test", "validation"), ("validation", "train"), ("train", "train")],
-)
-def test_a_picture_that_is_there_twice_stays_where_it_is_tested(tmp_path, copy, kept, left_out):
-    raw = l3d.write_l3d(tmp_path / "raw")
-    first, double = raw.of_split(kept)[0], raw.of_split(left_out)[-1]
-    copy(first.picture, double.picture)
-    check_left_out(raw, tmp_path / "built", double, double.picture, raw.relative(first.picture), *L3D)
 
 
 def test_pictures_that_only_look_alike_are_two(tmp_path):

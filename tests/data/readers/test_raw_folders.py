@@ -22,16 +22,8 @@ from liver_landmark.data.readers.raw_folders import (
 @pytest.fixture
 def raw(tmp_path):
     raw = tmp_path / "raw"
-    for name in (
-        "f10.JPG",
-        "f9.png",
-        "._f9.png",
-        "notes.txt",
-        "b/x.jpg",
-        "a/2/y.jpg",
-        "a/10/z.jpg",
-        ".git/c.jpg",
-    ):
+    names = "f10.JPG f9.png ._f9.png notes.txt b/x.jpg a/2/y.jpg a/10/z.jpg .git/c.jpg"
+    for name in names.split():
         (raw / name).parent.mkdir(parents=True, exist_ok=True)
         (raw / name).touch()
     return raw
