@@ -247,18 +247,6 @@ def test_the_error_is_as_defined(pairs: list[tuple[float, bool]], bins: int) -> 
     assert reliability_bins(np.array(probability), np.array(shown), bins)[:, 0].sum() == len(pairs)
 
 
-def test_errors_that_are_known() -> None:
-    shown = np.array([True] * 9 + [False])
-    assert expected_calibration_error(np.full(10, 0.9), shown) == pytest.approx(0)
-    assert expected_calibration_error(np.full(10, 0.6), shown) == pytest.approx(0.3)
-    assert expected_calibration_error(shown.astype(float), shown) == 0
-    assert expected_calibration_error(1 - shown.astype(float), shown) == 1
-    # Exact probabilities: what is left shrinks with the root of the frames.
-    rng = np.random.default_rng(0)
-    probability = rng.random(100_000)
-    assert expected_calibration_error(probability, rng.random(100_000) < probability) < 0.005
-
-
 @pytest.mark.parametrize("probability", [[-0.1, 0.5], [0.5, 1.1], [0.5, np.nan], [0.5]])
 def test_what_is_no_probability_is_refused(probability: list[float]) -> None:
     with pytest.raises(ValueError, match=r"within 0\.\.1"):

@@ -252,7 +252,8 @@ def test_an_absent_landmark_has_an_empty_mask(
 CLEAN_PROCESS = """
 import json, sys
 sys.modules["liver_landmark"] = None  # importing the package is an error from here on
-from transformers import pipeline
+from transformers import AutoImageProcessor, AutoModel, pipeline
+from transformers.image_utils import load_image
 
 folder, frame, again = sys.argv[1:]
 results = []
@@ -261,10 +262,16 @@ for source, task in ((folder, "liver-landmark-segmentation"), (again, None)):
     segment = pipeline(task, model=source, trust_remote_code=True, device="cpu")
     assert type(segment).__module__.startswith("transformers_modules"), type(segment).__module__
     parts = segment([frame])[0]
+    model = AutoModel.from_pretrained(source, trust_remote_code=True).eval()
+    processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=True)
+    logits = model(**processor(load_image(frame), return_tensors="pt")).logits
+    for own in (model, segment.model, processor):
+        assert type(own).__module__.startswith("transformers_modules"), type(own).__module__
     assert "liver_landmark" in repr(segment.model.config)  # which is JSON
     segment.save_pretrained(again)
     segment.index_mask(parts).save(again + "/ids.png")
-    results.append([{key: part[key] for key in part if key != "mask"} for part in parts])
+    results.append([[{key: part[key] for key in part if key != "mask"} for part in parts], logits.tolist()])
+assert sys.modules["liver_landmark"] is None
 print(json.dumps(results))
 """
 
@@ -286,10 +293,13 @@ def test_it_travels_with_the_model(
 
     again = tmp_path / "again"
     environment = {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
+    environment["OMP_NUM_THREADS"] = "1"  # as here: sums are split among threads
     command = [sys.executable, "-c", CLEAN_PROCESS, *map(str, (tmp_path / "model", files[0], again))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    for parts in json.loads(done.stdout):
+    logits = model(**here.image_processor(Image.open(files[0]), return_tensors="pt")).logits
+    for parts, found in json.loads(done.stdout):
+        torch.testing.assert_close(torch.tensor(found), logits)
         for part, other in zip(parts, expected, strict=True):
             assert part == {key: pytest.approx(other[key], abs=1e-5) for key in part}
     with Image.open(again / "ids.png") as ids:

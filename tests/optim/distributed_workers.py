@@ -9,22 +9,14 @@ import json
 import random
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from small_network import (
-    equal,
-    frames,
-    loss_of,
-    network,
-    optimizer_of,
-    part,
-    states_of,
-    weights_of,
-)
+from small_network import equal, frames, loss_of, network, optimizer_of, part, states_of, weights_of
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -68,9 +60,8 @@ def sharded_network() -> FSDPModule:
 
 
 def train_sharded(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
-    rank = torch.distributed.get_rank()
     for step in steps:
-        loss_of(model, part(frames(step), rank, 2)).backward()
+        loss_of(model, part(frames(step), torch.distributed.get_rank(), 2)).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -80,23 +71,27 @@ def sketched_refreshes(optimizer: SRFTGaLoreAdamW) -> int:
     return sum(int(state["refresh_count"]) for state in optimizer.state.values() if "basis" in state)
 
 
+def watched_step(optimizer: SRFTGaLoreAdamW) -> dict[str, Any]:
+    """A step: how often it communicated, how many bases it found, whether it left all generators alone."""
+    before, generators = sketched_refreshes(optimizer), (torch.get_rng_state(), random.getstate())
+    with CommDebugMode() as communication:
+        optimizer.step()
+    return {
+        "collectives": communication.get_total_counts(),
+        "refreshes": sketched_refreshes(optimizer) - before,
+        "untouched": torch.equal(torch.get_rng_state(), generators[0]) and random.getstate() == generators[1],
+    }
+
+
 def sharded(findings: Findings) -> None:
-    rank = torch.distributed.get_rank()
     model = sharded_network()
     optimizer = optimizer_of(model)
-    collectives, refreshes, untouched = [], [], []
+    steps = []
     for step in STEPS:
-        loss_of(model, part(frames(step), rank, 2)).backward()
-        before, generators = sketched_refreshes(optimizer), (torch.get_rng_state(), random.getstate())
-        with CommDebugMode() as communication:
-            optimizer.step()
-        collectives.append(communication.get_total_counts())
-        refreshes.append(sketched_refreshes(optimizer) - before)
-        untouched.append(
-            torch.equal(torch.get_rng_state(), generators[0]) and random.getstate() == generators[1]
-        )
+        loss_of(model, part(frames(step), findings.rank, 2)).backward()
+        steps.append(watched_step(optimizer))
         optimizer.zero_grad()
-    layout = {}
+    layout, bases = {}, {}
     for name, parameter in model.named_parameters():
         state = optimizer.state[parameter]
         layout[name] = {
@@ -108,55 +103,45 @@ def sharded(findings: Findings) -> None:
             ],
             "basis": str(state["basis"].placements) if "basis" in state else None,
         }
-    bases = {
-        name: state["basis"].to_local() for name, state in named_states(model, optimizer) if "basis" in state
-    }
+        if "basis" in state:
+            bases[name] = state["basis"].to_local()
     findings.tensors("bases", bases)
     findings.tensors("weights", weights_of(model))
     findings.tensors("states", states_of(optimizer))
-    findings.facts(collectives=collectives, refreshes=refreshes, untouched=untouched, layout=layout)
-
-
-def named_states(model: nn.Module, optimizer: SRFTGaLoreAdamW) -> list[tuple[str, dict[str, Any]]]:
-    return [(name, optimizer.state[parameter]) for name, parameter in model.named_parameters()]
+    findings.facts(steps=steps, layout=layout)
 
 
 def sharded_nonfinite(findings: Findings) -> None:
     """A NaN among the rows of rank 1, at a step with no refresh and at one with."""
-    rank = torch.distributed.get_rank()
     model = sharded_network()
     optimizer = optimizer_of(model, nonfinite="skip")
     steps = []
     for step in STEPS:
-        loss_of(model, part(frames(step), rank, 2)).backward()
+        loss_of(model, part(frames(step), findings.rank, 2)).backward()
         poisoned = step in (4, 6)
-        if poisoned and rank == 1:
+        if poisoned and findings.rank == 1:
             model[3].weight.grad.to_local()[0, 0] = float("nan")
         weights, states = weights_of(model), states_of(optimizer)
-        refreshes = sketched_refreshes(optimizer)
-        with CommDebugMode() as communication:
-            optimizer.step()
-        steps.append(
-            {
-                "poisoned": poisoned,
-                "skipped": optimizer.last_step_skipped,
-                "unchanged": equal(weights_of(model), weights) and equal(states_of(optimizer), states),
-                "collectives": communication.get_total_counts(),
-                "refreshes": sketched_refreshes(optimizer) - refreshes,
-            }
-        )
+        steps.append(watched_step(optimizer) | {"poisoned": poisoned, "skipped": optimizer.last_step_skipped})
+        steps[-1]["unchanged"] = equal(weights_of(model), weights) and equal(states_of(optimizer), states)
         optimizer.zero_grad()
     findings.tensors("weights", weights_of(model))
     findings.facts(steps=steps)
 
 
-def refusal(weight: torch.Tensor, **settings: Any) -> str:
-    """What the optimizer says to a weight that it cannot project; nothing, if it can."""
+def error_of(call: Callable[[], Any]) -> str:
+    """What it says when it refuses; nothing, if it does not."""
     try:
-        SRFTGaLoreAdamW([{"params": [("blocks.0.weight", nn.Parameter(weight))], "rank": 2, **settings}])
-    except ValueError as error:
+        call()
+    except (ValueError, RuntimeError) as error:
         return str(error)
     return ""
+
+
+def refusal(weight: torch.Tensor, **settings: Any) -> str:
+    """What the optimizer says to a weight that it cannot project."""
+    group = {"params": [("blocks.0.weight", nn.Parameter(weight))], "rank": 2, **settings}
+    return error_of(lambda: SRFTGaLoreAdamW([group]))
 
 
 def gradient_refusal(mesh: DeviceMesh) -> str:
@@ -164,11 +149,7 @@ def gradient_refusal(mesh: DeviceMesh) -> str:
     weight = nn.Parameter(distribute_tensor(torch.ones(4, 6), mesh, [Replicate()]))
     inputs = distribute_tensor(torch.arange(48.0).reshape(8, 6), mesh, [Shard(0)])
     (inputs @ weight.T).square().sum().backward()
-    try:
-        SRFTGaLoreAdamW([("blocks.0.weight", weight)]).step()
-    except ValueError as error:
-        return str(error)
-    return ""
+    return error_of(SRFTGaLoreAdamW([("blocks.0.weight", weight)]).step)
 
 
 def sharded_refusals(findings: Findings) -> None:
@@ -253,44 +234,23 @@ def sharded_checkpoint(findings: Findings) -> None:
     )
 
 
-def _generators() -> tuple[torch.Tensor, object]:
-    return torch.get_rng_state(), random.getstate()
-
-
 def data_parallel(findings: Findings) -> None:
-    rank = torch.distributed.get_rank()
-    model = network()
-    wrapped, optimizer = DistributedDataParallel(model), optimizer_of(model)
-    untouched, collectives = [], []
-    for step in STEPS:
-        loss_of(wrapped, part(frames(step), rank, 2)).backward()
-        torch_before, random_before = _generators()
-        with CommDebugMode() as communication:
-            optimizer.step()
-        torch_after, random_after = _generators()
-        untouched.append(torch.equal(torch_before, torch_after) and random_before == random_after)
-        collectives.append(communication.get_total_counts())
-        optimizer.zero_grad()
-    findings.tensors("weights", weights_of(model))
-    findings.tensors("states", states_of(optimizer))
+    """One pass a step, and two of which only the last one communicates."""
+    for passes in (1, 2):
+        model = network()
+        wrapped, optimizer = DistributedDataParallel(model), optimizer_of(model)
+        steps = []
+        for step in STEPS:
+            for index in range(passes):
+                mine = part(frames(step), findings.rank + 2 * index, 2 * passes)
+                with nullcontext() if index == passes - 1 else wrapped.no_sync():
+                    (loss_of(wrapped, mine) / passes).backward()
+            steps.append(watched_step(optimizer))
+            optimizer.zero_grad()
+        findings.tensors(f"weights-{passes}", weights_of(model))
+        findings.tensors(f"states-{passes}", states_of(optimizer))
     findings.tensors("generator", {"state": torch.get_rng_state()})
-    findings.facts(untouched=untouched, collectives=collectives)
-
-
-def data_parallel_accumulated(findings: Findings) -> None:
-    """Two micro-batches a step on each process; only the second one communicates."""
-    rank = torch.distributed.get_rank()
-    model = network()
-    wrapped, optimizer = DistributedDataParallel(model), optimizer_of(model)
-    for step in STEPS:
-        with wrapped.no_sync():
-            (loss_of(wrapped, part(frames(step), rank, 4)) / 2).backward()
-        (loss_of(wrapped, part(frames(step), rank + 2, 4)) / 2).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    findings.tensors("weights", weights_of(model))
-    findings.tensors("states", states_of(optimizer))
-    findings.facts()
+    findings.facts(steps=steps)
 
 
 def _network_with_stepper() -> tuple[torch.nn.Module, LayerwiseStepper]:
@@ -302,24 +262,16 @@ def _network_with_stepper() -> tuple[torch.nn.Module, LayerwiseStepper]:
 _EARLY_MODEL, _EARLY_STEPPER = _network_with_stepper()
 
 
-def _error_of(call: Callable[[], Any]) -> str:
-    try:
-        call()
-    except RuntimeError as error:
-        return str(error)
-    return ""
-
-
 def layerwise_data_parallel(findings: Findings) -> None:
     model = network()
     wrapped, optimizer = DistributedDataParallel(model), optimizer_of(model)
-    at_construction = _error_of(lambda: LayerwiseStepper(optimizer))
+    at_construction = error_of(lambda: LayerwiseStepper(optimizer))
     before = weights_of(_EARLY_MODEL)
     wrapped_early = DistributedDataParallel(_EARLY_MODEL)
     findings.facts(
         at_construction=at_construction,
-        no_hooks_left=_error_of(lambda: loss_of(wrapped, frames(0)).backward()) == "",
-        in_backward=_error_of(lambda: loss_of(wrapped_early, frames(0)).backward()),
+        no_hooks_left=error_of(lambda: loss_of(wrapped, frames(0)).backward()) == "",
+        in_backward=error_of(lambda: loss_of(wrapped_early, frames(0)).backward()),
         unchanged=equal(weights_of(_EARLY_MODEL), before),
     )
 
@@ -349,9 +301,7 @@ def layerwise_sharded(findings: Findings) -> None:
             optimizer.zero_grad()
             _passes(layerwise, step, count, last_only)
             kept.append(sum(weight.grad is not None for weight in layerwise.parameters()))
-            with CommDebugMode() as communication:
-                hooked.step()
-            collectives.append(communication.get_total_counts())
+            collectives.append(watched_step(hooked)["collectives"])
             norms.append(stepper.last_step.grad_norm)
         modes[mode] = {
             "equal": equal(weights_of(layerwise), weights_of(ordinary))
@@ -386,7 +336,6 @@ CHECKS = (
     sharded_refusals,
     sharded_checkpoint,
     data_parallel,
-    data_parallel_accumulated,
     layerwise_data_parallel,
     layerwise_sharded,
     layerwise_hybrid,

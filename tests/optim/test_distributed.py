@@ -17,16 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from liver_landmark.optim import SRFTGaLoreAdamW
-from optim.small_network import (
-    equal,
-    frames,
-    loss_of,
-    network,
-    optimizer_of,
-    states_of,
-    train,
-    weights_of,
-)
+from optim.small_network import equal, frames, loss_of, network, optimizer_of, states_of, train, weights_of
 from optim.two_processes import checkpoint_of, found, tensors
 
 STEPS = range(16)
@@ -53,42 +44,32 @@ def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor])
         )
 
 
-@pytest.mark.parametrize("check", ["data_parallel", "data_parallel_accumulated"])
-def test_two_processes_equal_one(check: str, alone) -> None:
-    found(check)
-    weights, states = alone
-    for rank in range(2):
-        assert_close(tensors(check, "weights")[rank], weights)
-        assert_close(tensors(check, "states")[rank], states)
-
-
-@pytest.mark.parametrize("check", ["data_parallel", "data_parallel_accumulated"])
-def test_bases_are_equal_on_both_ranks_bit_for_bit(check: str) -> None:
-    found(check)
-    first, second = tensors(check, "states")
+@pytest.mark.parametrize("passes", [1, 2])
+def test_two_processes_equal_one_and_each_other_bit_for_bit(passes: int, alone) -> None:
+    found("data_parallel")
+    for kind, expected in zip(("weights", "states"), alone, strict=True):
+        first, second = tensors("data_parallel", f"{kind}-{passes}")
+        assert_close(first, expected)
+        assert equal(first, second)
     assert sum(name.endswith("/basis") for name in first) == 3
-    assert equal(first, second)
-    assert equal(*tensors(check, "weights"))
 
 
-def test_global_generators_differ_and_stay_as_they_are() -> None:
-    facts = found("data_parallel")
+def test_global_generators_differ_and_stay_as_they_are_and_replicas_do_not_communicate() -> None:
     assert not equal(*tensors("data_parallel", "generator"))
-    assert all(all(fact["untouched"]) and len(fact["untouched"]) == len(STEPS) for fact in facts)
+    for check in ("data_parallel", "sharded"):
+        for fact in found(check):
+            assert [step["untouched"] for step in fact["steps"]] == [True] * len(STEPS)
+    for fact in found("data_parallel"):
+        assert all(step["collectives"] == 0 for step in fact["steps"])
 
 
-def test_replicas_do_not_communicate() -> None:
-    assert all(fact["collectives"] == [0] * len(STEPS) for fact in found("data_parallel"))
-
-
-STEPS = range(16)
 # Of 7, 13, 30 and 1 rows, as torch.chunk gives them to two processes.
 ROWS = {"0.weight": (4, 3), "3.weight": (7, 6), "6.weight": (15, 15), "8.weight": (1, 0)}
 MOMENTS = {"0.weight": (7, 3), "3.weight": (13, 4), "6.weight": (30, 5), "8.weight": (1, 1)}
 SKETCHED = ("0.weight", "3.weight", "8.weight")
 
 
-def test_two_sharded_processes_equal_one() -> None:
+def test_two_sharded_processes_equal_one_and_share_their_bases_bit_for_bit() -> None:
     model = network()
     optimizer = optimizer_of(model, side="right")
     train(model, optimizer, STEPS)
@@ -98,10 +79,6 @@ def test_two_sharded_processes_equal_one() -> None:
     for rank in range(2):
         assert_close(tensors("sharded", "weights")[rank], weights_of(model))
         assert_close(tensors("sharded", "states")[rank], expected)
-
-
-def test_bases_of_shards_are_equal_on_both_ranks_bit_for_bit() -> None:
-    found("sharded")
     first, second = tensors("sharded", "bases")
     assert set(first) == set(SKETCHED)
     assert equal(first, second)
@@ -127,14 +104,11 @@ def test_moments_of_plain_weights_are_sharded_too() -> None:
 
 def test_processes_communicate_at_refreshes_only() -> None:
     for fact in found("sharded"):
+        refreshes = [step["refreshes"] for step in fact["steps"]]
         # One gathered gradient for each basis found in one; oblivious bases need none.
-        assert fact["collectives"] == fact["refreshes"]
-        assert sum(fact["refreshes"]) >= 3 * len(SKETCHED)
-        assert fact["refreshes"].count(0) >= 3
-
-
-def test_global_generators_stay_as_they_are_in_sharded_steps() -> None:
-    assert all(fact["untouched"] == [True] * len(STEPS) for fact in found("sharded"))
+        assert [step["collectives"] for step in fact["steps"]] == refreshes
+        assert sum(refreshes) >= 3 * len(SKETCHED)
+        assert refreshes.count(0) >= 3
 
 
 def test_nan_on_one_rank_is_skipped_on_both_for_one_reduction_a_step() -> None:
@@ -154,10 +128,6 @@ def test_nan_on_one_rank_is_skipped_on_both_for_one_reduction_a_step() -> None:
         assert_close(weights, weights_of(model))
 
 
-def test_weights_sharded_by_rows_or_replicated_are_accepted() -> None:
-    assert [fact["accepted"] for fact in found("sharded_refusals")] == [[""] * 5] * 2
-
-
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
@@ -172,8 +142,9 @@ def test_weights_sharded_by_rows_or_replicated_are_accepted() -> None:
         ("rows_of_a_batch", "matrix_axes must take axis 0"),
     ],
 )
-def test_other_placements_are_refused_by_name(case: str, reason: str) -> None:
+def test_other_placements_than_by_rows_or_replicated_are_refused_by_name(case: str, reason: str) -> None:
     for fact in found("sharded_refusals"):
+        assert fact["accepted"] == [""] * 5
         assert fact[case].removeprefix("the gradient of ").startswith("blocks.0.weight ")
         assert reason in fact[case]
 
@@ -210,32 +181,26 @@ def test_optimizer_restored_from_a_distributed_checkpoint_goes_on_bit_for_bit(tm
     train(model, optimizer, range(16))
     optimizer.param_groups[0]["lr"] = 3e-3
     dcp.save(state_of(model, optimizer), checkpoint_id=tmp_path)
+    saved, refreshes = states_of(optimizer), refresh_counts(optimizer)
     other, restored = load(tmp_path, "longer")
-    assert equal(states_of(restored), states_of(optimizer))
-    for group, saved in zip(restored.param_groups, optimizer.param_groups, strict=True):
-        assert group | {"params": []} == saved | {"params": []}
-    refreshes = [int(optimizer.state[model[index].weight]["refresh_count"]) for index in (0, 3, 6, 8)]
+    assert equal(states_of(restored), saved)
+    for group, its in zip(restored.param_groups, optimizer.param_groups, strict=True):
+        assert group | {"params": []} == its | {"params": []}
     for each, its in ((model, optimizer), (other, restored)):
         train(each, its, range(10, 30))
-    later = [int(optimizer.state[model[index].weight]["refresh_count"]) for index in (0, 3, 6, 8)]
-    assert all(after > before for after, before in zip(later, refreshes, strict=True))
+    assert all(now > before for now, before in zip(refresh_counts(optimizer), refreshes, strict=True))
     assert equal(weights_of(other), weights_of(model))
     assert equal(states_of(restored), states_of(optimizer))
+    # Once more into the same optimizer: `load` refuses keys that the checkpoint has not, and so a group must
+    # not gain any by being restored.
+    state = state_of(other, restored)
+    dcp.load(state, checkpoint_id=tmp_path)
+    set_optimizer_state_dict(other, restored, state["optimizer"])
+    assert equal(states_of(restored), saved)
 
 
-def test_a_checkpoint_loads_twice_into_the_same_optimizer(tmp_path: Path) -> None:
-    model = network()
-    optimizer = optimizer_of(model)
-    train(model, optimizer, range(4))
-    dcp.save(state_of(model, optimizer), checkpoint_id=tmp_path)
-    saved = states_of(optimizer)
-    for _ in range(2):
-        train(model, optimizer, range(3))
-        state = state_of(model, optimizer)
-        # Refuses keys that the checkpoint has not: a group must not gain any by being restored.
-        dcp.load(state, checkpoint_id=tmp_path)
-        set_optimizer_state_dict(model, optimizer, state["optimizer"])
-        assert equal(states_of(optimizer), saved)
+def refresh_counts(optimizer: SRFTGaLoreAdamW) -> list[torch.Tensor]:
+    return [count for name, count in states_of(optimizer).items() if name.endswith("/refresh_count")]
 
 
 def test_sharded_optimizer_goes_on_bit_for_bit() -> None:

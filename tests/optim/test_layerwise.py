@@ -127,18 +127,6 @@ def test_state_moves_between_the_modes() -> None:
     assert equal(states_of(current), states_of(optimizer))
 
 
-def test_removed_it_leaves_the_ordinary_mode() -> None:
-    model = network()
-    optimizer = optimizer_of(model)
-    LayerwiseStepper(optimizer).remove()
-    before = weights_of(model)
-    loss_of(model, frames(0)).backward()
-    assert all(weight.grad is not None for weight in model.parameters())
-    assert equal(weights_of(model), before)
-    optimizer.step()
-    assert not equal(weights_of(model), before)
-
-
 def test_a_gradient_that_is_not_finite_is_skipped_alone() -> None:
     model = network()
     stepper = LayerwiseStepper(optimizer_of(model, nonfinite="skip"))

@@ -70,8 +70,16 @@ def test_later_files_and_the_command_line_win(tmp_path: Path) -> None:
     assert (recipe.optimizer.lr, recipe.optimizer.weight_decay, recipe.optimizer.eps) == (0.01, 0.2, 1e-3)
 
 
-def test_labels_may_be_as_drawn() -> None:
-    assert parse_recipe([*NEEDED, "--data.protocol=as_drawn"])[0].data.protocol == "as_drawn"
+def test_a_recipe_takes_one_set_or_several_and_labels_as_drawn(tmp_path: Path) -> None:
+    one, _ = parse_recipe([*NEEDED, "--data.path=/some/set", "--data.protocol=as_drawn"])
+    assert (one.data.path, one.data.paths, one.data.protocol) == ("/some/set", ("/some/set",), "as_drawn")
+    several, _ = parse_recipe([*NEEDED, "--data.path", "[/some/set, org/other]"])
+    assert several.data.path == ["/some/set", "org/other"]
+    assert several.data.paths == ("/some/set", "org/other")
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe_to_yaml(several), encoding="utf-8")
+    assert parse_recipe([f"--config={file}"])[0] == several
+    assert yaml.safe_load(file.read_text())["data"]["path"] == ["/some/set", "org/other"]
 
 
 @pytest.mark.parametrize(
@@ -154,6 +162,7 @@ def test_unknown_field_of_a_file_is_refused_by_name(tmp_path: Path, content: str
         ("--data.workers=-1", "data.workers"),
         ("--data={path: d, workers: 2, cache: true}", "data.cache"),
         ("--data.path=null", "data.path"),
+        ("--data.path=[]", "data.path must be set"),
         ("--model.architecture=null", "model.architecture"),
         ("--model.init=encoders", "model.vision"),
         ("--model.vision=somewhere", "model.vision"),
@@ -164,11 +173,6 @@ def test_wrong_value_is_refused_in_one_line_that_names_the_field(argument: str, 
     with pytest.raises(ValueError, match=named.replace(".", r"\.")) as error:
         parse_recipe([*NEEDED, argument])
     assert "\n" not in str(error.value)
-
-
-def test_missing_output_dir_is_named() -> None:
-    with pytest.raises(ValueError, match="output_dir"):
-        parse_recipe(NEEDED[:2] + NEEDED[3:])
 
 
 @pytest.mark.parametrize(
@@ -186,7 +190,9 @@ def test_resume_words(extra: list[str], resume: str) -> None:
     assert parse_recipe(NEEDED + extra)[1].resume == resume
 
 
-def test_overwrite_and_resume_exclude_each_other() -> None:
+def test_missing_output_dir_is_named_and_overwrite_and_resume_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="output_dir"):
+        parse_recipe(NEEDED[:2] + NEEDED[3:])
     with pytest.raises(ValueError, match="exclude each other"):
         parse_recipe([*NEEDED, "--overwrite", "--resume"])
 
