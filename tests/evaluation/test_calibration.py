@@ -97,13 +97,6 @@ def test_what_cannot_be_collected_is_named() -> None:
             collect_presence(network, tiny_processor(), dataset, **options)
 
 
-@pytest.mark.parametrize(("slope", "bias"), [(0.6, 1.0), (1.0, 0.0), (2.0, -1.5)])
-def test_many_frames_give_the_true_slope_and_bias(slope: float, bias: float) -> None:
-    weights, found = fit_platt(*simulated(40_000, slope, bias))
-    assert weights == pytest.approx([slope], abs=0.05)
-    assert found == pytest.approx(bias, abs=0.06)
-
-
 @settings(max_examples=8, deadline=None)
 @given(count=st.integers(1, 60), seed=st.integers(0, 1000), absent=st.integers(0, 5))
 def test_it_is_the_best_of_the_stated_loss(count: int, seed: int, absent: int) -> None:

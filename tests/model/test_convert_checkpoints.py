@@ -80,9 +80,7 @@ def depth_folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", SAM_CLASSES)
-def test_features_equal_those_of_the_checkpoints_own_models(
-    kind: str, tmp_path: Path, frames: torch.Tensor
-) -> None:
+def test_features_equal_those_of_the_checkpoints_own_models(kind, tmp_path, frames) -> None:
     sam = write_sam(tmp_path / "sam", kind)
     depth = write_depth_anything(tmp_path / "depth")
     model = from_encoders(tmp_path / "sam", tmp_path / "depth").eval()
@@ -109,9 +107,7 @@ def test_names_on_disk_are_those_of_the_released_files(tmp_path: Path, depth_fol
     assert "neck.fusion_stage.layers.0.residual_layer1.convolution1.weight" in names
 
 
-def test_says_what_was_and_was_not_loaded(
-    tmp_path: Path, depth_folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_says_what_was_and_was_not_loaded(tmp_path, depth_folder, caplog) -> None:
     sam = write_sam(tmp_path / "sam", "sam2_video")
     logging.getLogger("transformers").propagate = True
     _, info = from_encoders(tmp_path / "sam", depth_folder, output_loading_info=True)
@@ -143,9 +139,7 @@ def test_a_plain_dinov2_is_accepted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("branch", ["vision", "depth"])
-def test_a_checkpoint_of_another_architecture_is_named(
-    branch: str, tmp_path: Path, depth_folder: Path
-) -> None:
+def test_a_checkpoint_of_another_architecture_is_named(branch, tmp_path, depth_folder) -> None:
     write_sam(tmp_path / "sam", "sam2")
     ViTConfig().save_pretrained(tmp_path / "vit")
     folders = {"vision": tmp_path / "sam", "depth": depth_folder, branch: tmp_path / "vit"}
@@ -184,9 +178,7 @@ def test_a_sharded_half_precision_checkpoint_loads_as_float32(tmp_path: Path, de
         ("y", {"vision_config": {}}, "vision_config is the checkpoint's"),
     ],
 )
-def test_fields_that_are_none_or_contradict_the_checkpoints_are_named(
-    depth: str | None, fields: dict[str, Any], message: str
-) -> None:
+def test_fields_that_are_none_or_contradict_the_checkpoints_are_named(depth, fields, message) -> None:
     with pytest.raises(ValueError, match=message):
         from_encoders("x", depth, **fields)
 

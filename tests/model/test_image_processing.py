@@ -21,7 +21,7 @@ from transformers.models.segformer.image_processing_pil_segformer import Segform
 
 from liver_landmark.model.image_processing_liver_landmark import LiverLandmarkImageProcessor
 from liver_landmark.model.landmarks_liver_landmark import IGNORE_INDEX
-from processor_inputs import IMAGENET_MEAN, IMAGENET_STD, make_processor, new_sizes, noise, sizes, to_8_bit
+from processor_inputs import make_processor, new_sizes, noise, sizes, to_8_bit
 
 
 @settings(max_examples=60, deadline=None)
@@ -46,21 +46,13 @@ def test_a_large_frame_agrees_with_pillow():
     assert difference.mean() < 0.1
 
 
-def test_normalisation_is_image_net():
-    image = np.full((8, 8, 3), (255, 0, 128), dtype=np.uint8)
-    pixel_values = make_processor()(image).pixel_values
-    assert pixel_values.dtype == torch.float32
-    assert pixel_values.shape == (1, 3, 24, 32)
-    expected = (np.array([255, 0, 128]) / 255 - IMAGENET_MEAN) / IMAGENET_STD
-    np.testing.assert_allclose(pixel_values[0].numpy().mean((1, 2)), expected, rtol=1e-5)
-
-
 def test_steps_can_be_left_out():
     image = noise(5, 6)
     processor = make_processor(do_resize=False, do_normalize=False)
     np.testing.assert_allclose(
         processor(image).pixel_values[0], (image / 255).transpose(2, 0, 1), rtol=1e-6, atol=1e-7
     )
+    np.testing.assert_array_equal(processor(image[..., 0] > 99).pixel_values[0, 1], image[..., 0] > 99)
     raw = processor(image, do_rescale=False).pixel_values[0]
     np.testing.assert_array_equal(raw, image.transpose(2, 0, 1))
     any_range = np.float32([[[-7.0, 300.0, 0.5]]])
@@ -168,13 +160,6 @@ def test_where_both_ends_could_be_channels():
     )
 
 
-def test_bool_images_are_black_and_white():
-    mask = np.zeros((6, 6), dtype=bool)
-    mask[:3] = True
-    processor = make_processor(do_resize=False, do_normalize=False)
-    assert processor(mask).pixel_values[0, 1, :, 0].tolist() == [1, 1, 1, 0, 0, 0]
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation):
     # Left half dark, right half bright, stored as the orientation says; quality keeps the halves apart.
@@ -228,12 +213,6 @@ def test_inputs_are_left_alone():
     torch.testing.assert_close(tensor, before[2], rtol=0, atol=0)
 
 
-def test_numpy_out():
-    batch = make_processor()(noise(5, 5), np.ones((5, 5), np.uint8), return_tensors="np")
-    assert isinstance(batch["pixel_values"], np.ndarray)
-    assert batch["labels"].dtype == np.int64
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_tensors_stay_on_their_device():
     image = torch.from_numpy(noise(37, 53)).permute(2, 0, 1)
@@ -260,18 +239,6 @@ def test_maps_are_resized_by_nearest(height, width, new_height, new_width, seed)
         for column in range(new_width):
             source_column = int(Fraction(2 * column + 1, 2) * Fraction(width, new_width))
             assert labels[row, column] == mask[source_row, source_column]
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(8, 60), st.integers(8, 60), st.integers(4, 40), st.integers(4, 40))
-def test_image_and_map_stay_aligned(height, width, new_height, new_width):
-    mask = np.zeros((height, width), dtype=np.uint8)
-    mask[height // 3 :, width // 4 :] = 1
-    batch = make_processor(new_height, new_width, do_normalize=False)(mask * np.uint8(255), mask)
-    # Where the resized picture is purely inside or outside the rectangle, the map says so too.
-    pixels, labels = batch.pixel_values[0, 0], batch.labels[0]
-    assert (labels[pixels > 0.999] == 1).all()
-    assert (labels[pixels < 0.001] == 0).all()
 
 
 def test_map_types():
@@ -336,7 +303,11 @@ def test_agrees_with_segformers(size):
         kind(size=size)(images, maps, return_tensors="pt")
         for kind in (LiverLandmarkImageProcessor, SegformerImageProcessorPil)
     )
-    assert ours.keys() == theirs.keys()
+    as_numpy = LiverLandmarkImageProcessor(size=size)(images, maps, return_tensors="np")
+    assert ours.keys() == theirs.keys() == as_numpy.keys()
+    for key, values in as_numpy.items():
+        assert values.dtype == {"labels": np.int64, "pixel_values": np.float32}[key]
+        np.testing.assert_array_equal(values, ours[key])
     np.testing.assert_allclose(to_8_bit(ours.pixel_values), to_8_bit(theirs.pixel_values), atol=1.01)
     torch.testing.assert_close(ours.labels, theirs.labels)
 

@@ -55,9 +55,7 @@ def slow_loss(
     bce=st.floats(0, 3),
     foreground=st.floats(0.5, 5),
 )
-def test_equals_the_slow_version(
-    seed: int, ids: list[int], dice: float, bce: float, foreground: float
-) -> None:
+def test_equals_the_slow_version(seed, ids, dice, bce, foreground) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(2, 4, 5, 6, generator=generator)
     labels = torch.tensor(ids)[torch.randint(0, len(ids), (2, 5, 6), generator=generator)]

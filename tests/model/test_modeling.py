@@ -95,9 +95,7 @@ def test_a_mismatched_weight_is_an_error(tmp_path: Path) -> None:
 
 
 @variants
-def test_is_deterministic_batches_do_not_mix_and_eager_equals_sdpa(
-    fields: dict, frames: torch.Tensor
-) -> None:
+def test_is_deterministic_batches_do_not_mix_and_eager_equals_sdpa(fields, frames) -> None:
     # In float64, where what is left of a difference would be one of mathematics.
     model, frames = tiny_model(**fields).double(), frames.double()
     assert model.config._attn_implementation == "sdpa"
@@ -144,9 +142,7 @@ def test_the_attention_matrix_does_not_exist_unless_asked_for(monkeypatch: pytes
 
 
 @variants
-def test_hidden_states_and_attentions_are_tuples_of_the_maps_on_the_way(
-    fields: dict, frames: torch.Tensor
-) -> None:
+def test_hidden_states_and_attentions_are_tuples_of_the_maps_on_the_way(fields, frames) -> None:
     model = tiny_model(**fields)
     output = model(frames[:1], output_hidden_states=True, output_attentions=True)
     assert type(output.hidden_states) is type(output.attentions) is tuple
@@ -253,9 +249,7 @@ def saved_bytes(model: torch.nn.Module, frames: torch.Tensor, labels: torch.Tens
     return sum(size for pointer, size in storages.items() if pointer not in own)
 
 
-def test_gradient_checkpointing_has_equal_gradients_and_saves_memory(
-    frames: torch.Tensor, labels: torch.Tensor
-) -> None:
+def test_gradient_checkpointing_has_equal_gradients_and_saves_memory(frames, labels) -> None:
     plain = tiny_model().train()
     checkpointed = copy.deepcopy(plain)
     checkpointed.activation_checkpointing_enable()

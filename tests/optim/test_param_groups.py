@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +52,7 @@ def projected_modules(model: nn.Module, *arguments: Any, **settings: Any) -> set
         (r".*qkv", {"blocks.0.attn.qkv", "blocks.1.attn.qkv", "head.my_qkv"}),
     ],
 )
-def test_names_are_last_parts_and_expressions_match_the_whole(
-    target_modules: str | Sequence[str], expected: set[str]
-) -> None:
+def test_names_are_last_parts_and_expressions_match_the_whole(target_modules, expected) -> None:
     assert projected_modules(tree(*LINEARS), target_modules) == expected
 
 
@@ -120,9 +117,7 @@ def linears(*names: str) -> nn.Module:
         (lambda: frozen(tiny_model(), "vision_branch"), None, {}, "but their weights are frozen"),
     ],
 )
-def test_what_was_asked_for_and_cannot_be_is_refused_in_one_line(
-    build: Callable[[], nn.Module], target_modules: Any, settings: dict[str, Any], message: str
-) -> None:
+def test_what_was_asked_for_and_cannot_be_is_refused_in_one_line(build, target_modules, settings, message):
     with pytest.raises(ValueError, match=r".") as error:
         galore_param_groups(build(), target_modules, **settings)
     assert message in str(error.value)
@@ -173,9 +168,7 @@ def test_settings_reach_the_projected_group_alone() -> None:
         (["filter"], "filter.weight has 4 dimensions: say which form the matrix by matrix_axes"),
     ],
 )
-def test_weights_that_are_no_matrix_are_refused_at_construction_by_name(
-    target_modules: list[str], message: str
-) -> None:
+def test_weights_that_are_no_matrix_are_refused_at_construction_by_name(target_modules, message) -> None:
     model = tree("linear")
     model.norm, model.filter = nn.LayerNorm(6), nn.Conv2d(3, 6, 3)
     groups = galore_param_groups(model, [*target_modules, "linear"], rank=2)

@@ -103,9 +103,7 @@ def test_encoders_come_from_their_checkpoints_and_the_rest_from_the_architecture
 
 
 @pytest.mark.parametrize(("use_depth", "depth", "verb"), [(True, None, "needs"), (False, "d", "takes no")])
-def test_depth_checkpoint_has_to_fit_the_architecture(
-    tmp_path: Path, use_depth: bool, depth: str | None, verb: str
-) -> None:
+def test_depth_checkpoint_has_to_fit_the_architecture(tmp_path, use_depth, depth, verb) -> None:
     architecture = saved(tmp_path / "architecture", tiny_config(use_depth=use_depth))
     with pytest.raises(ValueError, match=rf"model\.depth: .* {verb} depth checkpoint"):
         build_model(ModelConfig(architecture, "encoders", vision="v", depth=depth))

@@ -148,9 +148,7 @@ def test_settings_of_the_projection_reach_the_optimizer() -> None:
         ("attention", "attention", False, (VISION,)),
     ],
 )
-def test_the_attentions_of_the_branches_that_train_are_projected(
-    vision: str, depth: str, use_depth: bool, expected: tuple[str, ...]
-) -> None:
+def test_the_attentions_of_the_branches_that_train_are_projected(vision, depth, use_depth, expected) -> None:
     model = tiny_model(use_depth=use_depth)
     freeze_all_but(model, TrainableConfig(vision=vision, depth=depth))
     assert set(projected(model)["param_names"]) == attention_weights(model, *expected)

@@ -88,15 +88,17 @@ def test_workers_and_cache_change_nothing_nor_the_global_generator(dataset_folde
     assert set(torch.cat([batch["labels"] for batch in plain]).unique().tolist()) == {0, 1, 2, 3}
 
 
-def test_a_frame_comes_with_its_own_label(dataset_folder: Path) -> None:
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_frame_comes_with_its_own_label_and_polylines(dataset_folder: Path, cache: bool) -> None:
     rows = load_landmark_dataset(dataset_folder, "train")
-    frames = TrainingFrames(rows, Augmentation(AugmentationConfig(), seed=0))
-    frame = frames[0, 7]
-    assert np.array_equal(frame.image, np.asarray(rows[7]["image"]))
-    assert np.array_equal(frame.mask, np.asarray(rows[7]["label"]))
-    assert [(curve["category"], curve["points"].tolist()) for curve in frame.landmarks] == [
-        (curve["category"], curve["points"]) for curve in rows[7]["landmarks"]
-    ]
+    frames = TrainingFrames(rows, Augmentation(AugmentationConfig(), seed=0), cache=cache)
+    for _ in range(2):
+        frame = frames[0, 7]
+        assert np.array_equal(frame.image, np.asarray(rows[7]["image"]))
+        assert np.array_equal(frame.mask, np.asarray(rows[7]["label"]))
+        assert [(curve["category"], curve["points"].tolist()) for curve in frame.landmarks] == [
+            (curve["category"], curve["points"]) for curve in rows[7]["landmarks"]
+        ]
 
 
 def moved_label(protocol: str, landmarks=None) -> tuple[np.ndarray, np.ndarray]:
@@ -122,17 +124,6 @@ def test_a_label_is_drawn_anew_by_its_own_protocol() -> None:
 def test_a_label_that_cannot_be_drawn_anew_is_moved_itself(protocol: str, landmarks) -> None:
     mask, turned = moved_label(protocol, landmarks)
     assert np.array_equal(mask, turned)
-
-
-def test_a_cached_frame_keeps_its_polylines(dataset_folder: Path) -> None:
-    rows = load_landmark_dataset(dataset_folder, "train")
-    cached, read = (
-        TrainingFrames(rows, Augmentation(VARIED, seed=1), cache=cache)[2, 3] for cache in (True, False)
-    )
-    assert len(read.landmarks) > 0
-    for ours, theirs in zip(cached.landmarks, read.landmarks, strict=True):
-        assert ours["category"] == theirs["category"]
-        assert np.array_equal(ours["points"], theirs["points"])
 
 
 def test_a_landmark_that_the_dataset_lacks_is_refused(dataset_folder: Path) -> None:

@@ -87,9 +87,7 @@ def test_metrics_are_one_record_a_step_and_a_validation_every_three(whole_run: P
     assert set(validations[0]["validation"]["per_class"]) == {"ridge", "silhouette", "ligament"}
 
 
-def test_best_loads_with_its_processor_and_scores_what_was_recorded(
-    whole_run: Path, dataset_folder: Path
-) -> None:
+def test_best_loads_with_its_processor_and_scores_what_was_recorded(whole_run, dataset_folder) -> None:
     record = json.loads((whole_run / "run.json").read_text())
     validations = {r["step"]: r["validation"]["dsc"] for r in read_metrics(whole_run) if "validation" in r}
     assert record["best"]["dsc"] == max(validations.values()) == validations[record["best"]["step"]]
@@ -175,9 +173,7 @@ SRFT_GALORE = {
 @pytest.mark.parametrize(
     "fields", [{}, {"channels_last": True}, SRFT_GALORE], ids=["default", "channels_last", "srft_galore"]
 )
-def test_resumed_run_equals_the_uninterrupted_one(
-    tmp_path: Path, arguments, whole_run: Path, fields: dict
-) -> None:
+def test_resumed_run_equals_the_uninterrupted_one(tmp_path, arguments, whole_run, fields) -> None:
     """In the middle of an epoch, with accumulation, dropout, drop path and augmentation on."""
     if fields:
         whole_run = tmp_path / "whole"
@@ -218,9 +214,7 @@ def stop_before_step(current, step: int) -> None:
     current.loader = Stopping()
 
 
-def test_resumed_from_an_earlier_checkpoint_the_run_comes_to_the_same_end(
-    tmp_path: Path, arguments, whole_run: Path
-) -> None:
+def test_resumed_from_an_earlier_checkpoint_the_run_comes_to_the_same_end(tmp_path, arguments, whole_run):
     folder = tmp_path / "run"
     shutil.copytree(whole_run, folder, symlinks=True)
     first = folder / "checkpoints" / "step-000002"
@@ -249,9 +243,7 @@ def test_the_seed_decides_the_run_and_auto_starts_where_there_is_nothing_to_resu
         ("model.overrides", {"dice_weight": 2.0}),
     ],
 )
-def test_resume_refuses_another_run_by_the_fields_name(
-    tmp_path: Path, arguments, whole_run: Path, field: str, value: object
-) -> None:
+def test_resume_refuses_another_run_by_the_fields_name(tmp_path, arguments, whole_run, field, value) -> None:
     shutil.copytree(whole_run, tmp_path / "run", symlinks=True)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ValueError, match=rf"--resume: {field.replace('.', '[.]')}\b.* has changed") as error:
@@ -286,9 +278,7 @@ def test_run_is_not_overwritten_unless_asked(tmp_path: Path, arguments, whole_ru
     assert (folder / "notes.txt").read_text() == "mine"
 
 
-def test_best_is_the_best_and_not_the_last(
-    tmp_path: Path, arguments, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_best_is_the_best_and_not_the_last(tmp_path, arguments, monkeypatch) -> None:
     scores = iter([0.2, 0.7, 0.7, 0.4])
 
     class Scored:
@@ -391,9 +381,7 @@ def only_validation(folder: Path) -> tuple[int, str]:
     return validation["frames"], validation["protocol"]
 
 
-def test_a_run_reads_every_set_and_is_resumed_with_the_same_sets_only(
-    tmp_path: Path, arguments, sets: list[str]
-) -> None:
+def test_a_run_reads_every_set_and_is_resumed_with_the_same_sets_only(tmp_path, arguments, sets) -> None:
     folder = tmp_path / "run"
     current = prepare(arguments(folder, data__path=sets, **QUICK))
     assert current.num_frames == 6
@@ -408,9 +396,7 @@ def test_a_run_reads_every_set_and_is_resumed_with_the_same_sets_only(
     assert prepare([*arguments(folder, data__path=sets, **QUICK), "--resume"]).step == 1
 
 
-def test_a_set_of_which_a_test_frame_is_trained_on_is_refused(
-    tmp_path: Path, arguments, sets: list[str]
-) -> None:
+def test_a_set_of_which_a_test_frame_is_trained_on_is_refused(tmp_path, arguments, sets) -> None:
     leak = write_set(tmp_path / "sets" / "leak", "first", patient_id="test patient")
     for split in ("validation", "test"):
         (leak / f"{split}-00000-of-00001.parquet").unlink()
@@ -449,9 +435,7 @@ def test_sets_of_several_protocols_need_one_that_is_named(tmp_path: Path, argume
 
 
 @pytest.mark.parametrize("protocol", [None, "as_drawn"])
-def test_a_run_learns_and_is_validated_by_labels_as_drawn(
-    tmp_path: Path, arguments, protocol: str | None
-) -> None:
+def test_a_run_learns_and_is_validated_by_labels_as_drawn(tmp_path, arguments, protocol) -> None:
     drawn = write_set(tmp_path / "drawn", "drawn", "as_drawn")
     fields = {"data__path": str(drawn), "data__protocol": protocol, **QUICK}
     current = prepare(arguments(tmp_path / "run", augmentation__rotation=0, **fields))
