@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
@@ -111,26 +112,20 @@ def hiera(**fields: Any) -> dict[str, Any]:
     return {"vision_config": TINY_VISION | {"backbone_config": TINY_HIERA | fields}}
 
 
+# Each is refused by its own name.
+WRONG = yaml.safe_load("""[
+    {fusion_query: sound}, {fusion_residual: depth}, {norm_type: layer}, {depth_taps: first},
+    {fusion_num_heads: 0}, {fusion_num_heads: 3}, {fusion_num_layers: -1}, {fusion_num_layers: true},
+    {image_size: 128.5}, {dice_weight: -1}, {bce_weight: .nan}, {foreground_weight: "2"},
+    {fusion_dropout: 1.0}, {decoder_channels: [32, 16]}, {decoder_channels: [32, 16, 0]},
+    {decoder_channels: 32}, {use_depth: "false"},
+]""")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"fusion_query": "sound"}, "fusion_query"),
-        ({"fusion_residual": "depth"}, "fusion_residual"),
-        ({"norm_type": "layer"}, "norm_type"),
-        ({"depth_taps": "first"}, "depth_taps"),
-        ({"fusion_num_heads": 0}, "fusion_num_heads"),
-        ({"fusion_num_heads": 3}, "fusion_num_heads"),
-        ({"fusion_num_layers": -1}, "fusion_num_layers"),
-        ({"fusion_num_layers": True}, "fusion_num_layers"),
-        ({"image_size": 128.5}, "image_size"),
-        ({"dice_weight": -1}, "dice_weight"),
-        ({"bce_weight": float("nan")}, "bce_weight"),
-        ({"foreground_weight": "2"}, "foreground_weight"),
-        ({"fusion_dropout": 1.0}, "fusion_dropout"),
-        ({"decoder_channels": [32, 16]}, "decoder_channels"),
-        ({"decoder_channels": [32, 16, 0]}, "decoder_channels"),
-        ({"decoder_channels": 32}, "decoder_channels"),
-        ({"use_depth": "false"}, "use_depth"),
+        *(({name: value}, name) for [(name, value)] in map(dict.items, WRONG)),
         ({"dice_weight": 0, "bce_weight": 0.0}, "nothing would be learned"),
         ({"vision_config": {"model_type": "vit"}}, "vision_config.model_type"),
         ({"depth_config": {"model_type": "vit"}}, "depth_config.model_type"),

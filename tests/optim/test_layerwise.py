@@ -142,17 +142,14 @@ def test_a_gradient_that_is_not_finite_is_skipped_alone() -> None:
     assert stepper.last_step.grad_norm == pytest.approx(torch.nn.utils.get_total_norm(used).item())
 
 
-def test_a_forgotten_step_is_an_error() -> None:
+def test_a_forgotten_step_and_no_passes_at_all_are_errors() -> None:
+    with pytest.raises(ValueError, match="accumulation_steps must be an integer of at least 1, got 0"):
+        LayerwiseStepper(optimizer_of(network()), accumulation_steps=0)
     model = network()
     LayerwiseStepper(optimizer_of(model))
     loss_of(model, frames(0)).backward()
     with pytest.raises(RuntimeError, match=r"without optimizer\.step"):
         loss_of(model, frames(1)).backward()
-
-
-def test_no_passes_at_all_are_refused() -> None:
-    with pytest.raises(ValueError, match="accumulation_steps must be an integer of at least 1, got 0"):
-        LayerwiseStepper(optimizer_of(network()), accumulation_steps=0)
 
 
 def test_layerwise_mode_starts_anew_after_a_gradient_that_was_refused() -> None:

@@ -159,20 +159,3 @@ def test_settings_reach_the_projected_group_alone() -> None:
     assert (rest["rank"], rest["weight_decay"]) == (None, 0.01)
     assert (projected["lr"], rest["lr"]) == (0.1, 0.1)
     assert projected["param_names"] == ["blocks.0.attn.qkv.weight", "blocks.1.attn.qkv.weight"]
-
-
-@pytest.mark.parametrize(
-    ("target_modules", "message"),
-    [
-        (["norm"], "norm.weight has 1 dimension(s) and no matrix to project"),
-        (["filter"], "filter.weight has 4 dimensions: say which form the matrix by matrix_axes"),
-    ],
-)
-def test_weights_that_are_no_matrix_are_refused_at_construction_by_name(target_modules, message) -> None:
-    model = tree("linear")
-    model.norm, model.filter = nn.LayerNorm(6), nn.Conv2d(3, 6, 3)
-    groups = galore_param_groups(model, [*target_modules, "linear"], rank=2)
-    with pytest.raises(ValueError, match=r".") as error:
-        SRFTGaLoreAdamW(groups)
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)

@@ -335,8 +335,7 @@ def test_sparse_and_complex_gradients_are_refused_by_name() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(lr=-1.0), "lr must be at least 0"),
-        (dict(lr=math.nan), "lr must be at least 0"),
+        *((dict(lr=lr), "lr must be at least 0") for lr in (-1.0, math.nan)),
         (dict(eps=-1e-8), "eps must be at least 0"),
         (dict(eps=0), "eps must be more than 0"),
         (dict(warm_start="no"), "warm_start must be True or False"),
@@ -344,13 +343,13 @@ def test_sparse_and_complex_gradients_are_refused_by_name() -> None:
         (dict(foreach="yes"), "foreach must be one of"),
         (dict(maximize=1), "maximize must be one of"),
         (dict(proj_type=["srft"]), "proj_type: .* is unknown"),
-        (dict(matrix_axes=((0,), (None,))), "must name axes"),
-        (dict(matrix_axes=((0.0,), (1,))), "must name axes"),
+        *(
+            (dict(matrix_axes=axes), "must name axes")
+            for axes in (((0,), (None,)), ((0.0,), (1,)), ((0,), (2,)))
+        ),
         (dict(weight_decay=-0.1), "weight_decay must be at least 0"),
-        (dict(betas=(0.9, 1.0)), "betas must be two numbers"),
-        (dict(betas=(0.9,)), "betas must be two numbers"),
-        (dict(rank=0), "rank must be an integer of at least 1"),
-        (dict(rank=True), "rank must be an integer of at least 1"),
+        *((dict(betas=betas), "betas must be two numbers") for betas in ((0.9, 1.0), (0.9,))),
+        *((dict(rank=rank), "rank must be an integer of at least 1") for rank in (0, True)),
         (dict(update_proj_gap=0), "update_proj_gap must be an integer of at least 1"),
         (dict(scale=0), "scale must be positive"),
         (dict(proj_type="fft"), "proj_type: 'fft' is unknown: choose one of srft"),
@@ -360,7 +359,6 @@ def test_sparse_and_complex_gradients_are_refused_by_name() -> None:
         (dict(proj_type="svd", warm_start=True), "warm_start means nothing for proj_type svd"),
         (dict(proj_type="srft_oblivious", power_iterations=1), "power_iterations means nothing"),
         (dict(matrix_axes=((0,), (0,))), "must name different axes"),
-        (dict(matrix_axes=((0,), (2,))), "must name axes"),
         (dict(nonfinite="ignore"), "nonfinite: 'ignore' is unknown"),
     ],
 )
@@ -373,9 +371,16 @@ def test_a_refused_group_leaves_the_optimizer_as_it_was() -> None:
     parameters = weights((6, 4), (6, 4))
     optimizer = SRFTGaLoreAdamW(parameters[:1], rank=2)
     run(parameters[:1], optimizer, 2)
-    for shape, settings in (((3,), {}), ((3, 3), {"matrix_axes": ((0,), (None,))})):
-        with pytest.raises(ValueError, match="parameter 0 of group 1"):
+    for shape, settings, message in (
+        ((3,), {}, r"parameter 0 of group 1.* has 1 dimension\(s\) and no matrix to project"),
+        ((6, 3, 3, 3), {}, r"parameter 0 of group 1.* has 4 dimensions: say which form the matrix by matr"),
+        ((3, 3), {"matrix_axes": ((0,), (None,))}, r"must name axes of parameter 0 of group 1"),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
             optimizer.add_param_group({"params": [nn.Parameter(torch.ones(shape))], "rank": 2, **settings})
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"norm\.weight has 1 dimension"):
+        SRFTGaLoreAdamW([{"params": [("norm.weight", nn.Parameter(torch.ones(3)))], "rank": 2}])
     assert len(optimizer.param_groups) == 1
     optimizer.add_param_group({"params": parameters[1:], "lr": 0.5})
     run(parameters, optimizer, 2)

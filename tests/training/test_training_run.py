@@ -152,16 +152,6 @@ def test_the_card_of_the_best_model_is_true(whole_run: Path) -> None:
     assert names["processor"].size == {"height": 128, "width": 128}
 
 
-def test_checkpoint_holds_the_weights_that_train_in_float32(tmp_path: Path, arguments) -> None:
-    current = prepare(arguments(tmp_path / "run", budget__steps=2, mixed_precision="bf16"))
-    train(current)
-    folder = tmp_path / "run" / "last" / "pretrained_model"
-    assert {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()} == {torch.float32}
-    saved = AutoModel.from_pretrained(folder).state_dict()
-    for name, tensor in current.model.state_dict().items():
-        assert torch.equal(saved[name], tensor), name
-
-
 SRFT_GALORE = {
     "optimizer__name": "srft_galore",
     "optimizer__rank": 4,
@@ -312,19 +302,27 @@ def test_only_what_the_recipe_names_changes(tmp_path: Path, arguments) -> None:
     assert any(name.startswith("fusion.") for name in changed)
 
 
-def test_tensorboard_gets_the_curves(tmp_path: Path, arguments) -> None:
+def test_tensorboard_gets_the_curves_and_a_checkpoint_the_weights_in_float32(tmp_path: Path, arguments):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run(arguments(tmp_path / "run", budget__steps=3, trackers=["tensorboard"]))
+    folder = tmp_path / "run"
+    current = prepare(arguments(folder, budget__steps=3, mixed_precision="bf16", trackers=["tensorboard"]))
+    train(current)
     losses = {}
-    for file in (tmp_path / "run" / "tensorboard").rglob("events*"):
+    for file in (folder / "tensorboard").rglob("events*"):
         events = EventAccumulator(str(file))
         events.Reload()
         if "train/loss" in events.Tags()["scalars"]:
             losses = {event.step: event.value for event in events.Scalars("train/loss")}
             assert events.Scalars("validation/dsc")[0].step == 3
-    expected = {r["step"]: r["loss"] for r in read_metrics(tmp_path / "run") if "loss" in r}
+    expected = {r["step"]: r["loss"] for r in read_metrics(folder) if "loss" in r}
     assert losses == pytest.approx(expected, rel=1e-6)
+    checkpoint = folder / "last" / "pretrained_model"
+    dtypes = {tensor.dtype for tensor in load_file(checkpoint / "model.safetensors").values()}
+    assert dtypes == {torch.float32}
+    saved = AutoModel.from_pretrained(checkpoint).state_dict()
+    for name, tensor in current.model.state_dict().items():
+        assert torch.equal(saved[name], tensor), name
 
 
 @pytest.mark.parametrize(
