@@ -243,6 +243,11 @@ def test_global_generators_are_neither_used_nor_moved() -> None:
     assert all(same(one, other) for one, other in zip(*results, strict=True))
 
 
+CHANGED_FIELDS = [
+    field for field, value in asdict(EVERYTHING).items() if value != asdict(AugmentationConfig())[field]
+]
+
+
 @pytest.mark.parametrize("field", CHANGED_FIELDS)
 def test_a_setting_changes_no_draw_but_its_own(field: str) -> None:
     """Frames differ between two recipes only by what the recipes differ in."""

@@ -40,12 +40,9 @@ def test_agrees_with_a_look_at_every_square(dtype: torch.dtype, bad: float | Non
         assert expected is (bad is None)
 
 
-def test_nothing_is_finite() -> None:
+def test_nothing_is_finite_and_precisions_may_be_mixed() -> None:
     assert squares_are_finite([])
     assert squares_are_finite([torch.empty(0)])
-
-
-def test_precisions_may_be_mixed() -> None:
     tensors = [torch.ones(2, dtype=dtype) for dtype in DTYPES]
     assert squares_are_finite(tensors)
     assert not squares_are_finite([*tensors, torch.full((2,), math.nan)])
