@@ -208,31 +208,27 @@ def test_peers_project_the_shorter_side(name):
     assert state_bytes(built[name]) >= 4 * 4 * (2 * 30 + 12 + 3 * 12)
 
 
-def method_figures(label: str, refresh_s: list[float], own: bool = True, **values: Any) -> dict[str, Any]:
-    empty = {"energy": {}, "step_ms": None, "step_median_ms": None, "state_mib": None}
-    times = {"refresh_s": refresh_s, "refresh_median_s": statistics.median(refresh_s)}
-    return {"label": label, "own": own} | times | empty | values
-
-
 @pytest.fixture
 def full_figures() -> dict[str, Any]:
     """Figures as a run over the full list would leave them, some good, some bad, some missing."""
-
-    def energy(slow: float, fast: float) -> dict[str, Any]:
-        values = {"i^-1/2": slow, "1/i": fast, "gradient": fast}
-        return {spectrum: {"mean": mean, "minimum": mean - 0.1} for spectrum, mean in values.items()}
-
-    methods = {
-        "srft": method_figures(
-            "srft", [1.0, 2.0, 1.0], energy=energy(0.83, 0.98), step_ms=[100.0] * 3, state_mib=105.9
-        ),
-        "srft_power_1": method_figures("power", [2.0, 4.0, 4.0], energy=energy(0.97, 1.0)),
-        "srft_warm_10": method_figures("warm", [1.5, 1.5, 1.5], energy=energy(0.991, 1.0)),
-        "gaussian": method_figures("gaussian", [9.0, 9.0, 9.0], energy=energy(0.995, 1.0)),
-        "svd": method_figures("svd", [18.0, 36.0, 17.0], energy=energy(1.0, 1.0)),
-        "paper": method_figures("the published way", [1.9, 5.0, 1.9], False, energy=energy(0.8, 0.99)),
-        "galore-torch": method_figures("galore-torch", [18.0] * 3, False, step_ms=[90.0, 120.0, 110.0]),
-    }
+    methods = {}
+    for name, label, refresh_s, energy, own in (
+        ("srft", "srft", [1.0, 2.0, 1.0], (0.83, 0.98), True),
+        ("srft_power_1", "power", [2.0, 4.0, 4.0], (0.97, 1.0), True),
+        ("srft_warm_10", "warm", [1.5] * 3, (0.991, 1.0), True),
+        ("gaussian", "gaussian", [9.0] * 3, (0.995, 1.0), True),
+        ("svd", "svd", [18.0, 36.0, 17.0], (1.0, 1.0), True),
+        ("paper", "the published way", [1.9, 5.0, 1.9], (0.8, 0.99), False),
+        ("galore-torch", "galore-torch", [18.0] * 3, (), False),
+    ):
+        means = zip(("i^-1/2", "1/i", "gradient"), (*energy, *energy[1:]), strict=False)
+        methods[name] = {
+            "label": label, "own": own, "step_ms": None, "step_median_ms": None, "state_mib": None,
+            "refresh_s": refresh_s, "refresh_median_s": statistics.median(refresh_s),
+            "energy": {spectrum: {"mean": mean, "minimum": mean - 0.1} for spectrum, mean in means},
+        }  # fmt: skip
+    methods["srft"] |= {"step_ms": [100.0] * 3, "state_mib": 105.9}
+    methods["galore-torch"] |= {"step_ms": [90.0, 120.0, 110.0]}
     staggered = {"gap": 50, "first_step_ms": 900.0, "median_ms": 100.0, "max_ms": 140.0}
     staggered |= {"max_over_median": 1.4, "repeated_max_over_median": 1.2}
     return {

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import torch
 
 from peak_memory import needs_proc
@@ -21,7 +19,6 @@ from shared import (
     enlarged,
     interleave,
     median_ratio,
-    positive_int,
     process_mib,
     state_bytes,
 )
@@ -70,11 +67,3 @@ def test_enlarged_landmarks_keep_to_the_centers_of_pixels():
     [mark] = enlarged([{"category": "ridge", "points": small, "score": 1.0}])
     assert mark["category"] == "ridge"
     np.testing.assert_allclose(mark["points"], [(-0.5, -0.5), (WIDTH - 0.5, HEIGHT - 0.5)])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"), [("0", "at least 1, got 0"), ("two", "'two' is not an integer")]
-)
-def test_numbers_below_one_are_refused(text, message):
-    with pytest.raises(argparse.ArgumentTypeError, match=message):
-        positive_int(text)

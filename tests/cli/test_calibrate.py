@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from liver_landmark import inference
 from liver_landmark.cli import main
-from liver_landmark.cli.calibrate import write_calibration
-from liver_landmark.evaluation.calibration import PresenceFrames, fit_calibration
 from liver_landmark.inference import LandmarkPredictor
 from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
-from liver_landmark.model.presence_liver_landmark import absent_suppressed, presence_features
 from tiny_datasets import make_dataset, polylines, save_dataset, save_model, schema_row
 
 FRAMES = 12
@@ -158,26 +153,3 @@ def test_errors_are_one_line_and_leave_nothing(
     assert run(tmp_path / "report", *options, dataset=dataset) == 2
     assert message in error_line("calibrate")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-
-
-def test_a_calibrated_model_says_that_nothing_is_there(model):
-    """Of logits whose strength tells shown from absent, and which draw every landmark in every frame."""
-    count = 120
-    rng = np.random.default_rng(0)
-    shown = rng.random((count, 3)) < 0.6
-    logits = 0.1 * torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    strength = torch.from_numpy(np.where(shown, 2.5, 0.8) + rng.normal(0, 0.1, (count, 3)))
-    for column in range(3):
-        logits[:, column + 1, 2 * column : 2 * column + 2] += strength[:, column, None, None]
-    drawn = absent_suppressed(logits, None, DEFAULT_LANDMARKS.names)[2].numpy()
-    assert drawn.all()
-    patients = np.array([f"p{index % 8}" for index in range(count)])
-    features = presence_features(logits).double().numpy()
-    calibration, _ = fit_calibration(PresenceFrames(features, drawn, shown, patients, "synthetic"), {})
-    write_calibration(model, calibration)
-    saved = LandmarkPredictor.from_pretrained(model).model.config.presence_calibration
-    suppressed, _, present = absent_suppressed(logits, saved, DEFAULT_LANDMARKS.names)
-    assert (present.numpy() == shown).mean() > 0.98
-    for column in range(3):
-        still_drawn = (suppressed.argmax(1) == column + 1).flatten(1).any(1)
-        assert torch.equal(still_drawn, present[:, column])

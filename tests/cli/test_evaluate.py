@@ -93,11 +93,11 @@ def test_a_former_evaluation_is_replaced_only_when_asked_and_nothing_else(run, t
         if code:
             assert "holds an evaluation already: pass --overwrite" in error_line("evaluate")
     assert [path.name for path in tmp_path.iterdir()] == ["result"]
-    (output / "precious.txt").touch()
-    assert run(output, "--overwrite") == 2
+    (tmp_path / "precious.txt").touch()
+    assert run(tmp_path, "--overwrite") == 2
     assert "holds something else than an evaluation" in error_line("evaluate")
-    assert (output / "precious.txt").exists()
-    assert run(output / "precious.txt" / "result") == 2
+    assert (tmp_path / "precious.txt").exists()
+    assert run(tmp_path / "precious.txt" / "result") == 2
     assert "precious.txt is no folder" in error_line("evaluate")
 
 
@@ -120,31 +120,25 @@ def test_errors_are_one_line_and_leave_nothing(run, tmp_path, error_line, option
     assert not list(tmp_path.iterdir())
 
 
-def test_mixed_protocols_have_to_be_decided(run, tmp_path, error_line):
-    rows = [schema_row("f0", polylines(0)), schema_row("f1", polylines(1), protocol="toponet")]
-    save_dataset(tmp_path / "mixed", rows)
-    output = tmp_path / "result"
-    assert run(output, dataset=tmp_path / "mixed") == 2
-    assert "protocol column holds synthetic, toponet" in error_line("evaluate")
-    assert run(output, "--protocol", "p2ilf", dataset=tmp_path / "mixed") == 0
+NO_PICTURE = {"bytes": b"\xff\xd8 no picture", "path": None}
 
 
 @pytest.mark.parametrize(
-    ("image", "message"),
+    ("fields", "message"),
     [
-        (
-            {"bytes": b"\xff\xd8 no picture", "path": None},
-            "row 1: a picture of it cannot be decoded (of no known format)",
-        ),
-        (None, "frame f1 (row 1): it has no image"),
+        ({"image": NO_PICTURE}, "row 1: a picture of it cannot be decoded (of no known format)"),
+        ({"image": None}, "frame f1 (row 1): it has no image"),
+        ({"protocol": "toponet"}, "protocol column holds synthetic, toponet"),
     ],
 )
-def test_a_frame_that_cannot_be_read_is_named(run, tmp_path, error_line, image, message):
-    rows = [schema_row("f0", polylines(0)), schema_row("f1", polylines(1), image=image)]
+def test_what_is_wrong_with_a_row_is_one_line(run, tmp_path, error_line, fields, message):
+    rows = [schema_row("f0", polylines(0)), schema_row("f1", polylines(1), **fields)]
     save_dataset(tmp_path / "broken", rows)
     assert run(tmp_path / "result", dataset=tmp_path / "broken") == 2
     assert message in error_line("evaluate")
     assert not (tmp_path / "result").exists()
+    if "protocol" in fields:
+        assert run(tmp_path / "result", "--protocol", "p2ilf", dataset=tmp_path / "broken") == 0
 
 
 def test_the_default_resolution_is_the_evaluations_own():

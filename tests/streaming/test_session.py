@@ -33,22 +33,6 @@ def test_what_is_taken_is_the_last_that_was_put(steps):
     assert newest.take() is None
 
 
-def test_a_reader_waits_for_an_item_and_for_the_end():
-    newest, taken = Newest(), []
-
-    def read():
-        while (item := newest.take()) is not None:
-            taken.append(item)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    newest.put("a")
-    newest.close()
-    reader.join(5)
-    assert not reader.is_alive()
-    assert taken == ["a"]
-
-
 def one_frame(times: FrameTimes, clock: Clock, number: int, steps: tuple[float, float, float, float]) -> None:
     captured = times.captured()
     clock.now += steps[0]
