@@ -143,6 +143,19 @@ def test_leftovers_go_and_the_rest_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == [".hidden", "a"]
 
 
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_folder_takes_the_place_of_a_link(tmp_path: Path, dangling: bool) -> None:
+    for name in ("linked", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    (tmp_path / "set").symlink_to("nowhere" if dangling else "linked", target_is_directory=True)
+    replace_folder(tmp_path / "new", tmp_path / "set")
+    assert (tmp_path / "set" / "file").read_text() == "new"
+    assert not (tmp_path / "set").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["linked", "set"]
+    assert (tmp_path / "linked" / "file").read_text() == "linked"
+
+
 def test_a_folder_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()

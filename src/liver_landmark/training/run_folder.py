@@ -32,7 +32,6 @@ import math
 import os
 import platform
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -49,6 +48,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..utils.atomic_files import (
+    delete_folder,
     new_folder,
     point_link,
     remove_folder,
@@ -86,8 +86,7 @@ class RunFolder:
     def delete_run(self) -> None:
         """Deletes what a run has written here, and nothing else."""
         for folder in (self.checkpoints, self.tensorboard, self._next_best, self.best):
-            if folder.exists():
-                shutil.rmtree(folder)
+            delete_folder(folder)
         for file in (self.last, self.metrics, self.run_record):
             file.unlink(missing_ok=True)
 

@@ -113,19 +113,25 @@ def remove_folder(folder: Path) -> None:
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Renames `new` to `target`; a folder that was there is renamed aside before, and deleted afterward.
+    """Renames `new` to `target`; a folder or link that was there goes aside before, and is deleted afterward.
 
     Killed between the two renames, `target` is absent and `new` is whole.
     """
     former = target.parent / f"{_PREFIX}removed-{target.name}"
-    if former.exists():
-        shutil.rmtree(former)
-    if target.exists():
+    delete_folder(former)
+    if os.path.lexists(target):
         target.rename(former)
     new.rename(target)
     _flush_to_disk(target.parent)
-    if former.exists():
-        shutil.rmtree(former)
+    delete_folder(former)
+
+
+def delete_folder(folder: Path) -> None:
+    """Deletes a folder if it is there; of a link to one, the link."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 def remove_leftovers(folder: Path) -> None:
