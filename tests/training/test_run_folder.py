@@ -193,9 +193,13 @@ def test_without_links_the_last_checkpoint_is_that_with_the_most_steps(folder, m
         save(folder, 3)
 
 
-def test_deleting_a_run_leaves_other_files(folder: RunFolder) -> None:
+@pytest.mark.parametrize("best_is_link", [False, True])
+def test_deleting_a_run_leaves_other_files(folder: RunFolder, best_is_link: bool) -> None:
     save(folder, 1)
-    save_best(folder, "x")
+    if best_is_link:  # as earlier versions left it
+        folder.best.symlink_to("checkpoints", target_is_directory=True)
+    else:
+        save_best(folder, "x")
     folder.metrics.write_text("")
     folder.run_record.write_text("")
     folder.tensorboard.mkdir()
