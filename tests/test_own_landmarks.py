@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,6 +155,17 @@ def test_a_set_has_the_names_that_were_asked_for(built, test_split, tmp_path):
     with pytest.raises(ValueError, match=r"'gallbladder': P2ILF has ridge, silhouette, ligament only"):
         export_set({"test": test_split}, tmp_path / "p2ilf", "p2ilf-json")
     assert not (tmp_path / "p2ilf").exists()
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(raw, tmp_path, monkeypatch):
+    names = ["--landmarks", "ridge,silhouette,ligament,gallbladder,Gallengänge"]
+    command = f"data build custom {raw} --format labelme --test-only --output {tmp_path / 'set'}"
+    assert main([*command.split(), *names]) == 0
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", shown)
+    assert main(["data", "stats", str(tmp_path / "set")]) == 0
+    shown.flush()
+    assert b"Galleng\\xe4nge: points" in shown.buffer.getvalue()
 
 
 def test_names_that_cannot_be_and_labels_that_nobody_named_are_refused(raw, tmp_path):

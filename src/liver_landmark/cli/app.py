@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -86,6 +87,9 @@ def print_config_path(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (`options.EXIT_CODES`)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files and landmarks that the terminal's encoding does not hold come out as escapes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     command = typer.main.get_command(app)
     try:
         code = command.main(

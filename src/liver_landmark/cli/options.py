@@ -106,10 +106,9 @@ def announce(what: str) -> None:
 
 
 def say(line: str) -> None:
-    """Prints a line, with escapes for what the terminal's encoding does not hold in a file's name."""
-    encoding = sys.stdout.encoding or "utf-8"
+    """Prints a line, also where nobody reads along any more."""
     try:
-        print(line.encode(encoding, "backslashreplace").decode(encoding))
+        print(line)
     except BrokenPipeError:
         # Who read along has had enough; the results are still wanted.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import string
 from collections import Counter
@@ -272,8 +273,11 @@ class DatasetWriter(Generic[_Frame]):
                 yield
             except KeyboardInterrupt:
                 raise
-            except BaseException:
+            except BaseException as error:
                 remove_folder(self.path)
+                if isinstance(error, OSError) and error.errno and error.filename is None:
+                    # pyarrow does not say of which file it speaks.
+                    raise OSError(error.errno, os.strerror(error.errno), str(self._output)) from error
                 raise
             remove_folder(self.path)
 

@@ -101,6 +101,7 @@ class FusionLayer(GradientCheckpointingLayer):
     def forward(
         self, query: Tensor, context: Tensor, output_attentions: bool = False
     ) -> tuple[Tensor, Tensor | None]:
+        """query (B, N, C), context (B, M, C) -> (B, N, C) and, if asked for, weights (B, heads, N, M)."""
         attended, weights = self.attention(
             self.query_norm(query), self.context_norm(context), output_attentions
         )

@@ -199,6 +199,7 @@ class FrameColumns:
 
     @classmethod
     def of(cls, logits: torch.Tensor, size: tuple[int, int]) -> FrameColumns:
+        """Of (C, h, w) float32 logits on the CPU and a frame of (H, W) px."""
         height, width = logits.shape[-2:]
         return cls(logits.contiguous().numpy(), _Axis.of(height, size[0]), _Axis.of(width, size[1]))
 

@@ -66,6 +66,7 @@ class Update:
             self.state["refresh_count"] = torch.zeros((), dtype=torch.int64, device="cpu")
 
     def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Adam's averages of the gradient and of its square, this rank's part."""
         return local(self.state["exp_avg"]), local(self.state["exp_avg_sq"])
 
     def matrix(self) -> torch.Tensor:
@@ -80,6 +81,7 @@ class Update:
         return self.projection.to_matrix(gradient).to(self.dtype)
 
     def seed(self, ahead: int = 0) -> int:
+        """The seed of the basis after so many more refreshes than there have been."""
         count = int(self.state["refresh_count"]) + ahead
         return draw_seed(self.group["seed"], self.projection.ordinal, count)
 
