@@ -64,6 +64,15 @@ def save_dataset(folder: Path, rows: list[dict[str, Any]]) -> None:
     make_dataset(rows).to_parquet(folder / "test-00000-of-00001.parquet")
 
 
+def save_splits(folder: Path, **splits: list[dict[str, Any]] | datasets.Dataset) -> Path:
+    """Writes rows, or datasets, as the splits of a folder that `load_dataset` reads."""
+    folder.mkdir(parents=True)
+    for split, rows in splits.items():
+        rows = make_dataset(rows) if isinstance(rows, list) else rows
+        rows.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
 class SeesColors(torch.nn.Module):
     """Knows a landmark by its color in the frame; blind to those named.
 

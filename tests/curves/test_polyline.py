@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
-from liver_landmark.curves.polyline import arc_lengths, normals, resample, simplify, smooth
+from liver_landmark.curves.polyline import normals, resample, simplify, smooth
 
 
 def wavy(seed: int, count: int = 120) -> np.ndarray:
@@ -27,11 +27,6 @@ def largest_distance(points: np.ndarray, kept: np.ndarray) -> float:
         part = np.clip((points - a) @ (b - a) / max((b - a) @ (b - a), 1e-12), 0, 1)
         nearest = np.minimum(nearest, np.hypot(*(points - a - part[:, None] * (b - a)).T))
     return float(nearest.max())
-
-
-def test_lengths_add_up_the_steps() -> None:
-    assert arc_lengths(np.array([(0.0, 0.0), (3.0, 4.0), (3.0, 10.0)])).tolist() == [0, 5, 11]
-    assert arc_lengths(np.array([(2.0, 1.0)])).tolist() == [0]
 
 
 def test_resampling_keeps_the_ends_and_spaces_evenly() -> None:

@@ -41,15 +41,12 @@ def test_synthetic_strokes_are_relative_to_the_frames_width():
         assert protocol.native_stroke_width_px(width, height) == pytest.approx(30 / 1920 * width)
 
 
-def test_unknown_name_lists_the_choices():
-    with pytest.raises(ValueError, match=r"protocol 'l3d' is unknown: choose one of d2gpland, d2gpland_plus"):
-        get_protocol("l3d")
-
-
 def test_a_label_follows_a_protocol_or_is_as_drawn():
     assert [check_label_protocol(name) for name in ("slippa", AS_DRAWN)] == ["slippa", "as_drawn"]
     with pytest.raises(ValueError, match=r"protocol 'drawn' is unknown: choose one of .* or as_drawn for"):
         check_label_protocol("drawn")
+    with pytest.raises(ValueError, match=r"protocol 'l3d' is unknown: choose one of d2gpland, d2gpland_plus"):
+        get_protocol("l3d")
     # Nothing can be drawn by it.
     with pytest.raises(ValueError, match="protocol 'as_drawn' is unknown"):
         get_protocol(AS_DRAWN)
@@ -187,13 +184,3 @@ def test_categories_by_name_and_by_the_schemas_index():
         landmark_id("rigde")
     with pytest.raises(ValueError, match=r"out of range 0\.\.2"):
         landmark_id(3)
-
-
-def test_resize_keeps_ids_and_size_order():
-    mask = np.zeros((20, 40), np.uint8)
-    mask[:, 30:] = 3
-    resized = resize_mask(mask, (80, 10))
-    assert resized.shape == (10, 80)
-    assert set(np.unique(resized)) == {0, 3}
-    np.testing.assert_array_equal(resized[0] == 3, np.arange(80) >= 60)
-    assert resize_mask(mask, (40, 20)) is mask

@@ -359,18 +359,6 @@ def test_pieces_are_the_connected_components(seed: int, height: int, width: int,
     assert sorted(found) == sorted(expected)
 
 
-@pytest.mark.parametrize("stroke_px", [3, 12, 30, 61])
-def test_a_strokes_width_is_guessed_and_its_path_runs_along_it(stroke_px: int) -> None:
-    inside = np.zeros((300, 700), np.uint8)
-    inside[150 - stroke_px // 2 :][:stroke_px, 100:600] = 1
-    [piece] = find_pieces(plane_of(inside, (40, 20)))
-    [path], width_px = thinned_paths(piece)
-    assert width_px == pytest.approx(stroke_px, rel=0.2, abs=1)
-    assert abs(path.points[:, 1] - 170).max() < 2 + 0.15 * stroke_px
-    assert path.points[:, 0].min() == pytest.approx(140, abs=stroke_px)
-    assert path.points[:, 0].max() == pytest.approx(640, abs=stroke_px)
-
-
 def test_what_is_connected_by_a_sliver_stays_connected() -> None:
     inside = np.zeros((200, 700), np.uint8)
     inside[80:111, 50:340] = inside[80:111, 360:650] = 1

@@ -97,20 +97,10 @@ def test_a_card_that_is_no_yaml_is_one_line(tmp_path: Path) -> None:
     assert found.startswith("README.md: cannot be understood")
 
 
-def rewrite(folder: Path, change: Callable[[pa.Table], pa.Table]) -> Path:
-    path = folder / "data" / "test-00000-of-00001.parquet"
-    pq.write_table(change(pq.read_table(path)), path)
-    return folder
-
-
 def as_slippa(table: pa.Table) -> pa.Table:
     features = landmark_features()
     features["landmarks"].feature["category"] = ClassLabel(names=["silhouette", "ridge", "ligament"])
     return table.replace_schema_metadata(features.arrow_schema.metadata)
-
-
-def without_types(table: pa.Table) -> pa.Table:
-    return table.replace_schema_metadata(None)
 
 
 def with_wide_width(table: pa.Table) -> pa.Table:
@@ -118,8 +108,7 @@ def with_wide_width(table: pa.Table) -> pa.Table:
     return table.set_column(table.column_names.index("width"), "width", table["width"].cast(pa.int64()))
 
 
-def with_nonsense(table: pa.Table) -> pa.Table:
-    return table.replace_schema_metadata({"huggingface": '{"info": {"features": {"image": 3}}}'})
+NONSENSE = {"huggingface": '{"info": {"features": {"image": 3}}}'}
 
 
 @pytest.mark.parametrize(
@@ -128,15 +117,17 @@ def with_nonsense(table: pa.Table) -> pa.Table:
         (lambda table: table.drop_columns("depth"), "column 'depth' is missing"),
         (as_slippa, "its landmarks are silhouette, ridge, ligament, those of"),
         (
-            without_types,
+            lambda table: table.replace_schema_metadata(None),
             "column 'image' is {'bytes': Value('binary'), 'path': Value('string')}, expected Image",
         ),
         (with_wide_width, "column 'width' is Value('int64'), expected Value('int32')"),
-        (with_nonsense, "its columns cannot be understood ("),
+        (lambda table: table.replace_schema_metadata(NONSENSE), "its columns cannot be understood ("),
     ],
 )
 def test_a_file_of_other_columns_is_named_once(tmp_path: Path, change: Callable, reason: str) -> None:
-    folder = rewrite(write_set(tmp_path / "set", good_rows(), card=None), change)
+    folder = write_set(tmp_path / "set", good_rows(), card=None)
+    path = folder / "data" / "test-00000-of-00001.parquet"
+    pq.write_table(change(pq.read_table(path)), path)
     [found] = problems(folder)
     assert found.startswith("data/test-00000-of-00001.parquet: ")
     assert reason in found
@@ -216,21 +207,20 @@ def test_a_row_group_that_fills_the_memory_is_not_read(
     assert all("a row group of it holds " in line for line in found)
 
 
-def broken(**fields: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    return lambda row: fields
+Row = dict[str, Any]
 
 
-def a_picture(width: int = WIDTH, height: int = HEIGHT, mode: str = "RGB", value: Any = 0) -> Image.Image:
-    return Image.new(mode, (width, height), value)
+def a_picture(width: int = WIDTH, height: int = HEIGHT, mode: str = "RGB") -> Image.Image:
+    return Image.new(mode, (width, height))
 
 
-def exif(**tags: Any) -> Image.Exif:
+def exif(gps: bool = False, orientation: int | None = None) -> Image.Exif:
     data = Image.Exif()
     data[0x010F] = "a device"
-    if tags.get("gps"):
+    if gps:
         data.get_ifd(0x8825)[1] = "N"
-    if tags.get("orientation"):
-        data[0x0112] = tags["orientation"]
+    if orientation:
+        data[0x0112] = orientation
     return data
 
 
@@ -240,68 +230,69 @@ def png_text() -> PngInfo:
     return info
 
 
-def with_pixel(value: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    def change(row: dict[str, Any]) -> dict[str, Any]:
-        label = label_of(row)
-        label[0, 0] = value
-        return {"label": file_of(Image.fromarray(label))}
-
-    return change
+def with_pixel(row: Row, value: int) -> Row:
+    label = label_of(row)
+    label[0, 0] = value
+    return {"label": file_of(Image.fromarray(label))}
 
 
-def cut_short(row: dict[str, Any]) -> dict[str, Any]:
-    return {"image": {"bytes": row["image"]["bytes"][:-60], "path": None}}
+def with_bytes(row: Row, change: Callable[[bytes], bytes]) -> Row:
+    return {"image": {"bytes": change(row["image"]["bytes"]), "path": None}}
 
 
+def stored(data: bytes | None, path: str | None = None) -> Row:
+    return {"bytes": data, "path": path}
+
+
+FLOATS = file_of(Image.fromarray(np.zeros((HEIGHT, WIDTH), np.float32)), "TIFF")
+FAR = [*polylines(1), {"category": 0, "points": [(1, 1), (1, 99)]}]
+SIZE = f"its row says {WIDTH}x"
+# What is changed in a row, and what its line has to say.
 ROW_PROBLEMS = {
-    "truncated": (cut_short, "its image: truncated or corrupt: "),
-    "not a picture": (broken(image={"bytes": b"hello", "path": None}), "its image: not a readable picture"),
-    "no picture": (broken(image=None), "its image is missing"),
-    "elsewhere": (broken(image={"bytes": None, "path": "/my/a.png"}), "its image is not inside of the file"),
-    "wrong size": (
-        broken(image=file_of(a_picture(90))),
-        f"its image is 90x{HEIGHT} px, its row says {WIDTH}x",
+    "truncated": (lambda row: with_bytes(row, lambda data: data[:-60]), "its image: truncated or corrupt: "),
+    "not a picture": ({"image": stored(b"hello")}, "its image: not a readable picture"),
+    "no picture": ({"image": None}, "its image is missing"),
+    "elsewhere": ({"image": stored(None, "/my/a.png")}, "its image is not inside of the file"),
+    "wrong size": ({"image": file_of(a_picture(90))}, f"its image is 90x{HEIGHT} px, {SIZE}"),
+    "wrong depth": ({"depth": file_of(a_picture(9, 9, "L"))}, f"its depth is 9x9 px, {SIZE}"),
+    "broken regions": ({"regions": stored(b"?")}, "its regions: not a readable picture"),
+    "unknown ids": (
+        lambda row: with_pixel(row, 9),
+        "its label holds 9: neither class ids (0 to 3) nor 255",
     ),
-    "wrong depth": (
-        broken(depth=file_of(a_picture(9, 9, "L"))),
-        f"its depth is 9x9 px, its row says {WIDTH}x",
-    ),
-    "broken regions": (broken(regions={"bytes": b"?", "path": None}), "its regions: not a readable picture"),
-    "unknown ids": (with_pixel(9), "its label holds 9: neither class ids (0 to 3) nor 255"),
     "color label": (
-        broken(label=file_of(a_picture())),
+        {"label": file_of(a_picture())},
         "its label is a picture of mode RGB, expected class ids in mode L",
     ),
-    "one pixel": (with_pixel(1), f"is not what synthetic draws from its polylines: 1 px of {WIDTH * HEIGHT}"),
-    "no polylines": (broken(landmarks=None), "is not what synthetic draws from its polylines"),
-    "unknown protocol": (broken(protocol="wide"), "its protocol 'wide' is unknown: expected d2gpland, "),
+    "one pixel": (
+        lambda row: with_pixel(row, 1),
+        f"is not what synthetic draws from its polylines: 1 px of {WIDTH * HEIGHT}",
+    ),
+    "no polylines": ({"landmarks": None}, "is not what synthetic draws from its polylines"),
+    "unknown protocol": ({"protocol": "wide"}, "its protocol 'wide' is unknown: expected d2gpland, "),
     "no mask as drawn": (
-        broken(protocol="as_drawn", label=None),
+        {"protocol": "as_drawn", "label": None},
         "its protocol is as_drawn, but it has no la",
     ),
-    "stroke width": (broken(stroke_width=3.0), "its stroke_width is 3 px, synthetic draws 1.5 px"),
+    "stroke width": ({"stroke_width": 3.0}, "its stroke_width is 3 px, synthetic draws 1.5 px"),
     "outside": (
-        broken(landmarks=[*polylines(1), {"category": 0, "points": [(1, 1), (1, 99)]}]),
+        {"landmarks": FAR},
         f"polyline 4 (ridge): its point (1, 99) lies outside of the frame of {WIDTH}x{HEIGHT} px",
     ),
-    "one point": (
-        broken(landmarks=[{"category": 2, "points": [(1, 1)]}]),
-        "polyline 1 (ligament): it has 1 points, at least 2",
-    ),
-    "no patient": (broken(patient_id=None), "its patient_id is missing"),
-    "nameless patient": (broken(patient_id=" "), "its patient_id is empty"),
-    "path": (broken(patient_id="../../a"), "its patient_id is a path, and results are called after it"),
-    "long name": (broken(patient_id="ä" * 101), "its patient_id is longer than 200 bytes"),
+    "no patient": ({"patient_id": None}, "its patient_id is missing"),
+    "nameless patient": ({"patient_id": " "}, "its patient_id is empty"),
+    "path": ({"patient_id": "../../a"}, "its patient_id is a path, and results are called after it"),
+    "long name": ({"patient_id": "ä" * 101}, "its patient_id is longer than 200 bytes"),
     "EXIF": (
         lambda row: {"image": file_of(Image.open(io.BytesIO(row["image"]["bytes"])), exif=exif())},
         "metadata is left in its image: EXIF",
     ),
     "GPS": (
-        broken(image=file_of(a_picture(), "JPEG", exif=exif(gps=True))),
+        {"image": file_of(a_picture(), "JPEG", exif=exif(gps=True))},
         "metadata is left in its image: EXIF with a GPS position",
     ),
     "comment": (
-        broken(image=file_of(a_picture(), "JPEG", comment=b"Jane Doe")),
+        {"image": file_of(a_picture(), "JPEG", comment=b"Jane Doe")},
         "metadata is left in its image: a comment",
     ),
     "text": (
@@ -309,20 +300,17 @@ ROW_PROBLEMS = {
         "metadata is left in its label: the text 'Author'",
     ),
     "appended": (
-        lambda row: {"image": {"bytes": row["image"]["bytes"] + b"Jane Doe", "path": None}},
+        lambda row: with_bytes(row, lambda data: data + b"Jane Doe"),
         "metadata is left in its image: something that its pixels do not need",
     ),
-    "float image": (
-        broken(image=file_of(Image.fromarray(np.zeros((HEIGHT, WIDTH), np.float32)), "TIFF")),
-        "its image has pixels of type F, expected 8-bit color or gray",
-    ),
+    "float image": ({"image": FLOATS}, "its image has pixels of type F, expected 8-bit color or gray"),
 }
 
 
 @pytest.mark.parametrize(("change", "reason"), ROW_PROBLEMS.values(), ids=ROW_PROBLEMS)
-def test_what_is_wrong_with_a_row_is_one_line(tmp_path: Path, change: Callable, reason: str) -> None:
+def test_what_is_wrong_with_a_row_is_one_line(tmp_path: Path, change: Any, reason: str) -> None:
     rows = good_rows()
-    rows["train"][1] |= change(rows["train"][1])
+    rows["train"][1] |= change(rows["train"][1]) if callable(change) else change
     found = problems(write_set(tmp_path / "set", rows, card=None))
     assert len(found) == 1, found
     assert found[0].startswith("data/train-00000-of-00001.parquet, row 1 (frame train-1): ")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data.loading import dataset_fingerprint, load_landmark_dataset, spread_frames
-from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
+from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, save_splits, schema_row
 
 
 def drawn(landmarks: list, protocol: str) -> np.ndarray:
@@ -29,18 +29,9 @@ def labeled_row(index: int, split: str) -> dict:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sets") / "whole"
-    folder.mkdir()
-    for split, count in (("train", 3), ("validation", 2), ("test", 2)):
-        rows = [labeled_row(index, split) for index in range(count)]
-        make_dataset(rows).to_parquet(folder / f"{split}-00000-of-00001.parquet")
-    return folder
-
-
-def write_split(folder: Path, rows: list[dict], split: str = "train") -> Path:
-    folder.mkdir()
-    make_dataset(rows).to_parquet(folder / f"{split}-00000-of-00001.parquet")
-    return folder
+    counts = {"train": 3, "validation": 2, "test": 2}
+    rows = {split: [labeled_row(index, split) for index in range(count)] for split, count in counts.items()}
+    return save_splits(tmp_path_factory.mktemp("sets") / "whole", **rows)
 
 
 def test_all_splits_are_those_of_plain_load_dataset(folder: Path) -> None:
@@ -53,7 +44,7 @@ def test_all_splits_are_those_of_plain_load_dataset(folder: Path) -> None:
 
 
 def test_one_split_reads_no_file_of_another(tmp_path: Path) -> None:
-    folder = write_split(tmp_path / "set", [labeled_row(0, "train")])
+    folder = save_splits(tmp_path / "set", train=[labeled_row(0, "train")])
     (folder / "test-00000-of-00001.parquet").write_bytes(b"not Parquet")
     assert len(load_landmark_dataset(folder, "train")) == 1
     with pytest.raises(ValueError, match="cannot be read") as error:
@@ -61,44 +52,47 @@ def test_one_split_reads_no_file_of_another(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_missing_split_is_named_with_those_there_are(tmp_path: Path) -> None:
-    folder = write_split(tmp_path / "set", [labeled_row(0, "train")])
-    with pytest.raises(ValueError, match=r"no split 'validation' \(there are: train\)"):
-        load_landmark_dataset(folder, "validation")
-
-
-def test_unknown_split_is_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match="split 'val' is unknown: choose one of train, validation, test"):
-        load_landmark_dataset(folder, "val")
-
-
 def test_missing_column_is_named(tmp_path: Path) -> None:
-    folder = tmp_path / "set"
-    folder.mkdir()
-    rows = make_dataset([labeled_row(0, "train")]).remove_columns("patient_id")
-    rows.to_parquet(folder / "train-00000-of-00001.parquet")
+    folder = save_splits(
+        tmp_path / "set", train=make_dataset([labeled_row(0, "train")]).remove_columns("patient_id")
+    )
     with pytest.raises(ValueError, match="column 'patient_id' is missing"):
         load_landmark_dataset(folder, "train")
 
 
 @pytest.mark.parametrize("front_matter", ["configs: 3", "configs: [", "- a", "dataset_info: [{features: 3}]"])
 def test_a_card_that_cannot_be_understood_is_named(tmp_path: Path, front_matter: str) -> None:
-    folder = write_split(tmp_path / "set", [labeled_row(0, "train")])
+    folder = save_splits(tmp_path / "set", train=[labeled_row(0, "train")])
     (folder / "README.md").write_text(f"---\n{front_matter}\n---\n")
     with pytest.raises(ValueError, match="set: its card cannot be understood") as error:
         load_landmark_dataset(folder, "train")
     assert "\n" not in str(error.value)
 
 
-def test_missing_folder_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"split": "validation"}, r"no split 'validation' \(there are: train\)"),
+        ({"split": "val"}, "split 'val' is unknown: choose one of train, validation, test"),
+        ({"protocol": "wide"}, "protocol 'wide' is unknown"),
+        *(
+            ({"class_order": order}, r"class_order is .*: give ridge, silhouette, ligament, each once")
+            for order in (
+                "ridge",
+                ("ridge", "ligament"),
+                ("ridge", "ridge", "ligament"),
+                ("ridge", "silhouette", "liver"),
+            )
+        ),
+    ],
+)
+def test_what_cannot_be_asked_for_names_the_choices(tmp_path: Path, options: dict, reason: str) -> None:
+    folder = save_splits(tmp_path / "set", train=[labeled_row(0, "train")])
+    with pytest.raises(ValueError, match=reason):
+        load_landmark_dataset(folder, **{"split": "train"} | options)
     with pytest.raises(FileNotFoundError, match="nowhere") as error:
         load_landmark_dataset(tmp_path / "nowhere", "train")
     assert "\n" not in str(error.value)
-
-
-def test_unknown_protocol_is_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match="protocol 'wide' is unknown"):
-        load_landmark_dataset(folder, "train", protocol="wide")
 
 
 def test_another_protocol_redraws_the_labels_and_keeps_what_is_ignored(folder: Path) -> None:
@@ -109,44 +103,28 @@ def test_another_protocol_redraws_the_labels_and_keeps_what_is_ignored(folder: P
         assert np.array_equal(np.asarray(row["label"]), expected)
         assert row["protocol"] == "slippa"
         assert row["stroke_width"] == 12
-    assert not np.array_equal(rows[0]["label"], load_landmark_dataset(folder, "train")[0]["label"])
-
-
-def test_the_stored_protocol_leaves_the_labels_as_stored(folder: Path) -> None:
     plain = datasets.load_dataset(str(folder))["train"]
+    assert not np.array_equal(rows[0]["label"], plain[0]["label"])
     for row, stored in zip(load_landmark_dataset(folder, "train", protocol="synthetic"), plain, strict=True):
         assert np.array_equal(row["label"], stored["label"])
 
 
-def test_redrawn_rows_survive_selection_and_single_columns(folder: Path) -> None:
-    rows = load_landmark_dataset(folder, "train", protocol="slippa")
-    assert list(rows["patient_id"]) == ["train 0", "train 1", "train 2"]
-    chosen = rows.select([2]).select_columns(
-        ["image", "label", "landmarks", "width", "height", "protocol", "frame_id"]
-    )
-    expected = drawn(polylines(2), "slippa")
-    expected[:3] = 255
-    assert np.array_equal(chosen[0]["label"], expected)
-
-
 def test_missing_labels_are_drawn_by_the_sets_own_protocol(tmp_path: Path) -> None:
     rows = [schema_row("a-0", polylines(0), protocol="d2gpland"), schema_row("a-1", polylines(1))]
-    loaded = load_landmark_dataset(write_split(tmp_path / "set", rows), "train")
+    loaded = load_landmark_dataset(save_splits(tmp_path / "set", train=rows), "train")
     assert np.array_equal(loaded[0]["label"], drawn(polylines(0), "d2gpland"))
     assert np.array_equal(loaded[1]["label"], drawn(polylines(1), "synthetic"))
 
 
-def test_a_mask_without_polylines_cannot_be_redrawn(tmp_path: Path) -> None:
+def test_a_mask_without_polylines_cannot_be_redrawn_unless_it_is_empty(tmp_path: Path) -> None:
     row = labeled_row(0, "train") | {"landmarks": []}
-    rows = load_landmark_dataset(write_split(tmp_path / "set", [row]), "train", protocol="slippa")
+    empty = row | {"label": Image.new("L", (WIDTH, HEIGHT))}
+    rows = load_landmark_dataset(
+        save_splits(tmp_path / "set", train=[row, empty]), "train", protocol="slippa"
+    )
+    assert not np.asarray(rows[1]["label"]).any()
     with pytest.raises(ValueError, match="frame train-0: its mask shows landmarks but it has no polylines"):
         rows[0]
-
-
-def test_a_frame_without_landmarks_is_redrawn_empty(tmp_path: Path) -> None:
-    row = labeled_row(0, "train") | {"landmarks": [], "label": Image.new("L", (WIDTH, HEIGHT))}
-    rows = load_landmark_dataset(write_split(tmp_path / "set", [row]), "train", protocol="slippa")
-    assert not np.asarray(rows[0]["label"]).any()
 
 
 @pytest.mark.parametrize("max_frames", [1, 2, 3, 5, 7, 12])
@@ -198,9 +176,11 @@ def test_a_label_without_what_it_is_drawn_from_is_refused(folder: Path) -> None:
     # The stored label of another protocol would come out.
     with pytest.raises(ValueError, match="need the column 'landmarks' beside them"):
         rows.select_columns(["image", "label"])[0]
+    assert list(rows["patient_id"]) == ["train 0", "train 1", "train 2"]
     assert rows.select_columns(["image", "patient_id"])[0]["patient_id"] == "train 0"
     expected = load_landmark_dataset(folder, split="train", protocol="toponet")[1]["label"]
     assert np.array_equal(rows["label"][1], expected)
+    assert np.array_equal(rows.select([1]).remove_columns("depth")[0]["label"], expected)
 
 
 def test_the_loader_is_the_packages_own() -> None:
@@ -218,8 +198,6 @@ SLIPPA_ORDER = ("silhouette", "ridge", "ligament")
 @pytest.fixture(scope="module")
 def labeled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stored label with ignored pixels, a frame without label, one that shows nothing, one without list."""
-    labeled_folder = tmp_path_factory.mktemp("sets") / "whole"
-    labeled_folder.mkdir()
     mask = rasterize_landmarks(polylines(0), WIDTH, HEIGHT, get_protocol("synthetic"))
     mask[:3] = 255
     rows = [
@@ -228,8 +206,7 @@ def labeled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         schema_row("a-2", []),
         schema_row("a-3", None, label=Image.fromarray(mask)),
     ]
-    make_dataset(rows).to_parquet(labeled_folder / "train-00000-of-00001.parquet")
-    return labeled_folder
+    return save_splits(tmp_path_factory.mktemp("sets") / "whole", train=rows)
 
 
 def expected_ids(label: np.ndarray, order: tuple[str, ...]) -> np.ndarray:
@@ -272,21 +249,12 @@ def test_another_protocol_and_another_order_go_together(labeled_folder: Path) ->
 
 
 def test_ids_that_no_mask_should_hold_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "set").mkdir()
-    label = Image.new("L", (WIDTH, HEIGHT), 7)
-    make_dataset([schema_row("a-0", [], label=label)]).to_parquet(tmp_path / "set" / "train.parquet")
-    rows = load_landmark_dataset(tmp_path / "set", "train", class_order=SLIPPA_ORDER)
+    row = schema_row("a-0", [], label=Image.new("L", (WIDTH, HEIGHT), 7))
+    rows = load_landmark_dataset(
+        save_splits(tmp_path / "set", train=[row]), "train", class_order=SLIPPA_ORDER
+    )
     with pytest.raises(ValueError, match="the mask holds 7, which is neither a class id"):
         _ = rows[0]
-
-
-@pytest.mark.parametrize(
-    "order",
-    ["ridge", ("ridge", "ligament"), ("ridge", "ridge", "ligament"), ("ridge", "silhouette", "liver")],
-)
-def test_an_order_names_each_landmark_once(labeled_folder: Path, order: object) -> None:
-    with pytest.raises(ValueError, match=r"class_order is .*: give ridge, silhouette, ligament, each once"):
-        load_landmark_dataset(labeled_folder, "train", class_order=order)
 
 
 def row_of_source(source: str, split: str, index: int, **fields: Any) -> dict[str, Any]:
@@ -297,24 +265,16 @@ def row_of_source(source: str, split: str, index: int, **fields: Any) -> dict[st
     return row | {"image": Image.fromarray(picture), "patient_id": f"{split} patient"} | fields
 
 
-def write_source(
-    folder: Path, source: str, extra: dict[str, list[dict]] | None = None, **counts: int
-) -> Path:
-    folder.mkdir(parents=True)
-    extra = extra or {}
-    for split in {**counts, **extra}:
-        rows = [row_of_source(source, split, index) for index in range(counts.get(split, 0))]
-        rows += extra.get(split, [])
-        make_dataset(rows).to_parquet(folder / f"{split}-00000-of-00001.parquet")
-    return folder
+def rows_of_source(source: str, **counts: int) -> dict[str, list[dict[str, Any]]]:
+    return {split: [row_of_source(source, split, index) for index in range(n)] for split, n in counts.items()}
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("sets")
     return (
-        write_source(folder / "l3d", "L3D", train=3, validation=1, test=2),
-        write_source(folder / "own frames", "own", train=2, test=1),
+        save_splits(folder / "l3d", **rows_of_source("L3D", train=3, validation=1, test=2)),
+        save_splits(folder / "own frames", **rows_of_source("own", train=2, test=1)),
     )
 
 
@@ -361,7 +321,9 @@ def test_the_order_of_the_sets_is_part_of_the_fingerprint(sets: tuple[Path, Path
 
 
 def test_test_splits_of_sets_with_the_same_name_are_numbered(tmp_path: Path) -> None:
-    folders = [write_source(tmp_path / place / "set", place, train=1, test=1) for place in ("x", "y")]
+    folders = [
+        save_splits(tmp_path / name / "set", **rows_of_source(name, train=1, test=1)) for name in ("x", "y")
+    ]
     mixed = load_landmark_dataset(folders)
     assert list(mixed) == ["train", "test_set", "test_set_2"]
     assert mixed["test_set_2"]["source"][0] == "y"
@@ -369,41 +331,39 @@ def test_test_splits_of_sets_with_the_same_name_are_numbered(tmp_path: Path) -> 
         load_landmark_dataset(folders, "validation")
 
 
-def refused(first: Path, second: Path) -> str:
-    with pytest.raises(ValueError, match="dataset") as error:
-        load_landmark_dataset([first, second], "train")
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-def test_a_set_without_frames_to_train_on_is_refused(sets: tuple[Path, Path], tmp_path: Path) -> None:
-    message = refused(sets[0], write_source(tmp_path / "llsd", "LLSD", test=1))
-    assert "llsd: it has no split 'train' to be mixed (there are: test)" in message
-
-
-def test_a_test_patient_of_one_set_in_anothers_train_split(sets: tuple[Path, Path], tmp_path: Path) -> None:
-    frames = [row_of_source("L3D", "train", 90 + index, patient_id="test patient") for index in range(5)]
-    again = write_source(tmp_path / "l3d_2k", "L3D-2K", {"train": frames}, train=1)
-    message = refused(sets[0], again)
-    assert "patient 'test patient' of source 'L3D' is in test of" in message
-    assert "(frames L3D-test-0, L3D-test-1) and in train of" in message
-    assert "(frames L3D-train-90, L3D-train-91, L3D-train-92 and 2 more)" in message
-
-
-def test_a_test_picture_of_one_set_in_anothers_train_split(sets: tuple[Path, Path], tmp_path: Path) -> None:
+def test_sets_that_do_not_go_together_are_refused(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    patient = [row_of_source("L3D", "train", 90 + index, patient_id="test patient") for index in range(5)]
     picture = row_of_source("L3D", "test", 1)["image"]
     renamed = row_of_source("private", "train", 4, image=picture, patient_id="anonymous", frame_id="x-4")
-    message = refused(sets[0], write_source(tmp_path / "private", "private", {"train": [renamed]}, train=1))
-    assert "the same picture is frame L3D-test-1 in test of" in message
-    assert "l3d and frame x-4 in train of" in message
-
-
-def test_a_frame_that_two_sets_train_on_is_refused(sets: tuple[Path, Path], tmp_path: Path) -> None:
-    again = write_source(tmp_path / "again", "again", {"train": [row_of_source("L3D", "train", 1)]})
-    message = refused(sets[0], again)
-    assert "frame 'L3D-train-1' of source 'L3D' is there twice in train, in " in message
-    assert message.endswith("again")
-
-
-def test_the_same_set_twice_is_refused(sets: tuple[Path, Path]) -> None:
-    assert "frame 'L3D-train-0' of source 'L3D' is there twice in train" in refused(sets[0], sets[0])
+    for name, rows, reasons in (
+        (
+            "llsd",
+            {"test": [row_of_source("LLSD", "test", 0)]},
+            ["llsd: it has no split 'train' to be mixed (there are: test)"],
+        ),
+        (
+            "a test patient trains",
+            {"train": patient},
+            [
+                "patient 'test patient' of source 'L3D' is in test of",
+                "(frames L3D-test-0, L3D-test-1) and in train of",
+                "(frames L3D-train-90, L3D-train-91, L3D-train-92 and 2 more)",
+            ],
+        ),
+        (
+            "private",
+            {"train": [renamed]},
+            ["the same picture is frame L3D-test-1 in test of", "l3d and frame x-4 in train of"],
+        ),
+        (
+            "again",
+            {"train": [row_of_source("L3D", "train", 1)]},
+            ["frame 'L3D-train-1' of source 'L3D' is there twice in train, in ", "again"],
+        ),
+    ):
+        with pytest.raises(ValueError, match="dataset") as error:
+            load_landmark_dataset([sets[0], save_splits(tmp_path / name, **rows)], "train")
+        assert "\n" not in str(error.value)
+        assert all(reason in str(error.value) for reason in reasons), error.value
+    with pytest.raises(ValueError, match="frame 'L3D-train-0' of source 'L3D' is there twice in train"):
+        load_landmark_dataset([sets[0], sets[0]], "train")

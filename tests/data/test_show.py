@@ -67,6 +67,7 @@ def test_sheets_hold_every_frame_in_order(tmp_path: Path) -> None:
     splits = {"train": make_dataset(rows)}
     paths = sheet_paths(tmp_path / "sheet.png", count)
     assert [path.name for path in paths] == ["sheet-1.png", "sheet-2.png"]
+    assert sheet_paths(tmp_path / "sheet.png", TILES_PER_SHEET) == [tmp_path / "sheet.png"]
     write_sheets(splits, [("train", index) for index in range(count)], paths, progress=False)
     first, second = (np.asarray(Image.open(path)) for path in paths)
     tile_height = first.shape[0] // (TILES_PER_SHEET // 4)
@@ -75,10 +76,6 @@ def test_sheets_hold_every_frame_in_order(tmp_path: Path) -> None:
         assert tuple(first[row * tile_height + 50, column * 400 + 200]) == (index, 80, 90)
     assert second.shape[1] == 3 * 400
     assert second[50, 1000, 0] == count - 1
-
-
-def test_a_sheet_of_few_frames_keeps_its_name(tmp_path: Path) -> None:
-    assert sheet_paths(tmp_path / "sheet.png", TILES_PER_SHEET) == [tmp_path / "sheet.png"]
 
 
 def test_a_label_that_does_not_fit_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data.loading import RowError, load_landmark_dataset
 from liver_landmark.data.statistics import PLOT_FILES, format_statistics, split_statistics, write_statistics
-from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row
+from tiny_datasets import HEIGHT, WIDTH, polylines, save_splits, schema_row
 
 NAMES = ("ridge", "silhouette", "ligament")
 
@@ -35,11 +35,8 @@ def all_rows() -> list[dict]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sets") / "whole"
-    folder.mkdir()
-    make_dataset(all_rows()).to_parquet(folder / "train-00000-of-00001.parquet")
-    make_dataset([schema_row("t0", [], patient_id="t")]).to_parquet(folder / "test-00000-of-00001.parquet")
-    return folder
+    test = [schema_row("t0", [], patient_id="t")]
+    return save_splits(tmp_path_factory.mktemp("sets") / "whole", train=all_rows(), test=test)
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +105,9 @@ def test_a_split_that_shows_nothing_has_no_lengths(folder: Path) -> None:
 
 def test_a_label_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     rows = [schema_row("f0", []), schema_row("f1", [], label={"bytes": b"no picture", "path": None})]
-    (tmp_path / "set").mkdir()
-    make_dataset(rows).to_parquet(tmp_path / "set" / "train.parquet")
+    folder = save_splits(tmp_path / "set", train=rows)
     with pytest.raises(RowError, match="row 1: its label cannot be read") as error:
-        split_statistics(load_landmark_dataset(tmp_path / "set", "train"))
+        split_statistics(load_landmark_dataset(folder, "train"))
     assert "\n" not in str(error.value)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,26 +64,17 @@ class Collection:
         data: bytes,
         outcome: Outcome,
         frames: Sequence[np.ndarray] = (),
-        *,
-        at_least: int = 0,
-        is_video: bool = False,
+        **more: Any,
     ) -> None:
-        """Writes the bytes under a name that says the family, if there is room."""
+        """Writes the bytes under a name that says the family, if there is room; options are `note`'s."""
         if self.wants(family):
             path = self.folder / f"{family.replace(' ', '-')}-{self._counts[family] + 1:03d}{suffix}"
             path.write_bytes(data)
-            self.note(path, family, outcome, frames, at_least=at_least, is_video=is_video)
+            self.note(path, family, outcome, frames, **more)
 
     def note(
-        self,
-        path: Path,
-        family: str,
-        outcome: Outcome,
-        frames: Sequence[np.ndarray] = (),
-        *,
-        at_least: int = 0,
-        is_video: bool = False,
+        self, path: Path, family: str, outcome: Outcome, frames: Sequence[np.ndarray] = (), **more: Any
     ) -> None:
-        """Takes up a file that is there."""
+        """Takes up a file that is there; options are further fields of HostileInput."""
         self._counts[family] += 1
-        self.inputs.append(HostileInput(path, family, outcome, tuple(frames), at_least, is_video))
+        self.inputs.append(HostileInput(path, family, outcome, tuple(frames), **more))

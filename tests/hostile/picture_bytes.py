@@ -10,11 +10,17 @@ import numpy as np
 from PIL import Image
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    """A PNG chunk with its checksum."""
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+# How stored pixels are turned upright, by the EXIF standard.
+UPRIGHT = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels, 1),
+}
 
 
 def chunks(data: bytes) -> list[tuple[int, int]]:
@@ -25,14 +31,6 @@ def chunks(data: bytes) -> list[tuple[int, int]]:
         found.append((place, length))
         place += length + 12
     return found
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG of that size, with some of its pixels."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        PNG_MAGIC + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9000))) + chunk(b"IEND", b"")
-    )
 
 
 def bmp_header(width: int, height: int) -> bytes:

@@ -12,20 +12,20 @@ from PIL import Image, PngImagePlugin
 from hostile.collection import Collection, Outcome
 from hostile.picture_bytes import (
     PNG_MAGIC,
+    UPRIGHT,
     as_pillow_reads,
     bmp_header,
-    chunk,
     chunks,
     decoded,
     encoded,
     jpeg_header,
     overwritten,
-    png_header,
     tiff_header,
     tissue,
     top_down_bitmap,
     webp_header,
 )
+from raw_sets.pictures import png_bomb, png_chunk
 
 # Name -> (suffix, Pillow's format, options); lossy ones come back as Pillow decodes the whole file.
 FORMATS: dict[str, tuple[str, str, dict]] = {
@@ -94,26 +94,18 @@ def _write_sizes(out: Collection, rng: np.random.Generator) -> None:
         for name in ("png", "bmp", "tiff", "jpeg", "webp"):
             suffix, file_format, options = FORMATS[name]
             data = encoded(tissue(rng, width, height), file_format, **options)
-            out.add(
-                "1x1 px" if width == height == 1 else "tiny picture",
-                suffix,
-                data,
-                Outcome.GOOD,
-                [decoded(data)],
-            )
-    for side in (30_000, 65_500):
-        out.add("enormous picture", ".png", png_header(side, side), Outcome.BAD)
-        out.add("enormous picture", ".bmp", bmp_header(side, side), Outcome.BAD)
-        out.add("enormous picture", ".tif", tiff_header(side, side), Outcome.BAD)
-        out.add("enormous picture", ".jpg", jpeg_header(side, side), Outcome.BAD)
-        out.add("enormous picture", ".webp", webp_header(side, side), Outcome.BAD)
-    out.add("enormous picture", ".png", png_header(2**31 - 1, 2**31 - 1), Outcome.BAD)
-    out.add("enormous picture", ".png", png_header(2**31 - 1, 1), Outcome.BAD)
-    out.add("no width", ".png", png_header(0, 30), Outcome.BAD)
+            family = "1x1 px" if width == height == 1 else "tiny picture"
+            out.add(family, suffix, data, Outcome.GOOD, [decoded(data)])
+    headers = {".bmp": bmp_header, ".tif": tiff_header, ".jpg": jpeg_header, ".webp": webp_header}
+    for side, (suffix, header) in itertools.product((30_000, 65_500), ({".png": png_bomb} | headers).items()):
+        out.add("enormous picture", suffix, header(side, side), Outcome.BAD)
+    for height in (2**31 - 1, 1):
+        out.add("enormous picture", ".png", png_bomb(2**31 - 1, height), Outcome.BAD)
+    out.add("no width", ".png", png_bomb(0, 30), Outcome.BAD)
     # Really this large, and small on disk: 9,000 x 9,000 gray pixels in 80 kB.
     rows = zlib.compress(bytes(9_001 * 9_000), 1)
     header = struct.pack(">IIBBBBB", 9_000, 9_000, 8, 0, 0, 0, 0)
-    bomb = PNG_MAGIC + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    bomb = PNG_MAGIC + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")
     out.add("decompression bomb", ".png", bomb, Outcome.BAD)
 
 
@@ -177,25 +169,14 @@ def _write_png_damage(out: Collection, rng: np.random.Generator) -> None:
         ("no deflate stream", rows),
         ("wrong adler sum", zlib.compress(rows)[:-4] + b"\1\2\3\4"),
     ):
-        data = PNG_MAGIC + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+        data = PNG_MAGIC + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", packed) + png_chunk(b"IEND", b"")
         out.add(family, ".png", data, Outcome.DAMAGED, [pixels])
 
 
 def _write_metadata(out: Collection, rng: np.random.Generator) -> None:
-    # How stored pixels are turned upright, by the EXIF standard.
-    upright = {
-        1: lambda p: p,
-        2: lambda p: p[:, ::-1],
-        3: lambda p: p[::-1, ::-1],
-        4: lambda p: p[::-1],
-        5: lambda p: p.swapaxes(0, 1),
-        6: lambda p: np.rot90(p, -1),
-        7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
-        8: lambda p: np.rot90(p, 1),
-    }
     pixels = tissue(rng)
     formats = ("jpeg", "png", "webp", "tiff")
-    for (turn, set_upright), name in itertools.product(upright.items(), formats):
+    for (turn, set_upright), name in itertools.product(UPRIGHT.items(), formats):
         suffix, file_format, options = FORMATS[name]
         exif = Image.Exif()
         exif[0x0112] = turn

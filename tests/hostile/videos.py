@@ -106,14 +106,19 @@ def _write_makes(out: Collection, work: Path) -> None:
         out.add("picture of a video's suffix", ".mp4", data, Outcome.GOOD, frames[:1])
 
 
+def _to_damage(work: Path, codec: str, suffix: str, seed: int) -> tuple[bytes, list[np.ndarray]]:
+    """A video that is long enough to lose a part of it, and its frames."""
+    rate = 25 if codec == "mpeg2video" else SLOW_RATE
+    frames = moving_frames(LONG_FRAMES, seed=seed)
+    path = write_video(work / f"whole{suffix}", frames, codec, rate=rate, options=CHECKSUMS.get(codec))
+    return path.read_bytes(), read_video(path)[0]
+
+
 def _write_cut(out: Collection, work: Path) -> None:
     for number, (codec, suffix) in enumerate(DAMAGED):
         if not out.wants("cut video"):
             break
-        frames, options = moving_frames(LONG_FRAMES, seed=100 + number), CHECKSUMS.get(codec)
-        rate = 25 if codec == "mpeg2video" else SLOW_RATE
-        path = write_video(work / f"cut{suffix}", frames, codec, rate=rate, options=options)
-        data, right = path.read_bytes(), read_video(path)[0]
+        data, right = _to_damage(work, codec, suffix, seed=100 + number)
         for cut in np.linspace(0.65 * len(data), 1, 4).astype(int):
             _add_cut(out, "cut video", suffix, data[:cut], right, work)
     path = write_video(
@@ -155,10 +160,7 @@ def _write_noise(out: Collection, rng: np.random.Generator, work: Path) -> None:
     for number, (codec, suffix) in enumerate(DAMAGED):
         if not (out.wants("broken in the middle of another") and out.wants("noise in a video")):
             break
-        frames, options = moving_frames(LONG_FRAMES, seed=200 + number), CHECKSUMS.get(codec)
-        rate = 25 if codec == "mpeg2video" else SLOW_RATE
-        path = write_video(work / f"noise{suffix}", frames, codec, rate=rate, options=options)
-        data, right = path.read_bytes(), read_video(path)[0]
+        data, right = _to_damage(work, codec, suffix, seed=200 + number)
         for share in (0.6, 0.45, 0.8):
             start = int(share * len(data))
             noisy = data[:start] + rng.bytes(400) + data[start + 400 :]
@@ -193,15 +195,7 @@ def _write_changing(out: Collection, work: Path) -> None:
             ]
             right, _ = read_video(parts[0])
             joined = b"".join(part.read_bytes() for part in parts)
-            out.add(
-                "changing size",
-                suffix,
-                joined,
-                Outcome.BROKEN,
-                right,
-                at_least=8,
-                is_video=True,
-            )
+            out.add("changing size", suffix, joined, Outcome.BROKEN, right, at_least=8, is_video=True)
     part = write_video(work / "0.ts", small).read_bytes()
     right, _ = read_video(work / "0.ts")
     out.add("time that starts anew", ".ts", part * 2, Outcome.DAMAGED, right * 2, is_video=True)
@@ -245,12 +239,8 @@ def _write_without_frames(out: Collection, work: Path) -> None:
     out.add("header alone", ".mkv", data[: data.index(b"\x1f\x43\xb6\x75")], Outcome.BAD)
     data = write_video(work / "whole.avi", moving_frames(FRAMES), "mpeg4").read_bytes()
     out.add("header alone", ".avi", data[: data.index(b"movi") + 4], Outcome.BAD)
-    out.add(
-        "header alone",
-        ".h264",
-        write_video(work / "whole.h264", moving_frames(1)).read_bytes()[:40],
-        Outcome.BAD,
-    )
+    data = write_video(work / "whole.h264", moving_frames(1)).read_bytes()
+    out.add("header alone", ".h264", data[:40], Outcome.BAD)
 
 
 def _write_lists(out: Collection, work: Path) -> None:

@@ -132,26 +132,18 @@ def check_left_out(
     file: Path,
     reason: str,
     set_name: str,
-    options: Any = None,
+    *options: Any,
     **fields: Any,
 ) -> Built:
-    """Fails unless one frame is left out and all others are as told.
+    """Fails unless one frame is left out, `file` named with that reason, and all others are as told.
 
-    Args:
-        raw: The set, of which only `frame` is bad.
-        output: Where to build.
-        frame: The bad one.
-        file: The file that the report has to name.
-        reason: What its line has to say.
-        set_name: As `build`.
-        options: Likewise.
-        fields: Likewise.
+    The further options are those of `build`.
     """
     name = raw.relative(file)
-    line = strict_line(raw, output, set_name, options, **fields)
+    line = strict_line(raw, output, set_name, *options, **fields)
     assert line.startswith(f"{name}: ")
     assert reason in line, line
-    built = build(raw, output, set_name, options, **fields)
+    built = build(raw, output, set_name, *options, **fields)
     check_as_told(built, [other for other in raw.frames if other is not frame])
     assert f"{name}: {built.problem(name)}" == line
     assert len(built.report["problems"]) == 1

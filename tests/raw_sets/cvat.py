@@ -60,12 +60,10 @@ def write_cvat(
     *,
     patients: tuple[str, ...] = ("anna", "ben", "carl", "dora"),
     frames_per_patient: int = 2,
-    width: int = 64,
-    height: int = 36,
     file_name: str = "annotations.xml",
 ) -> RawSet:
     """A set without a fault: `root/<patient>/<frame>.jpg`, and one XML in `root` that names them all."""
-    annotation = root / file_name
+    annotation, (width, height) = root / file_name, (64, 36)
     frames = []
     for place, patient in enumerate(patients):
         for number in range(frames_per_patient):

@@ -22,25 +22,13 @@ PATIENTS = {"train": (1, 2, 62), "validation": (18,), "test": (21, 51)}
 
 def labelme_json(landmarks: Landmarks, picture_name: str, width: int, height: int) -> dict[str, Any]:
     """What labelme saves, with the picture left out."""
-    return {
-        "version": "5.2.1",
-        "flags": {},
-        "shapes": [
-            {
-                "label": landmark["category"],
-                "points": [list(point) for point in landmark["points"]],
-                "group_id": None,
-                "description": "",
-                "shape_type": "linestrip",
-                "flags": {},
-            }
-            for landmark in landmarks
-        ],
-        "imagePath": picture_name,
-        "imageData": None,
-        "imageHeight": height,
-        "imageWidth": width,
-    }
+    unused = {"group_id": None, "description": "", "shape_type": "linestrip", "flags": {}}
+    shapes = [
+        {"label": landmark["category"], "points": [list(point) for point in landmark["points"]]} | unused
+        for landmark in landmarks
+    ]
+    picture = {"imagePath": picture_name, "imageData": None, "imageHeight": height, "imageWidth": width}
+    return {"version": "5.2.1", "flags": {}, "shapes": shapes} | picture
 
 
 def write_frame(
@@ -86,15 +74,11 @@ def write_l3d(
     folders: dict[str, str] = FOLDERS,
     patients: dict[str, tuple[int, ...]] = PATIENTS,
     frames_per_patient: int = 2,
-    width: int = 64,
-    height: int = 36,
-    depth_bits: int | None = None,
+    **frame: Any,
 ) -> RawSet:
     """A set without a fault: each patient's frames in the folder of its published split."""
     frames = [
-        write_frame(
-            root, folders[split], patient, number, split, width=width, height=height, depth_bits=depth_bits
-        )
+        write_frame(root, folders[split], patient, number, split, **frame)
         for split, numbers in patients.items()
         for patient in numbers
         for number in range(1, frames_per_patient + 1)
@@ -109,16 +93,7 @@ def edit_json(frame: TrueFrame, change: Callable[[dict[str, Any]], None]) -> Non
     frame.annotation.write_text(json.dumps(document, indent=2))
 
 
-def misspell_ridge(frame: TrueFrame) -> int:
-    """Writes `rigde` for ridge, as some of the set's files do; how many labels that were."""
-    count = 0
-
-    def change(document: dict[str, Any]) -> None:
-        nonlocal count
-        for shape in document["shapes"]:
-            if shape["label"] == "ridge":
-                shape["label"] = "rigde"
-                count += 1
-
-    edit_json(frame, change)
-    return count
+def misspell_ridge(frame: TrueFrame) -> None:
+    """Writes `rigde` for ridge, as some of the set's files do."""
+    text = frame.annotation.read_text()
+    frame.annotation.write_text(text.replace('"ridge"', '"rigde"'))

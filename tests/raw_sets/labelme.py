@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,30 +38,15 @@ def write_labelme(
     *,
     patients: tuple[str, ...] = ("anna", "ben", "carl", "dora"),
     frames_per_patient: int = 2,
-    width: int = 64,
-    height: int = 36,
-    suffix: str = ".jpg",
+    **frame: Any,
 ) -> RawSet:
     """A set without a fault: `root/<patient>/<frame>.jpg` beside `<frame>.json`; nothing says splits."""
     frames = [
-        write_frame(
-            root / patient,
-            patient,
-            f"{patient}_{number}",
-            9000 + 50 * place + number,
-            width=width,
-            height=height,
-            suffix=suffix,
-        )
+        write_frame(root / patient, patient, f"{patient}_{number}", 9000 + 50 * place + number, **frame)
         for place, patient in enumerate(patients)
         for number in range(frames_per_patient)
     ]
     return RawSet(root, frames)
-
-
-def rewrite(frame: TrueFrame, change: Callable[[bytes], bytes]) -> None:
-    """Changes the bytes of a frame's annotation file; `edit_json` changes what they say."""
-    frame.annotation.write_bytes(change(frame.annotation.read_bytes()))
 
 
 def add_label(document: dict[str, Any], label: str, shape_type: str = "linestrip") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,37 +27,32 @@ LAYOUTS: dict[str, Callable[[str, str], str]] = {
 SPLITS = {"p1": "train", "p2": "train", "p3": "validation", "p4": "test"}
 
 
+Colors = dict[str, tuple[int, int, int]]
+
+
 def exact_mask(
     landmarks: Landmarks,
     width: int,
     height: int,
-    colors: dict[str, tuple[int, int, int]],
+    colors: Colors,
     stroke_px: int = STROKE_PX,
+    line: int = cv2.LINE_8,
 ) -> np.ndarray:
-    """(height, width, 3) uint8: strokes without anti-aliasing on black."""
+    """(height, width, 3) uint8: strokes on black, without anti-aliasing unless `line` says otherwise."""
     mask = np.zeros((height, width, 3), np.uint8)
     for landmark in landmarks:
         points = np.round(np.array(landmark["points"])).astype(np.int32)
-        cv2.polylines(mask, [points], False, colors[landmark["category"]], stroke_px)
+        cv2.polylines(mask, [points], False, tuple(map(int, colors[landmark["category"]])), stroke_px, line)
     return mask
 
 
-def hand_drawn_mask(
-    landmarks: Landmarks,
-    width: int,
-    height: int,
-    colors: dict[str, tuple[int, int, int]],
-    seed: int,
-    stroke_px: int = STROKE_PX,
-) -> np.ndarray:
+def hand_drawn_mask(landmarks: Landmarks, width: int, height: int, colors: Colors, seed: int) -> np.ndarray:
     """As a painting program saves it: anti-aliased edges, and ink that is not quite the pure color."""
     rng = np.random.default_rng([seed, 5])
-    mask = np.zeros((height, width, 3), np.uint8)
-    for landmark in landmarks:
-        ink = np.clip(np.array(colors[landmark["category"]]) + rng.integers(-18, 19, 3), 0, 255)
-        points = np.round(np.array(landmark["points"])).astype(np.int32)
-        cv2.polylines(mask, [points], False, tuple(map(int, ink)), stroke_px, lineType=cv2.LINE_AA)
-    return mask
+    inks = {
+        name: np.clip(np.array(color) + rng.integers(-18, 19, 3), 0, 255) for name, color in colors.items()
+    }
+    return exact_mask(landmarks, width, height, inks, line=cv2.LINE_AA)
 
 
 def write_frame(
@@ -101,27 +97,13 @@ def write_llsd(
     layout: str = "split/patient",
     splits: dict[str, str] = SPLITS,
     frames_per_patient: int = 1,
-    width: int = 160,
-    height: int = 90,
-    masks: tuple[str, ...] = ("masks_gt",),
-    original_suffix: str = ".png",
+    **frame: Any,
 ) -> RawSet:
-    """A set without a fault, in one of `LAYOUTS`; `masks` of "masks_gt" and "masks_original"."""
+    """A set without a fault, in one of `LAYOUTS`; further options are `write_frame`'s."""
     frames = []
     for place, (patient, split) in enumerate(splits.items()):
+        folder, told = LAYOUTS[layout](split, patient), split if "split" in layout else None
         for number in range(frames_per_patient):
-            frames.append(
-                write_frame(
-                    root,
-                    LAYOUTS[layout](split, patient),
-                    patient,
-                    number,
-                    split if "split" in layout else None,
-                    15000 + 50 * place + number,
-                    width=width,
-                    height=height,
-                    masks=masks,
-                    original_suffix=original_suffix,
-                )
-            )
+            seed = 15000 + 50 * place + number
+            frames.append(write_frame(root, folder, patient, number, told, seed, **frame))
     return RawSet(root, frames)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from .pictures import picture, write_jpeg
 from .truth import NAMES, Landmarks, RawSet, TrueFrame, curves
@@ -30,16 +31,12 @@ def number(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(value)
 
 
-def contours_xml(landmarks: Landmarks, *, floats: bool = True) -> str:
-    """The XML of one frame; without `floats` the coordinates are rounded."""
+def contours_xml(landmarks: Landmarks) -> str:
+    """The XML of one frame."""
     parts = ["<?xml version='1.0' encoding='utf-8'?>", "<contours>"]
     parts.append(f"\t<numOfContours>{len(landmarks)}</numOfContours>")
     for landmark in landmarks:
-        columns = list(zip(*landmark["points"], strict=True))
-        x, y = (
-            ", ".join(number(value if floats else float(round(value))) for value in values)
-            for values in columns
-        )
+        x, y = (", ".join(map(number, values)) for values in zip(*landmark["points"], strict=True))
         parts += [
             "\t<contour>",
             f"\t\t<contourType>{landmark['category'].capitalize()}</contourType>",
@@ -93,25 +90,14 @@ def write_frame(
     picture_file = folder / "images" / f"{stem}.jpg"
     write_jpeg(picture_file, picture(seed, width, height))
     (folder / contour_folder).mkdir(parents=True, exist_ok=True)
-    files = {
-        "xml": folder / contour_folder / f"{stem}.xml",
-        "json": folder / contour_folder / f"{stem}_2D-contours.json",
-    }
-    texts = {"xml": contours_xml(landmarks), "json": contours_json(landmarks)}
+    texts = {"xml": (".xml", contours_xml), "json": ("_2D-contours.json", contours_json)}
+    written = {}
     for kind in annotations:
-        files[kind].write_text(texts[kind])
-    written = {kind: files[kind] for kind in annotations}
-    return TrueFrame(
-        stem,
-        str(patient),
-        split,
-        picture_file,
-        files[annotations[0]],
-        width,
-        height,
-        landmarks,
-        others=written,
-    )
+        ending, text_of = texts[kind]
+        written[kind] = folder / contour_folder / f"{stem}{ending}"
+        written[kind].write_text(text_of(landmarks))
+    first = written[annotations[0]]
+    return TrueFrame(stem, str(patient), split, picture_file, first, width, height, landmarks, others=written)
 
 
 def write_p2ilf(
@@ -119,12 +105,9 @@ def write_p2ilf(
     *,
     patients: tuple[int, ...] = (1, 2, 3, 4),
     frames_per_patient: int = 2,
-    width: int = 64,
-    height: int = 36,
-    annotations: tuple[str, ...] = ("xml",),
     camera: str | None = "patient",
-    contour_folder: str = "2D-3D_contours",
     folders: dict[int, str] | None = None,
+    **frame: Any,
 ) -> RawSet:
     """A set without a fault.
 
@@ -132,33 +115,20 @@ def write_p2ilf(
         root: Folder to write into.
         patients: Their numbers.
         frames_per_patient: As it says.
-        width, height: px.
-        annotations: "xml", "json" or both, for each frame.
         camera: "patient": a camera file in each patient's folder; "root": one for all; None: none.
-        contour_folder: Where a patient's contours lie.
         folders: Patient -> folder between root and the patient's, e.g. {1: "train", 2: "test"}; the
             folder's name is then the split. None: patients lie in root, and nothing decides the splits.
+        frame: Options of `write_frame`.
     """
     frames = []
     for patient in patients:
         above = "" if folders is None else folders[patient]
         folder = root / above / f"patient{patient}"
-        frames += [
-            write_frame(
-                folder,
-                patient,
-                k,
-                above or None,
-                width=width,
-                height=height,
-                annotations=annotations,
-                contour_folder=contour_folder,
-            )
-            for k in range(1, frames_per_patient + 1)
-        ]
+        for number in range(1, frames_per_patient + 1):
+            frames.append(write_frame(folder, patient, number, above or None, **frame))
         (folder / "liver.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
         if camera == "patient":
-            (folder / "camera.json").write_text(camera_json(width, height))
+            (folder / "camera.json").write_text(camera_json(frames[-1].width, frames[-1].height))
     if camera == "root":
-        (root / "camera.json").write_text(camera_json(width, height))
+        (root / "camera.json").write_text(camera_json(frames[-1].width, frames[-1].height))
     return RawSet(root, frames)

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -72,10 +73,6 @@ def _palette(rng: Rng, source: MaskSource) -> bytes:
     return saved(image, **choose(rng, [{}, {"bits": 4}, {"bits": 8}]))
 
 
-def _with_alpha(rng: Rng, source: MaskSource) -> bytes:
-    return saved(Image.fromarray(source.pixels).convert("RGBA"))
-
-
 def _sixteen_bits(rng: Rng, source: MaskSource) -> bytes:
     _, data = cv2.imencode(".png", source.pixels[..., ::-1].astype(np.uint16) * 257)
     return data.tobytes()
@@ -104,9 +101,12 @@ def _more_chunks(rng: Rng, source: MaskSource) -> bytes:
     return joined([header, *kept, *rest])
 
 
-def _another_format(rng: Rng, source: MaskSource) -> bytes:
-    form, options = choose(rng, [("BMP", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
-    return saved(Image.fromarray(source.pixels), form, **options)
+def _as_one_of(*formats: tuple[str, dict[str, Any]]) -> Operator:
+    def operator(rng: Rng, source: MaskSource) -> bytes:
+        form, options = choose(rng, list(formats))
+        return saved(Image.fromarray(source.pixels), form, **options)
+
+    return operator
 
 
 def _rows_are_whole(data: bytes, height: int, width: int) -> bool:
@@ -155,23 +155,11 @@ def _another_size(rng: Rng, source: MaskSource) -> bytes:
 
 
 def _without_color(rng: Rng, source: MaskSource) -> bytes:
-    image = Image.fromarray(source.pixels)
-    if rng.integers(2):
-        gray = np.asarray(image.convert("L")).astype(np.uint16) * 257
-        return saved(Image.fromarray(gray))
-    # As class ids, as shades, as black and white.
-    ids = (source.pixels != 0).any(-1)
-    return saved(
-        choose(
-            rng,
-            [
-                image.convert("L"),
-                image.convert("LA"),
-                Image.fromarray(ids),
-                Image.fromarray(ids * np.uint8(3)),
-            ],
-        )
-    )
+    """As shades of 8 and 16 bits, as class ids, as black and white."""
+    gray, ids = Image.fromarray(source.pixels).convert("L"), (source.pixels != 0).any(-1)
+    deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
+    other = [gray, deep, gray.convert("LA"), Image.fromarray(ids), Image.fromarray(ids * np.uint8(3))]
+    return saved(choose(rng, other))
 
 
 def _off_palette(rng: Rng, source: MaskSource) -> bytes:
@@ -192,11 +180,6 @@ def _smoothed(rng: Rng, source: MaskSource) -> bytes:
     large = (2 * image.width, 2 * image.height)
     resized = image.resize(large, Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BILINEAR)
     return saved(choose(rng, [blurred, resized]))
-
-
-def _compressed_lossily(rng: Rng, source: MaskSource) -> bytes:
-    form = choose(rng, ["JPEG", "WEBP"])
-    return saved(Image.fromarray(source.pixels), form, quality=int(rng.integers(20, 90)))
 
 
 def _huge_header(rng: Rng, source: MaskSource) -> bytes:
@@ -223,19 +206,10 @@ def _impossible_header(rng: Rng, source: MaskSource) -> bytes:
     return joined([(b"IHDR", struct.pack(">IIBBBBB", *fields)), *parts[1:]])
 
 
-def _several_pictures(rng: Rng, source: MaskSource) -> bytes:
-    images = [Image.fromarray(source.pixels), Image.fromarray(source.pixels[::-1].copy())]
-    return saved(images[0], save_all=True, append_images=images[1:])
-
-
 def _no_picture(rng: Rng, source: MaskSource) -> bytes:
     gif = saved(Image.fromarray(source.pixels), "GIF")
     values = [b"", b"mask", b"<svg/>", gif, SIGNATURE, bytes(10_000), b"%PDF-1.4", b"\xff\xd8\xff\xe0", b"BM"]
     return choose(rng, [*values, b"P6\n1 1\n255\n\x00\x00\x00"])
-
-
-def _emptied(rng: Rng, source: MaskSource) -> tuple[bytes, Landmarks]:
-    return saved(Image.fromarray(np.zeros_like(source.pixels))), []
 
 
 def _class_wiped_out(rng: Rng, source: MaskSource) -> tuple[bytes, Landmarks]:
@@ -249,11 +223,11 @@ MASK_OPERATORS = Operators[MaskSource](
     same={
         "written again": _plain,
         "palette": _palette,
-        "alpha": _with_alpha,
+        "alpha": lambda rng, source: saved(Image.fromarray(source.pixels).convert("RGBA")),
         "16 bits a color": _sixteen_bits,
         "several data chunks": _split_data,
         "more chunks": _more_chunks,
-        "another lossless format": _another_format,
+        "another lossless format": _as_one_of(("BMP", {}), ("TIFF", {}), ("WEBP", {"lossless": True})),
         "bytes behind": lambda rng, source: _plain(rng, source) + rng.bytes(int(rng.integers(1, 50))),
     },
     left_out={
@@ -264,12 +238,21 @@ MASK_OPERATORS = Operators[MaskSource](
         "no color": _without_color,
         "off palette": _off_palette,
         "smoothed": _smoothed,
-        "compressed lossily": _compressed_lossily,
+        "compressed lossily": _as_one_of(
+            *((form, {"quality": quality}) for form in ("JPEG", "WEBP") for quality in range(20, 90, 10))
+        ),
         "huge header": _huge_header,
         "text bomb": _text_bomb,
         "impossible header": _impossible_header,
-        "several pictures": _several_pictures,
+        "several pictures": lambda rng, source: saved(
+            Image.fromarray(source.pixels),
+            save_all=True,
+            append_images=[Image.fromarray(source.pixels[::-1])],
+        ),
         "no picture": _no_picture,
     },
-    other={"emptied": _emptied, "class wiped out": _class_wiped_out},
+    other={
+        "emptied": lambda rng, source: (saved(Image.fromarray(np.zeros_like(source.pixels))), []),
+        "class wiped out": _class_wiped_out,
+    },
 )

@@ -41,16 +41,20 @@ def points_of(frame, category: str) -> np.ndarray:
     return np.concatenate(pieces) if pieces else np.zeros((0, 2), dtype=np.float32)
 
 
-def world_to_camera(patient, frame, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Projection by OpenCV instead of by the camera's own code."""
-    camera = frame.camera
-    translation = -camera.rotation @ camera.position
+def projected(camera, world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """World points (N, 3) to px (N, 2) and depths (N,), by OpenCV instead of by the camera's own code."""
     matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
+    translation = -camera.rotation @ camera.position
     rotation = cv2.Rodrigues(camera.rotation)[0]
-    px, _ = cv2.projectPoints(
-        points.astype(np.float64), rotation, translation, matrix, np.array([*camera.k, 0, 0])
-    )
-    return px[:, 0], (points @ camera.rotation.T + translation)[:, 2]
+    distortion = np.array([*camera.k, 0, 0])
+    px, _ = cv2.projectPoints(world.astype(np.float64), rotation, translation, matrix, distortion)
+    return px[:, 0], (world @ camera.rotation.T + translation)[:, 2]
+
+
+def filled_in(curve: np.ndarray) -> np.ndarray:
+    """A curve with ten points for each of its own, so that the nearest sample is near."""
+    at, vertices = np.arange(0, len(curve) - 1, 0.1), np.arange(len(curve))
+    return np.stack([np.interp(at, vertices, curve[:, axis]) for axis in range(3)], axis=1)
 
 
 def test_depth_leads_back_to_the_liver(rendered):
@@ -95,13 +99,7 @@ def test_silhouette_is_nearer_than_what_lies_behind(rendered):
 def test_ridge_is_the_visible_anterior_edge(rendered):
     patient, frame = rendered
     points = points_of(frame, "ridge")
-    edge = patient.liver.points[:, 0].astype(float)
-    # Filled in between the sections, so that the nearest sample is near.
-    fine = np.stack(
-        [np.interp(np.arange(0, len(edge) - 1, 0.1), np.arange(len(edge)), edge[:, i]) for i in range(3)],
-        axis=1,
-    )
-    px, depth = world_to_camera(patient, frame, fine)
+    px, depth = projected(frame.camera, filled_in(patient.liver.points[:, 0].astype(float)))
     distance, nearest = cKDTree(px).query(points)
     assert distance.max() < 1.5
     for (x, y), expected in zip(np.round(points).astype(int), depth[nearest], strict=True):
@@ -128,7 +126,7 @@ def test_ligament_lies_on_the_livers_upper_face(rendered):
     on_it = near_liver[np.round(points[:, 1]).astype(int), np.round(points[:, 0]).astype(int)]
     assert on_it.mean() > 0.97
     line = patient.liver.ligament().astype(float)
-    px, _ = world_to_camera(patient, frame, line)
+    px, _ = projected(frame.camera, line)
     assert cKDTree(px).query(points)[0].max() < 3.0
 
 
@@ -228,21 +226,13 @@ def flown(request):
     return patient, seed, list(render_path(patient, FLIGHT_FRAMES, FLIGHT_WIDTH, FLIGHT_HEIGHT, seed))
 
 
-def projected(camera, world: np.ndarray) -> np.ndarray:
-    """World points (N, 3) to px (N, 2), by OpenCV instead of by the camera's own code."""
-    matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
-    translation = -camera.rotation @ camera.position
-    rotation = cv2.Rodrigues(camera.rotation)[0]
-    return cv2.projectPoints(world, rotation, translation, matrix, np.array([*camera.k, 0, 0]))[0][:, 0]
-
-
 def moved_by_the_depths(frame, following, points: np.ndarray) -> np.ndarray:
     """Where px of one frame are in the next: by depth to the world, and back into the picture."""
     columns, rows = np.round(points).astype(int).T
     depth = (
         frame.depth[rows.clip(0, FLIGHT_HEIGHT - 1), columns.clip(0, FLIGHT_WIDTH - 1)] / DEPTH_STEPS_PER_MM
     )
-    return projected(following.camera, frame.camera.unproject(points.astype(float), depth))
+    return projected(following.camera, frame.camera.unproject(points.astype(float), depth))[0]
 
 
 def test_consecutive_frames_differ_little_and_far_ones_more(flown):
@@ -288,10 +278,8 @@ def test_landmarks_are_those_of_the_frame_itself(flown):
     patient, _, frames = flown
     frame = frames[-1]
     for category, curve in (("ridge", patient.liver.ridge()), ("ligament", patient.liver.ligament())):
-        # Filled in between the mesh's points, so that the nearest sample is near.
-        at, vertices = np.arange(0, len(curve) - 1, 0.1), np.arange(len(curve))
-        fine = np.stack([np.interp(at, vertices, curve[:, axis]) for axis in range(3)], axis=1)
-        assert cKDTree(projected(frame.camera, fine)).query(points_of(frame, category))[0].max() < 0.5
+        px, _ = projected(frame.camera, filled_in(curve))
+        assert cKDTree(px).query(points_of(frame, category))[0].max() < 0.5
 
 
 def test_every_kind_of_landmark_moves_continuously(flown):

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from liver_landmark.utils.atomic_files import (
+    atomic_path,
     hold_folder,
     is_held,
     new_folder,
+    partial_target,
     point_link,
     remove_folder,
     remove_leftovers,
     replace_folder,
+    write_json,
+    write_json_lines,
+    write_png,
     write_text,
 )
 
@@ -47,13 +57,9 @@ def test_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
 
 
 def test_failure_leaves_nothing(tmp_path: Path) -> None:
-    def fail() -> None:
-        with new_folder(tmp_path / "a") as folder:
-            (folder / "one").write_text("1")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "a") as folder:  # noqa: PT012
+        (folder / "one").write_text("1")
+        raise RuntimeError
     assert names(tmp_path) == []
 
 
@@ -106,14 +112,6 @@ def test_files_and_folders_have_the_modes_of_the_umask(tmp_path: Path, umask: in
         path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "a", *(tmp_path / "a").rglob("*"))
     }
     assert modes == {"a": 0o777 & ~umask, "inner": 0o777 & ~umask, "secret": 0o666 & ~umask}
-
-
-def test_text_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_text(tmp_path / "a", "old")
-    monkeypatch.setattr(Path, "replace", lambda self, to: (_ for _ in ()).throw(OSError("killed")))
-    with pytest.raises(OSError, match="killed"):
-        write_text(tmp_path / "a", "new")
-    assert (tmp_path / "a").read_text() == "old"
 
 
 def test_link_is_relative_and_can_be_moved_with_its_folder(tmp_path: Path) -> None:
@@ -240,3 +238,62 @@ def test_an_error_within_gives_the_folder_back(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert not is_held(tmp_path / "work")
     assert names(tmp_path) == ["work"]
+
+
+def test_a_file_appears_complete_or_the_old_one_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    with pytest.raises(KeyboardInterrupt), atomic_path(path) as temporary:  # noqa: PT012
+        temporary.write_text("ne")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with atomic_path(path) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".txt"
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+FILE_NAMES = st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1)
+
+
+@given(FILE_NAMES.filter(lambda name: name.strip(".")))
+def test_a_temporary_name_tells_what_it_was_to_become(name: str) -> None:
+    # Nothing is written, so that there is nothing to rename.
+    with suppress(FileNotFoundError), atomic_path(Path("folder", name)) as temporary:
+        assert temporary.name != name
+        assert partial_target(temporary.name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a.0123abcd.partial.png", ".a.0123abc.partial.png", ".a.0123abcde.partial.png"),
+        *(".a.0123ABCD.partial.png", ".a.0123abcd.partly.png", ".a.0123abcd.partial.png.bak"),
+        *(".0123abcd.partial.png", ".a.png"),
+    ],
+)
+def test_names_that_only_look_temporary_are_told_apart(name: str) -> None:
+    assert partial_target(name) is None
+
+
+def test_text_png_json_and_lines_come_back(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "äöü")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "äöü"
+    ids = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    write_png(tmp_path / "ids.png", ids)
+    with Image.open(tmp_path / "ids.png") as image:
+        assert image.mode == "L"
+        np.testing.assert_array_equal(np.asarray(image), ids)
+    content = {"name": "Bauchspiegelung äöü", "path": "caf\udce9", "values": [1, None]}
+    write_json(tmp_path / "a.json", content)
+    assert json.loads((tmp_path / "a.json").read_text()) == content
+    write_json_lines(tmp_path / "a.jsonl", [content, {}])
+    assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()] == [content, {}]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "nan.json", {"value": float("nan")})
+    assert not (tmp_path / "nan.json").exists()

@@ -35,14 +35,6 @@ def test_what_is_ahead_stays_within_the_budget():
     assert seen[59] == seen[60] == []
 
 
-def test_without_a_cost_only_the_number_ahead_is_bounded():
-    started = []
-    with closing(ordered_map(started.append, range(50), workers=4)) as outcomes:
-        next(outcomes)
-        time.sleep(0.05)
-        assert len(started) > 3
-
-
 @pytest.mark.parametrize("workers", [0, 1, 4, 100])
 def test_results_come_in_order_and_not_far_ahead(workers):
     taken = []

@@ -88,12 +88,9 @@ def test_other_shapes_are_refused_unless_their_label_is_ignored(kind):
     ("change", "reason"),
     [
         ({"label": ...}, "shapes[0].label is None, expected text"),
-        ({"label": 3}, "shapes[0].label is 3"),
         ({"points": ...}, "shapes[0].points is None, expected a list"),
-        ({"points": {"x": [1, 2]}}, "shapes[0].points is {'x': [1, 2]}"),
         ({"points": [[1, 2]]}, "shapes[0].points: 1 point, expected at least two"),
         ({"points": [[1, 2], [3]]}, "shapes[0].points[1] is [3], expected [x, y]"),
-        ({"points": [[1, 2], [3, 4, 5]]}, "shapes[0].points[1] is [3, 4, 5]"),
         ({"points": [[1, 2], [True, 4]]}, "shapes[0].points[1] is True, expected a number"),
         ({"points": [[1, "2"], [3, 4]]}, "shapes[0].points[0] is '2', expected a number"),
         ({"points": [[1, 2], [10**400, 1]]}, "shapes[0].points: point 1 is not finite"),
@@ -108,14 +105,11 @@ def test_broken_shapes(change, reason):
     [
         ([], "is [], expected labelme's JSON object"),
         ({}, "shapes is missing or no list"),
-        ({"shapes": {}}, "shapes is missing or no list"),
         ({"shapes": [None]}, "shapes[0] is None, expected an object"),
         ({"shapes": [], "imageWidth": 0}, "imageWidth is 0, expected a whole number of at least 1"),
         ({"shapes": [], "imageHeight": 10.5}, "imageHeight is 10.5"),
         ({"shapes": [], "imageHeight": 10**400}, "imageHeight is inf"),
         ({"shapes": [], "imageHeight": "1080"}, "imageHeight is '1080', expected a number"),
-        ({"shapes": [], "imageWidth": True}, "imageWidth is True"),
-        ({"shapes": [], "imageWidth": None}, "imageWidth is None"),
         ({"shapes": [], "imagePath": 3}, "imagePath is 3, expected text"),
         ({"shapes": [], "imagePath": ""}, "imagePath is empty"),
         ({"shapes": [], "imagePath": "a\0b"}, "imagePath 'a\\x00b' is no file name"),
@@ -133,15 +127,8 @@ def test_written_as_labelme_saves_linestrips():
         "version": "6.3.1",
         "flags": {},
         "shapes": [
-            {
-                "label": "ligament",
-                "points": [[1260.5, 40.0], [1250.25, 133.75], [1262.0, 201.0]],
-                "group_id": None,
-                "description": "",
-                "shape_type": "linestrip",
-                "flags": {},
-                "mask": None,
-            }
+            {"label": "ligament", "points": [[1260.5, 40.0], [1250.25, 133.75], [1262.0, 201.0]]}
+            | {"group_id": None, "description": "", "shape_type": "linestrip", "flags": {}, "mask": None}
         ],
         "imagePath": "ü 1.jpg",
         "imageData": None,

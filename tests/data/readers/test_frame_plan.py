@@ -94,12 +94,8 @@ def test_frames_outside_of_the_split_folders_are_left_out(found):
     plan = finish_plan(found, SplitOptions())
     assert "outside of the folders" in problems(plan)["d.jpg"]
     named = SplitOptions(validation_patients=("A",), test_patients=("D",))
-    assert split_of(finish_plan(found, named)) == {
-        "train/a.jpg": "validation",
-        "val/b.jpg": "train",
-        "test/c.jpg": "train",
-        "d.jpg": "test",
-    }
+    splits = {"train/a.jpg": "validation", "val/b.jpg": "train", "test/c.jpg": "train", "d.jpg": "test"}
+    assert split_of(finish_plan(found, named)) == splits
 
 
 def test_files_that_cannot_be_read_or_named_are_left_out(found):
@@ -124,22 +120,15 @@ def test_the_plan_does_not_depend_on_the_order_of_finding(found):
     first = finish_plan(found, None)
     found.frames.reverse()
     assert finish_plan(found, None, workers=3) == first
-    assert [frame.image for frame in first.frames["train"]] == [
-        "train/a.jpg",
-        "train/a2.jpg",
-        "train/a9.jpg",
-        "train/a10.jpg",
-    ]
+    images = [frame.image for frame in first.frames["train"]]
+    assert images == ["train/a.jpg", "train/a2.jpg", "train/a9.jpg", "train/a10.jpg"]
     assert all(frame.pixels == 32 * 24 for frames in first.frames.values() for frame in frames)
 
 
-def test_no_frames_at_all_name_the_folder_and_the_first_problem(found):
+def test_no_frames_and_a_missing_split_name_the_folder(found):
     found.problem(found.raw / "a.jpg", "has no label")
     with pytest.raises(ValueError, match=r"no frame with an annotation found; first of 1 problems: a\.jpg"):
         finish_plan(found, None)
-
-
-def test_a_missing_split_names_the_folder(found):
     add(found, "train/a.jpg", "A", "train")
     with pytest.raises(ValueError, match="no frame is for validation") as caught:
         finish_plan(found, None)
@@ -199,22 +188,18 @@ def test_named_patients_override_folders():
 @pytest.mark.parametrize(
     ("folders", "options", "reason"),
     [
-        (
-            {"A": None, "B": None},
-            SplitOptions(),
-            r"2 patient\(s\) \(A, B\).*--validation-patients A,B --test-patients C",
-        ),
-        ({"A": "train"}, SplitOptions(), "only patient 'A' trains"),
+        ({"A": None, "B": None}, {}, r"2 patient\(s\) \(A, B\).*--validation-patients A,B --test-patients C"),
+        ({"A": "train"}, {}, "only patient 'A' trains"),
         (
             {"A": None},
-            SplitOptions(test_patients=("Z",)),
+            {"test_patients": ("Z",)},
             r"--test-patients names 'Z', who is not there \(there are: A\)",
         ),
     ],
 )
 def test_impossible_splits_say_the_way_out(folders, options, reason):
     with pytest.raises(ValueError, match=reason):
-        assign_splits(folders, options)
+        assign_splits(folders, SplitOptions(**options))
 
 
 def test_contradicting_options_are_refused():
@@ -225,25 +210,17 @@ def test_contradicting_options_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("frames", "before", "reason"),
+    ("frames", "lost", "reason"),
     [
         ({}, {"train": 4}, "no frame is left"),
-        (
-            {"train": 3, "validation": 1},
-            {"train": 3, "validation": 1, "test": 2},
-            "no frame of test is left: all 2",
-        ),
-        (
-            {"train": 3, "test": 1},
-            {"train": 3, "test": 1},
-            "no frame is for validation, which training needs",
-        ),
-        ({"validation": 3}, {"validation": 3}, "no frame is for train"),
+        ({"train": 3, "validation": 1}, {"test": 2}, "no frame of test is left: all 2"),
+        ({"train": 3, "test": 1}, {}, "no frame is for validation, which training needs"),
+        ({"validation": 3}, {}, "no frame is for train"),
     ],
 )
-def test_a_set_that_lacks_a_split_is_refused(frames, before, reason):
+def test_a_set_that_lacks_a_split_is_refused(frames, lost, reason):
     with pytest.raises(ValueError, match=reason):
-        check_trainable(frames, before)
+        check_trainable(frames, frames | lost)
 
 
 def test_a_set_that_tests_alone_is_one():

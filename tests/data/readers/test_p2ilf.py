@@ -22,19 +22,6 @@ def write_camera(folder, name="camera.json", **changes):
     return name
 
 
-def test_a_camera_is_read_from_strings_and_numbers(tmp_path):
-    camera = read_camera(tmp_path, write_camera(tmp_path, width="640", height=480))
-    assert camera.values == {
-        "fx": 900.5,
-        "fy": 901,
-        "cx": 320,
-        "cy": 240.25,
-        "k": [-0.2, 0, 0, 0.5, 0, 0.001],  # k1, k2, p1, p2, k3, k4
-    }
-    assert (camera.width, camera.height) == (640, 480)
-    assert read_camera(tmp_path, write_camera(tmp_path)).width is None
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -76,6 +63,9 @@ def test_the_nearest_camera_is_the_patients(raw):
     (patient,) = raw.root.glob("patient2")
     write_camera(patient, "parameters.json", fx=8)
     assert cameras(raw) == {"patient1": 7, "patient2": 8, "patient3": 7, "patient4": 7}
+    [camera, *_] = [frame.camera for frame in find_p2ilf(raw.root).frames]
+    assert camera.values["k"] == [-0.2, 0, 0, 0.5, 0, 0.001]  # k1, k2, p1, p2, k3, k4
+    assert camera.width is None
 
 
 def test_two_cameras_are_a_problem_of_their_frames(raw):
