@@ -52,8 +52,9 @@ def test_a_ring_is_closed_and_a_lasso_is_a_ring_with_a_tail() -> None:
     assert sorted((path.closed, path.free_ends.count(True)) for path in lasso) == [(False, 1), (True, 0)]
 
 
-def test_a_dot_is_a_path() -> None:
+def test_a_dot_is_a_path_and_nothing_has_none() -> None:
     plane = np.zeros((9, 9), bool)
+    assert skeleton_paths(plane) == []
     plane[4, 3] = True
     [path] = skeleton_paths(plane)
     assert path.points.tolist() == [[3.0, 4.0]]

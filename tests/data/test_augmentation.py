@@ -215,6 +215,11 @@ def test_the_border_itself_is_allowed(fields: dict[str, object]) -> None:
     AugmentationConfig(**fields)
 
 
+CHANGED_FIELDS = [
+    field for field, value in asdict(EVERYTHING).items() if value != asdict(AugmentationConfig())[field]
+]
+
+
 def test_the_defaults_change_nothing() -> None:
     frame = labeled(0)
     assert same(varied(AugmentationConfig(), frame, epoch=3, index=4), frame)
@@ -241,11 +246,6 @@ def test_global_generators_are_neither_used_nor_moved() -> None:
         assert torch.equal(before[0], after[0])
         assert before[1:] == after[1:]
     assert all(same(one, other) for one, other in zip(*results, strict=True))
-
-
-CHANGED_FIELDS = [
-    field for field, value in asdict(EVERYTHING).items() if value != asdict(AugmentationConfig())[field]
-]
 
 
 @pytest.mark.parametrize("field", CHANGED_FIELDS)

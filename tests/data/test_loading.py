@@ -177,6 +177,7 @@ def test_a_label_without_what_it_is_drawn_from_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="need the column 'landmarks' beside them"):
         rows.select_columns(["image", "label"])[0]
     assert list(rows["patient_id"]) == ["train 0", "train 1", "train 2"]
+    assert rows.select_columns(["image", "patient_id"])[0]["patient_id"] == "train 0"
     expected = load_landmark_dataset(folder, split="train", protocol="toponet")[1]["label"]
     assert np.array_equal(rows["label"][1], expected)
     assert np.array_equal(rows.select([1]).remove_columns("depth")[0]["label"], expected)

@@ -334,16 +334,9 @@ CVAT_OPERATORS = (
                 *(r'width="\2" height="\1"', r'width="\g<1>0" height="\2"', r'width="\1" height="1\2"'),
                 of=PART,
             ),
+            "name lost": _one(r' name="[^"]*"', "", of=PART),
             "another name": _one(
-                r'name="[^"]*"',
-                *(
-                    "",
-                    'name=""',
-                    'name="nobody/nothing.jpg"',
-                    'name="../../secret.jpg"',
-                    'name="/etc/hostname"',
-                ),
-                of=PART,
+                '(?<= name=")[^"]*', *("", "nobody/nothing.jpg", "../../secret.jpg", "/etc/hostname"), of=PART
             ),
             "twice in the file": _one(".+", r"\g<0>\g<0>", of=PART),
         },

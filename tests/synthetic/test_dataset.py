@@ -60,6 +60,8 @@ def test_a_frame_does_not_depend_on_what_else_is_made(built, loaded):
     assert split_of_patient(1, 3) == "validation"
     assert raw[1]["frame_id"] == row["frame_id"]
     assert raw[1]["image"]["bytes"] == row["image"]["bytes"]
+    number, first = next(iterate_rows(REQUEST))
+    assert (number, first["frame_id"]) == (0, loaded["train"][0]["frame_id"])
 
 
 def test_seed_domain_patient_and_frame_all_matter():

@@ -14,9 +14,10 @@ SPLITS = {"splits": NAMED_SPLITS["anna"]}
 
 
 def test_the_picture_is_the_one_that_image_path_names(tmp_path):
-    """A file of another name than its picture's."""
+    """A file of another name than its picture's, which labelme found elsewhere, on Windows."""
     raw = labelme.write_labelme(tmp_path / "raw")
     frame = raw.frames[0]
+    labelme.edit_json(frame, lambda document: document.update(imagePath=f"C:\\data\\{frame.picture.name}"))
     frame.annotation = frame.annotation.rename(frame.annotation.with_name("revised.json"))
     built = build(raw, tmp_path / "built", *LABELME, **SPLITS)
     check_as_told(built, raw.frames)
@@ -120,7 +121,9 @@ def test_unknown_labels_are_refused_unless_they_are_mapped(tmp_path, raw):
     built = check_left_out(raw, tmp_path / "built", frame, frame.annotation, "falciform", *CVAT, **SPLITS)
     # The file that is named is all images': the line says whose shape it is.
     assert raw.relative(frame.picture) in built.problem("annotations.xml")
-    options = CustomOptions("cvat", ("falciform=ligament",))
+    box = cvat.shape_xml("tool", [(5.0, 5.0), (20.0, 9.0)], "box")
+    cvat.rewrite(raw, "  </image>\n", f"{box}  </image>\n")
+    options = CustomOptions("cvat", ("falciform=ligament", "tool=ignore"))
     check_as_told(build(raw, tmp_path / "mapped", "custom", options, **SPLITS), raw.frames)
 
 
