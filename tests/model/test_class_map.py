@@ -77,9 +77,10 @@ def test_every_pixel_has_the_class_of_the_largest_interpolated_logit(
     assert_same_but_for_ties(found, upsampled_slowly(logits, (height, width)))
 
 
-@pytest.mark.parametrize("kind", ["noise", "areas"])
-@pytest.mark.parametrize("size", [(270, 480), (1080, 1920), (333, 100)])
-def test_large_frames(size, kind):
+@pytest.mark.parametrize(
+    ("kind", "size"), [("areas", (1080, 1920)), ("noise", (270, 480)), ("areas", (333, 100))]
+)
+def test_large_frames(kind, size):
     logits = random_logits(4, 64, 48, 5, kind)
     upsampled = upsampled_slowly(logits, size)
     found = class_map(logits, size)

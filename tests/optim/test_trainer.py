@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
-from checkpointed_network import assert_equal_states
 from liver_landmark.optim import SRFTGaLoreAdamW, galore_param_groups
+from optim.small_network import equal, states_of
 from training_runs import forget_accelerate
 
 STEPS, GAP = 12, 4
@@ -94,7 +94,7 @@ def test_trainer_trains_and_a_resumed_run_equals_the_uninterrupted_one(tmp_path:
     assert [record["loss"] for record in resumed.state.log_history if "loss" in record] == losses
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
-    assert_equal_states(optimizer.state_dict()["state"], resumed.optimizer.state_dict()["state"])
+    assert equal(states_of(optimizer), states_of(resumed.optimizer.optimizer))
     # Both halves refreshed.
     saved = torch.load(tmp_path / "run" / f"checkpoint-{STEPS // 2}" / "optimizer.pt", weights_only=True)
     half, end = (
