@@ -97,13 +97,6 @@ def test_what_cannot_be_collected_is_named() -> None:
             collect_presence(network, tiny_processor(), dataset, **options)
 
 
-@pytest.mark.parametrize(("slope", "bias"), [(0.6, 1.0), (1.0, 0.0), (2.0, -1.5)])
-def test_many_frames_give_the_true_slope_and_bias(slope: float, bias: float) -> None:
-    weights, found = fit_platt(*simulated(40_000, slope, bias))
-    assert weights == pytest.approx([slope], abs=0.05)
-    assert found == pytest.approx(bias, abs=0.06)
-
-
 @settings(max_examples=8, deadline=None)
 @given(count=st.integers(1, 60), seed=st.integers(0, 1000), absent=st.integers(0, 5))
 def test_it_is_the_best_of_the_stated_loss(count: int, seed: int, absent: int) -> None:
@@ -245,18 +238,6 @@ def test_the_error_is_as_defined(pairs: list[tuple[float, bool]], bins: int) -> 
     found = expected_calibration_error(np.array(probability), np.array(shown), bins)
     assert found == pytest.approx(slow_error(probability, shown, bins), abs=1e-12)
     assert reliability_bins(np.array(probability), np.array(shown), bins)[:, 0].sum() == len(pairs)
-
-
-def test_errors_that_are_known() -> None:
-    shown = np.array([True] * 9 + [False])
-    assert expected_calibration_error(np.full(10, 0.9), shown) == pytest.approx(0)
-    assert expected_calibration_error(np.full(10, 0.6), shown) == pytest.approx(0.3)
-    assert expected_calibration_error(shown.astype(float), shown) == 0
-    assert expected_calibration_error(1 - shown.astype(float), shown) == 1
-    # Exact probabilities: what is left shrinks with the root of the frames.
-    rng = np.random.default_rng(0)
-    probability = rng.random(100_000)
-    assert expected_calibration_error(probability, rng.random(100_000) < probability) < 0.005
 
 
 @pytest.mark.parametrize("probability", [[-0.1, 0.5], [0.5, 1.1], [0.5, np.nan], [0.5]])

@@ -1,6 +1,4 @@
-"""Surface distances against brute force, scipy's distance transform and closed forms."""
-
-import math
+"""Surface distances against brute force, scipy's distance transform and rules by hand."""
 
 import numpy as np
 import pytest
@@ -73,19 +71,6 @@ def test_equal_to_distance_transforms_at_full_size():
     for found, own, other in zip(surface_distances(truth, prediction), surfaces, surfaces[::-1], strict=True):
         transform = ndimage.distance_transform_edt(~other)[own]
         np.testing.assert_allclose(np.sort(found), np.sort(transform), atol=1e-9)
-
-
-def test_concentric_squares_by_closed_form():
-    outer, inner = np.zeros((2, 41, 41), bool)
-    outer[5:36, 5:36] = True
-    inner[10:31, 10:31] = True
-    to_inner, to_outer = surface_distances(outer, inner)
-    # Inner edge to outer edge: 5 px everywhere. Outer edge to inner: 5 px along the inner square's 21 px
-    # of each side; beyond its corners, at offsets 1 to 5, the distance to the corner.
-    assert set(to_outer) == {5.0}
-    corners = [math.hypot(5, k) for k in range(1, 5) for _ in range(8)] + 4 * [math.hypot(5, 5)]
-    assert to_inner.sum() == pytest.approx(4 * 21 * 5 + sum(corners))
-    assert len(to_inner) == 4 * 30
 
 
 def test_a_swap_of_two_far_classes_costs_their_distance():

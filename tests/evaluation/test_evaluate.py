@@ -94,19 +94,24 @@ def test_masks_are_those_of_the_protocol(rows, dataset, protocol):
         np.testing.assert_array_equal(pairs[index].prediction[clear], up.argmax(1)[0].numpy()[clear])
 
 
-def test_numbers_follow_from_the_masks(dataset):
+def test_numbers_follow_from_the_masks_whatever_the_batch_size_and_without_distances(dataset):
     overlaps, columns = [], []
 
     def on_frame(index, frame, pair):
         overlaps.append(pooled_overlap(pair.truth, pair.prediction))
         columns.append((index, dict(frame)))
 
-    evaluation = evaluate(dataset, on_frame=on_frame)
+    evaluation = evaluate(dataset, on_frame=on_frame, batch_size=3)
     assert [frame["dsc"] for frame in evaluation.frames] == [dsc for dsc, _ in overlaps]
     assert evaluation.metrics["dsc"] == pytest.approx(np.mean([dsc for dsc, _ in overlaps]))
     assert evaluation.metrics["iou"] == pytest.approx(np.mean([iou for _, iou in overlaps]))
     assert columns == list(enumerate(evaluation.frames))
     assert [frame["frame_id"] for frame in evaluation.frames] == ["f0", "f1", "f2"]
+    assert evaluate(dataset, batch_size=1) == evaluation
+    quick = evaluate(dataset, distances=False).metrics
+    assert "assd_px" not in quick
+    for key in ("dsc", "iou", "macro_dsc", "presence_accuracy"):
+        assert quick[key] == evaluation.metrics[key]
 
 
 def test_a_landmark_that_is_never_found_shows_in_every_number(dataset):
@@ -119,15 +124,6 @@ def test_a_landmark_that_is_never_found_shows_in_every_number(dataset):
     assert ligament["presence_accuracy"] == pytest.approx(1 / 3)
     assert blind.metrics["dsc"] < seen.metrics["dsc"]
     assert blind.metrics["per_class"]["ridge"] == seen.metrics["per_class"]["ridge"]
-
-
-def test_batch_size_and_distances_change_nothing_else(dataset):
-    full = evaluate(dataset, batch_size=3)
-    assert evaluate(dataset, batch_size=1) == full
-    quick = evaluate(dataset, distances=False).metrics
-    assert "assd_px" not in quick
-    for key in ("dsc", "iou", "macro_dsc", "presence_accuracy"):
-        assert quick[key] == full.metrics[key]
 
 
 def test_every_module_gets_its_mode_back_and_no_gradient(dataset):

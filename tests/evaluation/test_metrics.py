@@ -55,17 +55,6 @@ def test_any_number_of_landmarks_is_counted(count, seed):
     np.testing.assert_array_equal(MaskPair(truth, prediction, table).confusion, counts)
 
 
-def test_pooling_is_not_a_mean_over_classes():
-    truth = np.zeros((10, 10), np.uint8)
-    truth[0, :] = 1  # 10 px of ridge, all found
-    truth[5, :2] = 3  # 2 px of ligament, none found
-    prediction = np.where(truth == 1, 1, 0).astype(np.uint8)
-    dsc, iou = pooled_overlap(truth, prediction)
-    assert dsc == pytest.approx(20 / 22, abs=1e-6)
-    assert iou == pytest.approx(10 / 12, abs=1e-6)
-    assert class_overlap(truth, prediction)["ligament"][0] == pytest.approx(0, abs=1e-5)
-
-
 def test_two_empty_masks_score_one_and_two_swapped_classes_nothing():
     empty = np.zeros((8, 8), np.uint8)
     assert pooled_overlap(empty, empty) == (1.0, 1.0)

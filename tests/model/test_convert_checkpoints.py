@@ -36,6 +36,10 @@ SAM_CLASSES = {
 }
 
 
+def from_encoders(vision: str | Path, depth: str | Path | None, **fields: Any) -> Any:
+    return LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained(vision, depth, **SIZES, **fields)
+
+
 def randomize(model: torch.nn.Module) -> torch.nn.Module:
     """Fills everything: new models have zero position embeddings, which would hide a lost one."""
     generator = torch.Generator().manual_seed(3)
@@ -76,14 +80,10 @@ def depth_folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", SAM_CLASSES)
-def test_features_equal_those_of_the_checkpoints_own_models(
-    kind: str, tmp_path: Path, frames: torch.Tensor
-) -> None:
+def test_features_equal_those_of_the_checkpoints_own_models(kind, tmp_path, frames) -> None:
     sam = write_sam(tmp_path / "sam", kind)
     depth = write_depth_anything(tmp_path / "depth")
-    model = LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained(
-        tmp_path / "sam", tmp_path / "depth", **SIZES
-    ).eval()
+    model = from_encoders(tmp_path / "sam", tmp_path / "depth").eval()
     assert model.dtype == torch.float32
     for found, expected in zip(model.vision_branch(frames), sam(frames).fpn_hidden_states, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
@@ -107,14 +107,10 @@ def test_names_on_disk_are_those_of_the_released_files(tmp_path: Path, depth_fol
     assert "neck.fusion_stage.layers.0.residual_layer1.convolution1.weight" in names
 
 
-def test_says_what_was_and_was_not_loaded(
-    tmp_path: Path, depth_folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_says_what_was_and_was_not_loaded(tmp_path, depth_folder, caplog) -> None:
     sam = write_sam(tmp_path / "sam", "sam2_video")
     logging.getLogger("transformers").propagate = True
-    _, info = LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained(
-        tmp_path / "sam", depth_folder, output_loading_info=True, **SIZES
-    )
+    _, info = from_encoders(tmp_path / "sam", depth_folder, output_loading_info=True)
     assert info["vision"]["loaded"] == sorted(sam.state_dict())
     assert "memory_attention.layers.0.layer_norm1.weight" in info["vision"]["left_out"]
     assert not any(name.startswith("vision_encoder") for name in info["vision"]["left_out"])
@@ -128,7 +124,7 @@ def test_says_what_was_and_was_not_loaded(
 
 def test_depth_none_is_the_rgb_only_model(tmp_path: Path, frames: torch.Tensor) -> None:
     write_sam(tmp_path / "sam", "sam2")
-    model = LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained(tmp_path / "sam", None, **SIZES)
+    model = from_encoders(tmp_path / "sam", None)
     assert not model.config.use_depth
     assert model(frames).logits.shape == (2, 4, 24, 32)
 
@@ -137,22 +133,18 @@ def test_a_plain_dinov2_is_accepted(tmp_path: Path) -> None:
     write_sam(tmp_path / "sam", "sam2")
     backbone = randomize(Dinov2Backbone(Dinov2Config(**TINY_DEPTH)))
     backbone.save_pretrained(tmp_path / "dino")
-    model = LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained(
-        tmp_path / "sam", tmp_path / "dino", **SIZES
-    )
+    model = from_encoders(tmp_path / "sam", tmp_path / "dino")
     expected = backbone.encoder.layer[3].attention.o_proj.weight
     assert torch.equal(model.depth_branch.encoder.encoder.layer[3].attention.o_proj.weight, expected)
 
 
 @pytest.mark.parametrize("branch", ["vision", "depth"])
-def test_a_checkpoint_of_another_architecture_is_named(
-    branch: str, tmp_path: Path, depth_folder: Path
-) -> None:
+def test_a_checkpoint_of_another_architecture_is_named(branch, tmp_path, depth_folder) -> None:
     write_sam(tmp_path / "sam", "sam2")
     ViTConfig().save_pretrained(tmp_path / "vit")
     folders = {"vision": tmp_path / "sam", "depth": depth_folder, branch: tmp_path / "vit"}
     with pytest.raises(ValueError, match=f"{branch} checkpoint .*'vit': expected one of") as error:
-        LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained(**folders, **SIZES)
+        from_encoders(**folders)
     assert "\n" not in str(error.value)
 
 
@@ -164,41 +156,31 @@ def test_an_incomplete_checkpoint_is_an_error(branch: str, tmp_path: Path, depth
     weights = {name: tensor for name, tensor in load_file(file).items() if needle not in name}
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(ValueError, match=rf"{branch} checkpoint .* lacks 1 tensors of the encoder"):
-        LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained(
-            tmp_path / "sam", depth_folder, **SIZES
-        )
+        from_encoders(tmp_path / "sam", depth_folder)
 
 
 def test_a_sharded_half_precision_checkpoint_loads_as_float32(tmp_path: Path, depth_folder: Path) -> None:
     model = randomize(Sam2VideoModel(Sam2VideoConfig(vision_config=TINY_VISION))).half()
     model.save_pretrained(tmp_path / "sam", max_shard_size="300KB")
     assert len(list((tmp_path / "sam").glob("*.safetensors"))) > 1
-    loaded = LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained(
-        tmp_path / "sam", depth_folder, **SIZES
-    )
+    loaded = from_encoders(tmp_path / "sam", depth_folder)
     weight = loaded.vision_branch.encoder.backbone.blocks[0].attn.qkv.weight
     assert weight.dtype == torch.float32
     torch.testing.assert_close(weight, model.vision_encoder.backbone.blocks[0].attn.qkv.weight.float())
 
 
-def test_an_unknown_field_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'decoder_typ' is no field"):
-        LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained("x", "y", decoder_typ="released")
-
-
 @pytest.mark.parametrize(
     ("depth", "fields", "message"),
     [
+        ("y", {"decoder_typ": "released"}, "'decoder_typ' is no field"),
         (None, {"use_depth": True}, "use_depth=True contradicts depth=None"),
         ("y", {"use_depth": False}, "use_depth=False contradicts depth='y'"),
         ("y", {"vision_config": {}}, "vision_config is the checkpoint's"),
     ],
 )
-def test_fields_that_contradict_the_checkpoints_are_named(
-    depth: str | None, fields: dict[str, Any], message: str
-) -> None:
+def test_fields_that_are_none_or_contradict_the_checkpoints_are_named(depth, fields, message) -> None:
     with pytest.raises(ValueError, match=message):
-        LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained("x", depth, **fields)
+        from_encoders("x", depth, **fields)
 
 
 def test_the_encoder_equals_metas_own(frames: torch.Tensor) -> None:

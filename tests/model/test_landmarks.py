@@ -20,9 +20,12 @@ def test_the_default_is_l3ds() -> None:
     ]  # fmt: skip
 
 
-@given(st.lists(st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True), min_size=1, max_size=12, unique=True))
+# A regular expression would be slow to draw from.
+NAMES = st.builds(str.__add__, st.sampled_from("abcxyz"), st.text("abc_0189", max_size=8))
+
+
+@given(st.lists(NAMES, min_size=1, max_size=12, unique=True))
 def test_ids_and_names_are_each_others_and_colors_differ(names: list[str]) -> None:
-    names = [name for name in names if name not in ("ignore", "none", "background")] or ["x"]
     table = LandmarkTable.from_names(names)
     assert LandmarkTable.from_id2label(table.id2label, table.colors) == table
     assert {table.id2label[number]: number for number in table.id2label} == table.label2id

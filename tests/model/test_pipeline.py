@@ -97,9 +97,7 @@ def same(result: list[dict[str, Any]], expected: list[dict[str, Any]]) -> bool:
     )
 
 
-def test_what_a_frame_gives_is_what_model_and_processor_give(
-    segment: LiverLandmarkSegmentationPipeline, frames: list[Image.Image]
-) -> None:
+def test_what_a_frame_gives_is_what_model_and_processor_give(segment, frames) -> None:
     classes_seen = set()
     for frame in frames:
         result = segment(frame)
@@ -126,9 +124,7 @@ def test_what_a_frame_gives_is_what_model_and_processor_give(
     assert len(classes_seen) >= 3
 
 
-def test_every_kind_of_input_gives_the_same(
-    segment: LiverLandmarkSegmentationPipeline, frames: list[Image.Image], files: list[Path], server: str
-) -> None:
+def test_every_kind_of_input_gives_the_same(segment, frames, files, server) -> None:
     expected = segment(frames[0])
     pixels = np.asarray(frames[0])
     encoded = base64.b64encode(files[0].read_bytes()).decode()
@@ -145,9 +141,7 @@ def test_every_kind_of_input_gives_the_same(
         assert same(segment(frame), expected)
 
 
-def test_many_frames_give_what_each_gives(
-    segment: LiverLandmarkSegmentationPipeline, frames: list[Image.Image], files: list[Path]
-) -> None:
+def test_many_frames_give_what_each_gives(segment, frames, files) -> None:
     alone = [segment(frame) for frame in frames]
     rows = datasets.Dataset.from_dict(
         {"image": [str(path) for path in files], "other": [1, 2, 3]},
@@ -176,9 +170,7 @@ def test_many_frames_give_what_each_gives(
     assert segment([]) == []
 
 
-def test_sixteen_bits_and_orientation_are_kept(
-    segment: LiverLandmarkSegmentationPipeline, frames: list[Image.Image], tmp_path: Path
-) -> None:
+def test_sixteen_bits_and_orientation_are_kept(segment, frames, tmp_path) -> None:
     deep = (np.asarray(frames[0].convert("L")).astype(np.uint16)) * 257
     Image.fromarray(deep).save(tmp_path / "deep.png")
     assert same(segment(str(tmp_path / "deep.png")), segment(deep))
@@ -203,17 +195,13 @@ def test_sixteen_bits_and_orientation_are_kept(
         (np.full((4, 4, 3), np.nan, np.float32), ValueError, "frame"),
     ],
 )
-def test_what_cannot_be_read_is_one_line(
-    segment: LiverLandmarkSegmentationPipeline, frame: Any, error: type[Exception], message: str
-) -> None:
+def test_what_cannot_be_read_is_one_line(segment, frame, error, message) -> None:
     with pytest.raises(error, match=message) as caught:
         segment(frame)
     assert "\n" not in str(caught.value)
 
 
-def test_broken_and_huge_files_are_refused(
-    segment: LiverLandmarkSegmentationPipeline, files: list[Path], server: str, tmp_path: Path
-) -> None:
+def test_broken_and_huge_files_are_refused(segment, files, server, tmp_path) -> None:
     (tmp_path / "cut.png").write_bytes(files[0].read_bytes()[:300])
     with pytest.raises(ValueError, match=r"cut\.png.*decoded"):
         segment(str(tmp_path / "cut.png"))
@@ -232,9 +220,7 @@ def test_unknown_arguments_and_columns_are_named(segment: LiverLandmarkSegmentat
         segment(datasets.Dataset.from_dict({"picture": [1]}))
 
 
-def test_an_absent_landmark_has_an_empty_mask(
-    segment: LiverLandmarkSegmentationPipeline, frames: list[Image.Image], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_absent_landmark_has_an_empty_mask(segment, frames, monkeypatch) -> None:
     drawn = {part["label"] for frame in frames for part in segment(frame) if part["present"]}
     assert len(drawn) >= 2
     name = sorted(drawn)[0]
@@ -252,7 +238,8 @@ def test_an_absent_landmark_has_an_empty_mask(
 CLEAN_PROCESS = """
 import json, sys
 sys.modules["liver_landmark"] = None  # importing the package is an error from here on
-from transformers import pipeline
+from transformers import AutoImageProcessor, AutoModel, pipeline
+from transformers.image_utils import load_image
 
 folder, frame, again = sys.argv[1:]
 results = []
@@ -261,17 +248,21 @@ for source, task in ((folder, "liver-landmark-segmentation"), (again, None)):
     segment = pipeline(task, model=source, trust_remote_code=True, device="cpu")
     assert type(segment).__module__.startswith("transformers_modules"), type(segment).__module__
     parts = segment([frame])[0]
+    model = AutoModel.from_pretrained(source, trust_remote_code=True).eval()
+    processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=True)
+    logits = model(**processor(load_image(frame), return_tensors="pt")).logits
+    for own in (model, segment.model, processor):
+        assert type(own).__module__.startswith("transformers_modules"), type(own).__module__
     assert "liver_landmark" in repr(segment.model.config)  # which is JSON
     segment.save_pretrained(again)
     segment.index_mask(parts).save(again + "/ids.png")
-    results.append([{key: part[key] for key in part if key != "mask"} for part in parts])
+    results.append([[{key: part[key] for key in part if key != "mask"} for part in parts], logits.tolist()])
+assert sys.modules["liver_landmark"] is None
 print(json.dumps(results))
 """
 
 
-def test_it_travels_with_the_model(
-    folder: Path, files: list[Path], segment: LiverLandmarkSegmentationPipeline, tmp_path: Path
-) -> None:
+def test_it_travels_with_the_model(folder, files, segment, tmp_path) -> None:
     calibrated = calibration(silhouette=True)
     model = type(segment.model).from_pretrained(folder)
     model.config.presence_calibration = calibrated
@@ -286,10 +277,13 @@ def test_it_travels_with_the_model(
 
     again = tmp_path / "again"
     environment = {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
+    environment["OMP_NUM_THREADS"] = "1"  # as here: sums are split among threads
     command = [sys.executable, "-c", CLEAN_PROCESS, *map(str, (tmp_path / "model", files[0], again))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    for parts in json.loads(done.stdout):
+    logits = model(**here.image_processor(Image.open(files[0]), return_tensors="pt")).logits
+    for parts, found in json.loads(done.stdout):
+        torch.testing.assert_close(torch.tensor(found), logits)
         for part, other in zip(parts, expected, strict=True):
             assert part == {key: pytest.approx(other[key], abs=1e-5) for key in part}
     with Image.open(again / "ids.png") as ids:
@@ -297,9 +291,7 @@ def test_it_travels_with_the_model(
     assert json.loads((again / "config.json").read_text())["presence_calibration"] == calibrated
 
 
-def test_a_landmark_that_shows_between_two_places_of_the_logits_is_present(
-    segment: LiverLandmarkSegmentationPipeline,
-) -> None:
+def test_a_landmark_that_shows_between_two_places_of_the_logits_is_present(segment) -> None:
     logits = torch.full((1, 4, 4, 4), -9.0)
     logits[:, 2] = 2.5  # the second at every place, and the first between the ridge and the ligament
     logits[:, 1], logits[:, 3] = torch.tensor([3.0, 3, 0, 0]), torch.tensor([0.0, 0, 3, 3])

@@ -30,21 +30,26 @@ def network(dtype: torch.dtype = torch.float64) -> nn.Sequential:
         ).to(dtype)
 
 
-def groups(model: nn.Module, side: str = "longer") -> list[dict[str, Any]]:
-    """Projected, oblivious and plain groups, with several refreshes within sixteen steps."""
+def groups(model: nn.Module, side: str = "longer", **settings: Any) -> list[dict[str, Any]]:
+    """Projected and plain groups, with several refreshes within sixteen steps.
+
+    One of the projected groups is oblivious where no settings of theirs are given.
+    """
     weights = {name: weight for name, weight in model.named_parameters()}
-    convolution, wide, tall, row = (f"{index}.weight" for index in (0, 3, 6, 8))
-    projected = {"update_proj_gap": 5, "side": side}
+    convolution, wide, tall, row = (
+        [(name, weights.pop(name)) for name in (f"{index}.weight",)] for index in (0, 3, 6, 8)
+    )
+    projected = {"update_proj_gap": 5, "side": side} | settings
     return [
-        {"params": [(convolution, weights.pop(convolution))], "rank": 3, "matrix_axes": CONVOLUTION}
-        | projected,
-        {"params": [(wide, weights.pop(wide)), (row, weights.pop(row))], "rank": 4, "scale": 0.5} | projected,
-        {"params": [(tall, weights.pop(tall))], "rank": 5, "proj_type": "srft_oblivious"} | projected,
+        {"params": convolution, "rank": 3, "matrix_axes": CONVOLUTION} | projected,
+        {"params": wide + row, "rank": 4, "scale": 0.5} | projected,
+        {"params": tall, "rank": 5} | projected | ({} if settings else {"proj_type": "srft_oblivious"}),
         {"params": list(weights.items()), "weight_decay": 0.1},
     ]
 
 
 def optimizer_of(model: nn.Module, side: str = "longer", **settings: Any) -> SRFTGaLoreAdamW:
+    """`settings` are those of the optimizer as a whole."""
     return SRFTGaLoreAdamW(groups(model, side), lr=1e-2, **settings)
 
 
@@ -95,5 +100,7 @@ def states_of(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
 
 
 def equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
-    """Bit for bit."""
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    """Bit for bit, and of the same dtypes."""
+    return ours.keys() == theirs.keys() and all(
+        ours[name].dtype == theirs[name].dtype and torch.equal(ours[name], theirs[name]) for name in ours
+    )

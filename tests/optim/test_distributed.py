@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,169 +20,42 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from liver_landmark.optim import SRFTGaLoreAdamW
-from optim.small_network import (
-    equal,
-    frames,
-    loss_of,
-    network,
-    optimizer_of,
-    states_of,
-    train,
-    weights_of,
-)
-from optim.two_processes import checkpoint_of, found, tensors
-
-STEPS = range(16)
-
-
-@pytest.fixture(scope="module")
-def alone() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Weights and states of one process on whole batches."""
-    model = network()
-    optimizer = optimizer_of(model)
-    train(model, optimizer, STEPS)
-    states = states_of(optimizer)
-    # Without refreshes there would be no bases to compare.
-    assert all(states[f"{index}.weight/refresh_count"] >= 4 for index in (0, 3, 6, 8))
-    return weights_of(model), states
-
-
-def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
-    """Gradients differ by float64 rounding; bases, which are float32, by theirs."""
-    assert ours.keys() == theirs.keys()
-    for name, expected in theirs.items():
-        torch.testing.assert_close(
-            ours[name], expected, rtol=1e-6, atol=1e-7, msg=lambda text, name=name: f"{name}: {text}"
-        )
-
-
-@pytest.mark.parametrize("check", ["data_parallel", "data_parallel_accumulated"])
-def test_two_processes_equal_one(check: str, alone) -> None:
-    found(check)
-    weights, states = alone
-    for rank in range(2):
-        assert_close(tensors(check, "weights")[rank], weights)
-        assert_close(tensors(check, "states")[rank], states)
-
-
-@pytest.mark.parametrize("check", ["data_parallel", "data_parallel_accumulated"])
-def test_bases_are_equal_on_both_ranks_bit_for_bit(check: str) -> None:
-    found(check)
-    first, second = tensors(check, "states")
-    assert sum(name.endswith("/basis") for name in first) == 3
-    assert equal(first, second)
-    assert equal(*tensors(check, "weights"))
-
-
-def test_global_generators_differ_and_stay_as_they_are() -> None:
-    facts = found("data_parallel")
-    assert not equal(*tensors("data_parallel", "generator"))
-    assert all(all(fact["untouched"]) and len(fact["untouched"]) == len(STEPS) for fact in facts)
-
-
-def test_replicas_do_not_communicate() -> None:
-    assert all(fact["collectives"] == [0] * len(STEPS) for fact in found("data_parallel"))
-
-
-STEPS = range(16)
-# Of 7, 13, 30 and 1 rows, as torch.chunk gives them to two processes.
-ROWS = {"0.weight": (4, 3), "3.weight": (7, 6), "6.weight": (15, 15), "8.weight": (1, 0)}
-MOMENTS = {"0.weight": (7, 3), "3.weight": (13, 4), "6.weight": (30, 5), "8.weight": (1, 1)}
-SKETCHED = ("0.weight", "3.weight", "8.weight")
-
-
-def test_two_sharded_processes_equal_one() -> None:
-    model = network()
-    optimizer = optimizer_of(model, side="right")
-    train(model, optimizer, STEPS)
-    found("sharded")
-    expected = states_of(optimizer)
-    assert all(expected[f"{name}/refresh_count"] >= 4 for name in ROWS)
-    for rank in range(2):
-        assert_close(tensors("sharded", "weights")[rank], weights_of(model))
-        assert_close(tensors("sharded", "states")[rank], expected)
-
-
-def test_bases_of_shards_are_equal_on_both_ranks_bit_for_bit() -> None:
-    found("sharded")
-    first, second = tensors("sharded", "bases")
-    assert set(first) == set(SKETCHED)
-    assert equal(first, second)
-
-
-@pytest.mark.parametrize("name", ROWS)
-def test_moments_are_sharded_as_the_weight(name: str) -> None:
-    for rank, fact in enumerate(found("sharded")):
-        layout = fact["layout"][name]
-        assert layout["placements"] == "(Shard(dim=0),)"
-        assert layout["rows"] == ROWS[name][rank]
-        for moment in layout["moments"]:
-            rows, rank_columns = MOMENTS[name]
-            assert moment == ["(Shard(dim=0),)", layout["rows"], rank_columns, rows, rank_columns]
-        assert layout["basis"] == ("(Replicate(),)" if name in SKETCHED else None)
-
-
-def test_moments_of_plain_weights_are_sharded_too() -> None:
-    for rank, fact in enumerate(found("sharded")):
-        assert fact["layout"]["3.bias"]["moments"] == [["(Shard(dim=0),)", (7, 6)[rank], 13]] * 2
-        assert fact["layout"]["8.bias"]["moments"] == [["(Shard(dim=0),)", (1, 0)[rank], 1]] * 2
-
-
-def test_processes_communicate_at_refreshes_only() -> None:
-    for fact in found("sharded"):
-        # One gathered gradient for each basis found in one; oblivious bases need none.
-        assert fact["collectives"] == fact["refreshes"]
-        assert sum(fact["refreshes"]) >= 3 * len(SKETCHED)
-        assert fact["refreshes"].count(0) >= 3
-
-
-def test_global_generators_stay_as_they_are_in_sharded_steps() -> None:
-    assert all(fact["untouched"] == [True] * len(STEPS) for fact in found("sharded"))
-
-
-def test_nan_on_one_rank_is_skipped_on_both_for_one_reduction_a_step() -> None:
-    for fact in found("sharded_nonfinite"):
-        assert sum(step["poisoned"] for step in fact["steps"]) == 2
-        for step in fact["steps"]:
-            assert step["skipped"] == step["unchanged"] == step["poisoned"]
-            assert step["collectives"] == 1 + step["refreshes"]
-    model = network()
-    optimizer = optimizer_of(model, side="right")
-    for step in STEPS:
-        if step not in (4, 6):
-            loss_of(model, frames(step)).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-    for weights in tensors("sharded_nonfinite", "weights"):
-        assert_close(weights, weights_of(model))
-
-
-def test_weights_sharded_by_rows_or_replicated_are_accepted() -> None:
-    assert [fact["accepted"] for fact in found("sharded_refusals")] == [[""] * 5] * 2
-
-
-@pytest.mark.parametrize(
-    ("case", "reason"),
-    [
-        ("left", "sharded by rows and side 'left'"),
-        ("shorter_is_left", "sharded by rows and side 'shorter'"),
-        ("columns", "placed as S(1)"),
-        ("tensor_parallel", "placed as S(1)"),
-        ("tensor_and_data_parallel", "placed as _S(0, 2)"),
-        ("partial", "placed as P(sum)"),
-        ("gradient", "is placed as (Partial(sum),), the weight as (Replicate(),)"),
-        ("rows_not_first", "matrix_axes must take axis 0"),
-        ("rows_of_a_batch", "matrix_axes must take axis 0"),
-    ],
-)
-def test_other_placements_are_refused_by_name(case: str, reason: str) -> None:
-    for fact in found("sharded_refusals"):
-        assert fact[case].removeprefix("the gradient of ").startswith("blocks.0.weight ")
-        assert reason in fact[case]
-
+from optim.small_network import equal, network, optimizer_of, states_of, train, weights_of
 
 # torch.distributed.checkpoint says that one process is one process.
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """(The folder with what passed, what the processes said) of distributed_workers.py, started once."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command += [str(Path(__file__).with_name("distributed_workers.py")), str(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    return folder, result.stderr
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "data_parallel",
+        "sharded",
+        "sharded_nonfinite",
+        "refusals",
+        "sharded_checkpoint",
+        "layerwise_data_parallel",
+        "layerwise_sharded",
+        "layerwise_hybrid",
+    ],
+)
+def test_two_processes(check: str, two_processes: tuple[Path, str]) -> None:
+    """What each one checks stands in distributed_workers.py, in this order."""
+    folder, said = two_processes
+    assert all((folder / f"{check}-{rank}").exists() for rank in range(2)), said[-6000:]
 
 
 def state_of(model: nn.Module, optimizer: SRFTGaLoreAdamW) -> dict[str, Any]:
@@ -210,46 +86,32 @@ def test_optimizer_restored_from_a_distributed_checkpoint_goes_on_bit_for_bit(tm
     train(model, optimizer, range(16))
     optimizer.param_groups[0]["lr"] = 3e-3
     dcp.save(state_of(model, optimizer), checkpoint_id=tmp_path)
+    saved, refreshes = states_of(optimizer), refresh_counts(optimizer)
     other, restored = load(tmp_path, "longer")
-    assert equal(states_of(restored), states_of(optimizer))
-    for group, saved in zip(restored.param_groups, optimizer.param_groups, strict=True):
-        assert group | {"params": []} == saved | {"params": []}
-    refreshes = [int(optimizer.state[model[index].weight]["refresh_count"]) for index in (0, 3, 6, 8)]
+    assert equal(states_of(restored), saved)
+    for group, its in zip(restored.param_groups, optimizer.param_groups, strict=True):
+        assert group | {"params": []} == its | {"params": []}
     for each, its in ((model, optimizer), (other, restored)):
         train(each, its, range(10, 30))
-    later = [int(optimizer.state[model[index].weight]["refresh_count"]) for index in (0, 3, 6, 8)]
-    assert all(after > before for after, before in zip(later, refreshes, strict=True))
+    assert all(now > before for now, before in zip(refresh_counts(optimizer), refreshes, strict=True))
     assert equal(weights_of(other), weights_of(model))
     assert equal(states_of(restored), states_of(optimizer))
+    # Once more into the same optimizer: `load` refuses keys that the checkpoint has not, and so a group must
+    # not gain any by being restored.
+    state = state_of(other, restored)
+    dcp.load(state, checkpoint_id=tmp_path)
+    set_optimizer_state_dict(other, restored, state["optimizer"])
+    assert equal(states_of(restored), saved)
 
 
-def test_a_checkpoint_loads_twice_into_the_same_optimizer(tmp_path: Path) -> None:
-    model = network()
-    optimizer = optimizer_of(model)
-    train(model, optimizer, range(4))
-    dcp.save(state_of(model, optimizer), checkpoint_id=tmp_path)
-    saved = states_of(optimizer)
-    for _ in range(2):
-        train(model, optimizer, range(3))
-        state = state_of(model, optimizer)
-        # Refuses keys that the checkpoint has not: a group must not gain any by being restored.
-        dcp.load(state, checkpoint_id=tmp_path)
-        set_optimizer_state_dict(model, optimizer, state["optimizer"])
-        assert equal(states_of(optimizer), saved)
+def refresh_counts(optimizer: SRFTGaLoreAdamW) -> list[torch.Tensor]:
+    return [count for name, count in states_of(optimizer).items() if name.endswith("/refresh_count")]
 
 
-def test_sharded_optimizer_goes_on_bit_for_bit() -> None:
-    for fact in found("sharded_checkpoint"):
-        assert fact["unchanged"]
-        assert fact["loaded"]
-        assert fact["lr"] == [3e-3, 1e-2, 1e-2, 1e-2]
-        assert set(fact["placements"]) == {"(Shard(dim=0),)"}
-        assert fact["refreshes"] >= 3
-        assert fact["equals"] == {"sharded": True, "whole": True}
-
-
-def test_one_process_takes_over_from_two() -> None:
-    found("sharded_checkpoint")
-    model, optimizer = load(checkpoint_of("sharded_checkpoint"), "right")
-    assert equal(weights_of(model), tensors("sharded_checkpoint", "weights")[0])
-    assert equal(states_of(optimizer), tensors("sharded_checkpoint", "states")[0])
+def test_one_process_takes_over_from_two(two_processes: tuple[Path, str]) -> None:
+    folder, _ = two_processes
+    model, optimizer = load(folder / "checkpoint", "right")
+    for rank in range(2):
+        weights, states = torch.load(folder / f"saved-{rank}.pt", weights_only=True)
+        assert equal(weights_of(model), weights)
+        assert equal(states_of(optimizer), states)

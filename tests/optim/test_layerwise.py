@@ -24,7 +24,6 @@ from optim.small_network import (
     train,
     weights_of,
 )
-from optim.two_processes import found, tensors
 
 STEPS = range(16)
 Losses = list[Callable[[], torch.Tensor]]
@@ -127,18 +126,6 @@ def test_state_moves_between_the_modes() -> None:
     assert equal(states_of(current), states_of(optimizer))
 
 
-def test_removed_it_leaves_the_ordinary_mode() -> None:
-    model = network()
-    optimizer = optimizer_of(model)
-    LayerwiseStepper(optimizer).remove()
-    before = weights_of(model)
-    loss_of(model, frames(0)).backward()
-    assert all(weight.grad is not None for weight in model.parameters())
-    assert equal(weights_of(model), before)
-    optimizer.step()
-    assert not equal(weights_of(model), before)
-
-
 def test_a_gradient_that_is_not_finite_is_skipped_alone() -> None:
     model = network()
     stepper = LayerwiseStepper(optimizer_of(model, nonfinite="skip"))
@@ -155,55 +142,14 @@ def test_a_gradient_that_is_not_finite_is_skipped_alone() -> None:
     assert stepper.last_step.grad_norm == pytest.approx(torch.nn.utils.get_total_norm(used).item())
 
 
-def test_a_forgotten_step_is_an_error() -> None:
+def test_a_forgotten_step_and_no_passes_at_all_are_errors() -> None:
+    with pytest.raises(ValueError, match="accumulation_steps must be an integer of at least 1, got 0"):
+        LayerwiseStepper(optimizer_of(network()), accumulation_steps=0)
     model = network()
     LayerwiseStepper(optimizer_of(model))
     loss_of(model, frames(0)).backward()
     with pytest.raises(RuntimeError, match=r"without optimizer\.step"):
         loss_of(model, frames(1)).backward()
-
-
-def test_no_passes_at_all_are_refused() -> None:
-    with pytest.raises(ValueError, match="accumulation_steps must be an integer of at least 1, got 0"):
-        LayerwiseStepper(optimizer_of(network()), accumulation_steps=0)
-
-
-def test_data_parallel_is_refused_by_name() -> None:
-    for fact in found("layerwise_data_parallel"):
-        assert "DistributedDataParallel" in fact["at_construction"]
-        assert "fully_shard" in fact["at_construction"]
-        assert fact["no_hooks_left"]
-        # The process group came after the hooks.
-        assert fact["in_backward"] == fact["at_construction"]
-        assert fact["unchanged"]
-
-
-@pytest.mark.parametrize("mode", ["one", "two", "last"])
-def test_sharded_weights_move_as_in_the_ordinary_mode(mode: str) -> None:
-    for fact in found("layerwise_sharded"):
-        mode_facts = fact["modes"][mode]
-        assert mode_facts["equal"]
-        assert mode_facts["norms"] == pytest.approx(mode_facts["expected"], rel=1e-12)
-        assert mode_facts["kept"] == [0] * len(STEPS)
-        # The norm of the whole gradient; refreshes have communicated in the backward pass.
-        assert mode_facts["collectives"] == [1] * len(STEPS)
-
-
-@pytest.mark.parametrize("replicas", [2, 1])
-def test_replicas_of_shards_equal_one_process(replicas: int) -> None:
-    model = network()
-    optimizer = optimizer_of(model, side="right")
-    norms = []
-    for step in STEPS:
-        loss_of(model, frames(step)).backward()
-        norms.append(torch.nn.utils.get_total_norm([weight.grad for weight in model.parameters()]).item())
-        optimizer.step()
-        optimizer.zero_grad()
-    for rank, fact in enumerate(found("layerwise_hybrid")):
-        assert fact["norms"][str(replicas)] == pytest.approx(norms, rel=1e-6)
-        weights = tensors("layerwise_hybrid", f"weights-{replicas}")[rank]
-        for name, expected in weights_of(model).items():
-            torch.testing.assert_close(weights[name], expected, rtol=1e-6, atol=1e-7)
 
 
 def test_layerwise_mode_starts_anew_after_a_gradient_that_was_refused() -> None:

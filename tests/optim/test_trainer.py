@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
-from checkpointed_network import assert_equal_states
 from liver_landmark.optim import SRFTGaLoreAdamW, galore_param_groups
+from optim.small_network import equal, states_of
 from training_runs import forget_accelerate
 
 STEPS, GAP = 12, 4
@@ -94,7 +94,7 @@ def test_trainer_trains_and_a_resumed_run_equals_the_uninterrupted_one(tmp_path:
     assert [record["loss"] for record in resumed.state.log_history if "loss" in record] == losses
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
-    assert_equal_states(optimizer.state_dict()["state"], resumed.optimizer.state_dict()["state"])
+    assert equal(states_of(optimizer), states_of(resumed.optimizer.optimizer))
     # Both halves refreshed.
     saved = torch.load(tmp_path / "run" / f"checkpoint-{STEPS // 2}" / "optimizer.pt", weights_only=True)
     half, end = (
@@ -113,21 +113,16 @@ def readme_examples(repository: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
 
 
-def test_there_are_two_short_examples(repository: Path) -> None:
-    plain, trainer = readme_examples(repository)
-    assert "Trainer" not in plain
-    assert "optimizer_cls_and_kwargs" in trainer
-    assert all(len(example.strip().splitlines()) <= LONGEST for example in (plain, trainer))
-
-
 @pytest.mark.filterwarnings("ignore:'pin_memory'")  # Trainer's default, where there is no GPU
 @pytest.mark.parametrize("index", [0, 1])
-def test_example_runs_as_written_and_projects_weights(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: int
-) -> None:
+def test_example_runs_as_written_and_projects_weights(repository, tmp_path, monkeypatch, index) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    exec(compile(readme_examples(repository)[index], f"README.md, example {index}", "exec"), names)
+    plain, trainer = readme_examples(repository)
+    assert ("Trainer" in plain, "optimizer_cls_and_kwargs" in trainer) == (False, True)
+    example = (plain, trainer)[index]
+    assert len(example.strip().splitlines()) <= LONGEST
+    exec(compile(example, f"README.md, example {index}", "exec"), names)
     optimizer = names["optimizer"] if index == 0 else names["trainer"].optimizer.optimizer
     assert type(optimizer) is SRFTGaLoreAdamW
     projected, rest = optimizer.param_groups

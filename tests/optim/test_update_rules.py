@@ -40,12 +40,9 @@ def test_agrees_with_a_look_at_every_square(dtype: torch.dtype, bad: float | Non
         assert expected is (bad is None)
 
 
-def test_nothing_is_finite() -> None:
+def test_nothing_is_finite_and_precisions_may_be_mixed() -> None:
     assert squares_are_finite([])
     assert squares_are_finite([torch.empty(0)])
-
-
-def test_precisions_may_be_mixed() -> None:
     tensors = [torch.ones(2, dtype=dtype) for dtype in DTYPES]
     assert squares_are_finite(tensors)
     assert not squares_are_finite([*tensors, torch.full((2,), math.nan)])
@@ -54,12 +51,14 @@ def test_precisions_may_be_mixed() -> None:
 def test_rotated_moments_follow_the_formula() -> None:
     generator = torch.Generator().manual_seed(0)
     average = torch.randn(3, 5, generator=generator)
-    square = average.square() + torch.rand(3, 5, generator=generator)
+    # Some of them below the squared mean: the floor is at a quarter of it.
+    square = 0.5 * average.square() * torch.rand(3, 5, generator=generator)
     corrections = (1 - 0.9**7, 1 - 0.99**7)
     same = (average.clone(), square.clone())
     # Bias-corrected, the variance v̂ - m̂² may be negative; then it counts as none.
     rotate_moments(*same, torch.eye(3), 7, (0.9, 0.99))
     floor = (average / corrections[0]).square() * corrections[1]
+    assert 0 < (square < floor).sum() < square.numel()
     for ours, expected in zip(same, (average, torch.maximum(square, floor)), strict=True):
         torch.testing.assert_close(ours, expected)
 

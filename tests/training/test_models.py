@@ -8,19 +8,23 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from liver_landmark import LiverLandmarkForSemanticSegmentation
+from liver_landmark import LiverLandmarkConfig, LiverLandmarkForSemanticSegmentation
 from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from liver_landmark.training.models import build_model
 from liver_landmark.training.recipe import ModelConfig
 from tiny_datasets import tiny_processor
-from tiny_models import TINY_DEPTH, tiny_config, tiny_model
+from tiny_models import tiny_config, tiny_model
+
+
+def saved(folder: Path, model_or_config: LiverLandmarkForSemanticSegmentation | LiverLandmarkConfig) -> str:
+    model_or_config.save_pretrained(folder)
+    tiny_processor(96).save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture
-def saved_model(tmp_path: Path) -> Path:
-    tiny_model(seed=3).save_pretrained(tmp_path / "saved")
-    tiny_processor(96).save_pretrained(tmp_path / "saved")
-    return tmp_path / "saved"
+def saved_model(tmp_path: Path) -> str:
+    return saved(tmp_path / "saved", tiny_model(seed=3))
 
 
 def test_names_of_shipped_architectures_are_known() -> None:
@@ -37,36 +41,29 @@ def test_random_weights_follow_the_global_seed(architecture: Path) -> None:
     assert not torch.equal(models[0], models[2])
 
 
-def test_whole_model_from_a_folder(saved_model: Path) -> None:
-    model, processor = build_model(ModelConfig(init=str(saved_model)))
+def test_whole_model_from_a_folder(saved_model: str) -> None:
+    model, processor = build_model(ModelConfig(init=saved_model))
     for name, tensor in tiny_model(seed=3).state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name
     assert processor.size["height"] == 96
 
 
-def test_a_calibration_is_not_carried_into_other_weights(tmp_path: Path) -> None:
+def test_half_precision_weights_become_float32_and_a_calibration_is_not_carried_over(tmp_path: Path) -> None:
     landmark = {"weights": [1.0], "bias": 0.0, "threshold": 0.5}
     calibration = {
         "features": ["top"],
         "classes": {name: landmark for name in DEFAULT_LANDMARKS.names},
         "source": {"dataset": "before"},
     }
-    tiny_model(presence_calibration=calibration).save_pretrained(tmp_path / "calibrated")
-    tiny_processor().save_pretrained(tmp_path / "calibrated")
-    assert AutoConfig.from_pretrained(tmp_path / "calibrated").presence_calibration is not None
-    model, _ = build_model(ModelConfig(init=str(tmp_path / "calibrated")))
+    half = saved(tmp_path / "half", tiny_model(presence_calibration=calibration).to(torch.bfloat16))
+    assert AutoConfig.from_pretrained(half).presence_calibration is not None
+    model, _ = build_model(ModelConfig(init=half))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model.config.presence_calibration is None
 
 
-def test_half_precision_weights_become_float32(tmp_path: Path) -> None:
-    tiny_model(seed=3).to(torch.bfloat16).save_pretrained(tmp_path / "half")
-    tiny_processor().save_pretrained(tmp_path / "half")
-    model, _ = build_model(ModelConfig(init=str(tmp_path / "half")))
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-
-
-def test_overrides_reach_the_configuration_and_are_checked(saved_model: Path, architecture: Path) -> None:
-    model, _ = build_model(ModelConfig(init=str(saved_model), overrides={"dice_weight": 3.0}))
+def test_overrides_reach_the_configuration_and_are_checked(saved_model: str, architecture: Path) -> None:
+    model, _ = build_model(ModelConfig(init=saved_model, overrides={"dice_weight": 3.0}))
     assert model.config.dice_weight == 3.0
     with pytest.raises(ValueError, match=r"model\.overrides\.dice_wait"):
         build_model(ModelConfig(architecture=str(architecture), overrides={"dice_wait": 3.0}))
@@ -74,25 +71,20 @@ def test_overrides_reach_the_configuration_and_are_checked(saved_model: Path, ar
         build_model(ModelConfig(architecture=str(architecture), overrides={"norm_type": "layer"}))
 
 
-def test_weights_that_do_not_fit_the_architecture_are_refused(tmp_path: Path, saved_model: Path) -> None:
-    tiny_config(fusion_num_layers=2).save_pretrained(tmp_path / "deeper")
-    tiny_processor().save_pretrained(tmp_path / "deeper")
+def test_weights_that_do_not_fit_the_architecture_are_refused(tmp_path: Path, saved_model: str) -> None:
+    deeper = saved(tmp_path / "deeper", tiny_config(fusion_num_layers=2))
     with pytest.raises(ValueError, match=r"does not fit the architecture: missing fusion\.layers\.1"):
-        build_model(ModelConfig(architecture=str(tmp_path / "deeper"), init=str(saved_model)))
+        build_model(ModelConfig(architecture=deeper, init=saved_model))
 
 
-def test_encoders_come_from_their_checkpoints_and_the_rest_from_the_architecture(
-    tmp_path: Path, architecture: Path
-) -> None:
-    torch.manual_seed(1)
-    source = LiverLandmarkForSemanticSegmentation(tiny_config())
+def test_encoders_come_from_their_checkpoints_and_the_rest_from_the_architecture(tmp_path: Path) -> None:
+    source = tiny_model(seed=1)
     source.vision_branch.encoder.save_pretrained(tmp_path / "vision")
     source.depth_branch.encoder.save_pretrained(tmp_path / "depth")
-    tiny_config(fusion_query="rgb", decoder_type="released").save_pretrained(tmp_path / "architecture")
-    tiny_processor().save_pretrained(tmp_path / "architecture")
+    fields = {"fusion_query": "rgb", "decoder_type": "released"}
     model, _ = build_model(
         ModelConfig(
-            architecture=str(tmp_path / "architecture"),
+            architecture=saved(tmp_path / "architecture", tiny_config(**fields)),
             init="encoders",
             vision=str(tmp_path / "vision"),
             depth=str(tmp_path / "depth"),
@@ -110,12 +102,8 @@ def test_encoders_come_from_their_checkpoints_and_the_rest_from_the_architecture
             assert torch.equal(ours.state_dict()[name], tensor), name
 
 
-def test_depth_checkpoint_has_to_fit_the_architecture(tmp_path: Path) -> None:
-    for name, use_depth in (("with", True), ("without", False)):
-        tiny_config(use_depth=use_depth).save_pretrained(tmp_path / name)
-        tiny_processor().save_pretrained(tmp_path / name)
-    assert TINY_DEPTH["hidden_size"] == 32
-    with pytest.raises(ValueError, match=r"model\.depth: .* needs depth checkpoint"):
-        build_model(ModelConfig(str(tmp_path / "with"), "encoders", vision="v"))
-    with pytest.raises(ValueError, match=r"model\.depth: .* takes no depth checkpoint"):
-        build_model(ModelConfig(str(tmp_path / "without"), "encoders", vision="v", depth="d"))
+@pytest.mark.parametrize(("use_depth", "depth", "verb"), [(True, None, "needs"), (False, "d", "takes no")])
+def test_depth_checkpoint_has_to_fit_the_architecture(tmp_path, use_depth, depth, verb) -> None:
+    architecture = saved(tmp_path / "architecture", tiny_config(use_depth=use_depth))
+    with pytest.raises(ValueError, match=rf"model\.depth: .* {verb} depth checkpoint"):
+        build_model(ModelConfig(architecture, "encoders", vision="v", depth=depth))

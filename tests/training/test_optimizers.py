@@ -16,19 +16,19 @@ from liver_landmark.training.recipe import OptimizerConfig, ScheduleConfig, Trai
 from tiny_models import tiny_model
 
 
-def attention_weights(model: nn.Module, branch: str) -> set[str]:
+def attention_weights(model: nn.Module, *branches: str) -> set[str]:
     """Weights of the linear layers inside modules that call themselves an attention."""
     names = set()
     for name, module in model.named_modules():
-        inside = [parent for parent in parents(model, name) if "Attention" in type(parent).__name__]
-        if name.startswith(branch) and isinstance(module, nn.Linear) and inside:
+        parts = name.split(".")
+        inside = [model.get_submodule(".".join(parts[:end])) for end in range(1, len(parts))]
+        attends = any("Attention" in type(parent).__name__ for parent in inside)
+        if name.startswith(branches) and isinstance(module, nn.Linear) and attends:
             names.add(f"{name}.weight")
     return names
 
 
-def parents(model: nn.Module, name: str) -> list[nn.Module]:
-    parts = name.split(".")
-    return [model.get_submodule(".".join(parts[:end])) for end in range(1, len(parts))]
+VISION, DEPTH = "vision_branch.", "depth_branch.encoder."
 
 
 def test_all_trains_everything() -> None:
@@ -39,10 +39,9 @@ def test_all_trains_everything() -> None:
 def test_attention_trains_the_weights_of_the_attentions_linear_layers() -> None:
     model = tiny_model()
     names = set(freeze_all_but(model, TrainableConfig("attention", "attention", fusion=False, decoder=False)))
-    expected = attention_weights(model, "vision_branch") | attention_weights(model, "depth_branch.encoder")
     # Five Hiera blocks of qkv and proj; four DINOv2 layers of q, k, v and o.
-    assert len(expected) == 5 * 2 + 4 * 4
-    assert names == expected
+    assert len(names) == 5 * 2 + 4 * 4
+    assert names == attention_weights(model, VISION, DEPTH)
 
 
 @pytest.mark.parametrize(
@@ -62,18 +61,15 @@ def test_parts_that_train_and_parts_that_a_model_lacks(use_depth: bool, choice: 
     assert not any(name.endswith(".bias") for name in encoders)
 
 
-def test_a_choice_that_matches_nothing_is_refused_by_name() -> None:
+def test_nothing_to_train_is_refused_by_name() -> None:
     model = tiny_model()
+    with pytest.raises(ValueError, match="nothing trains"):
+        freeze_all_but(model, TrainableConfig("none", "none", fusion=False, decoder=False))
     for module in model.vision_branch.modules():
         if type(module).__name__ == "Sam2MultiScaleAttention":
             module.requires_grad_(False)
     with pytest.raises(ValueError, match=r"trainable\.vision: attention matches no"):
         freeze_all_but(model, TrainableConfig(vision="attention"))
-
-
-def test_nothing_to_train_is_refused() -> None:
-    with pytest.raises(ValueError, match="nothing trains"):
-        freeze_all_but(tiny_model(), TrainableConfig("none", "none", fusion=False, decoder=False))
 
 
 def test_what_the_model_has_frozen_stays_frozen() -> None:
@@ -103,18 +99,13 @@ def test_only_weights_of_linear_and_convolution_layers_decay(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["adamw", "srft_galore"])
-def test_frozen_parameters_are_left_out_and_names_are_kept(name: str) -> None:
+def test_settings_and_names_reach_the_optimizer_but_not_of_frozen_parameters(name: str) -> None:
     model = tiny_model()
     trained = freeze_all_but(model, TrainableConfig(vision="attention", depth="none"))
-    groups = build_optimizer(model, OptimizerConfig(name=name)).state_dict()["param_groups"]
-    assert sorted(own_name for group in groups for own_name in group["param_names"]) == sorted(trained)
-
-
-@pytest.mark.parametrize("name", ["adamw", "srft_galore"])
-def test_settings_reach_the_optimizer(name: str) -> None:
     config = OptimizerConfig(name=name, lr=0.3, betas=(0.5, 0.6), eps=1e-3, weight_decay=0.7)
-    group = build_optimizer(tiny_model(), config).param_groups[0]
-    assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (0.3, (0.5, 0.6), 1e-3, 0.7)
+    groups = build_optimizer(model, config).state_dict()["param_groups"]
+    assert sorted(own_name for group in groups for own_name in group["param_names"]) == sorted(trained)
+    assert [groups[0][key] for key in ("lr", "betas", "eps", "weight_decay")] == [0.3, (0.5, 0.6), 1e-3, 0.7]
 
 
 def test_a_recipe_may_name_every_optimizer_and_no_other() -> None:
@@ -147,63 +138,40 @@ def test_settings_of_the_projection_reach_the_optimizer() -> None:
     assert {name: group[name] for name in settings} == settings
 
 
-VISION = {
-    f"vision_branch.encoder.backbone.blocks.{index}.attn.{name}.weight"
-    for index in range(5)
-    for name in ("qkv", "proj")
-}
-DEPTH = {
-    f"depth_branch.encoder.encoder.layer.{index}.attention.{name}_proj.weight"
-    for index in range(4)
-    for name in "qkvo"
-}
-
-
 @pytest.mark.parametrize(
-    ("vision", "depth", "expected"),
+    ("vision", "depth", "use_depth", "expected"),
     [
-        ("attention", "attention", VISION | DEPTH),
-        ("all", "all", VISION | DEPTH),
-        ("attention", "none", VISION),
-        ("none", "attention", DEPTH),
+        ("attention", "attention", True, (VISION, DEPTH)),
+        ("all", "all", True, (VISION, DEPTH)),
+        ("attention", "none", True, (VISION,)),
+        ("none", "attention", True, (DEPTH,)),
+        ("attention", "attention", False, (VISION,)),
     ],
 )
-def test_the_attentions_of_the_branches_that_train_are_projected(
-    vision: str, depth: str, expected: set[str]
-) -> None:
-    model = tiny_model()
+def test_the_attentions_of_the_branches_that_train_are_projected(vision, depth, use_depth, expected) -> None:
+    model = tiny_model(use_depth=use_depth)
     freeze_all_but(model, TrainableConfig(vision=vision, depth=depth))
-    assert set(projected(model)["param_names"]) == expected
+    assert set(projected(model)["param_names"]) == attention_weights(model, *expected)
 
 
-def test_an_rgb_only_model_has_its_vision_attentions_projected() -> None:
-    model = tiny_model(use_depth=False)
-    freeze_all_but(model, TrainableConfig(vision="attention", depth="attention"))
-    assert set(projected(model)["param_names"]) == VISION
-
-
-@pytest.mark.parametrize("target_modules", [["fc1"], r".*\.fc1"])
-def test_named_modules_are_projected_instead(target_modules: str | list[str]) -> None:
-    names = projected(tiny_model(), target_modules=target_modules)["param_names"]
+def test_named_modules_are_projected_instead() -> None:
+    names = projected(tiny_model(), target_modules=["fc1"])["param_names"]
     assert set(names) == {f"depth_branch.encoder.encoder.layer.{index}.mlp.fc1.weight" for index in range(4)}
 
 
 @pytest.mark.parametrize(
-    ("trainable", "target_modules", "message"),
+    ("target_modules", "message"),
     [
-        ({"vision": "none", "depth": "none"}, None, "optimizer.name: srft_galore finds no attention"),
-        ({"vision": "attention", "depth": "none"}, ["fc1"], "target_modules: 'fc1' matches no weight"),
-        ({}, ["qqkv"], "target_modules: 'qqkv' matches no weight"),
-        ({}, [], "target_modules names no module"),
+        (None, "optimizer.name: srft_galore finds no attention"),
+        (["fc1"], "target_modules: 'fc1' matches no weight"),
+        ([], "target_modules names no module"),
     ],
 )
-def test_nothing_to_project_is_refused_by_name(
-    trainable: dict[str, str], target_modules: list[str] | None, message: str
-) -> None:
+def test_nothing_to_project_is_refused_by_name(target_modules: list[str] | None, message: str) -> None:
     model = tiny_model()
-    freeze_all_but(model, TrainableConfig(**trainable))
+    freeze_all_but(model, TrainableConfig(vision="none", depth="none"))
     with pytest.raises(ValueError, match=message) as error:
-        build_optimizer(model, OptimizerConfig(name="srft_galore", target_modules=target_modules))
+        projected(model, target_modules=target_modules)
     assert "\n" not in str(error.value)
 
 
@@ -232,23 +200,13 @@ def rates(config: ScheduleConfig, peak: float, total_steps: int) -> list[float]:
     return used
 
 
-def test_cosine_with_warmup_is_the_closed_form() -> None:
-    used = rates(ScheduleConfig(warmup_fraction=0.2, min_lr=1e-4), 1e-2, 50)
-    assert used[:10] == pytest.approx([1e-2 * (step + 1) / 10 for step in range(10)])
-    cosine = [1e-4 + (1e-2 - 1e-4) * (1 + math.cos(math.pi * step / 39)) / 2 for step in range(40)]
-    assert used[10:] == pytest.approx(cosine)
-    assert used[-1] == pytest.approx(1e-4, rel=1e-9)
-
-
-def test_cosine_is_torchs_cosine() -> None:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=5e-5)
-    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=29, eta_min=1e-6)
-    expected = []
-    for _ in range(30):
-        expected.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        reference.step()
-    assert rates(ScheduleConfig(min_lr=1e-6), 5e-5, 30) == pytest.approx(expected)
+@pytest.mark.parametrize(("fraction", "warmup"), [(0.2, 10), (0.0, 0)])
+def test_cosine_is_the_closed_form(fraction: float, warmup: int) -> None:
+    used = rates(ScheduleConfig(warmup_fraction=fraction, min_lr=1e-4), 1e-2, 50)
+    assert used[:warmup] == pytest.approx([1e-2 * (step + 1) / 10 for step in range(warmup)])
+    last = 49 - warmup
+    cosine = [1e-4 + (1e-2 - 1e-4) * (1 + math.cos(math.pi * n / last)) / 2 for n in range(last + 1)]
+    assert used[warmup:] == pytest.approx(cosine)
 
 
 def test_constant_stays_at_the_peak_after_warmup() -> None:

@@ -70,8 +70,16 @@ def test_later_files_and_the_command_line_win(tmp_path: Path) -> None:
     assert (recipe.optimizer.lr, recipe.optimizer.weight_decay, recipe.optimizer.eps) == (0.01, 0.2, 1e-3)
 
 
-def test_labels_may_be_as_drawn() -> None:
-    assert parse_recipe([*NEEDED, "--data.protocol=as_drawn"])[0].data.protocol == "as_drawn"
+def test_a_recipe_takes_one_set_or_several_and_labels_as_drawn(tmp_path: Path) -> None:
+    one, _ = parse_recipe([*NEEDED, "--data.path=/some/set", "--data.protocol=as_drawn"])
+    assert (one.data.path, one.data.paths, one.data.protocol) == ("/some/set", ("/some/set",), "as_drawn")
+    several, _ = parse_recipe([*NEEDED, "--data.path", "[/some/set, org/other]"])
+    assert several.data.path == ["/some/set", "org/other"]
+    assert several.data.paths == ("/some/set", "org/other")
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe_to_yaml(several), encoding="utf-8")
+    assert parse_recipe([f"--config={file}"])[0] == several
+    assert yaml.safe_load(file.read_text())["data"]["path"] == ["/some/set", "org/other"]
 
 
 @pytest.mark.parametrize(
@@ -107,54 +115,30 @@ def test_unknown_field_of_a_file_is_refused_by_name(tmp_path: Path, content: str
     assert "\n" not in str(error.value)
 
 
+# Each is refused by the name of its own field; an abbreviation is an unknown field too.
+WRONG = """
+--optimizer.lrr=1 --batch_sizes=4 --optimizer.l=1 --optimizer.name=sgdd --optimizer.lr=fast --optimizer.lr=-1
+--optimizer.betas=[0.9] --optimizer.betas=[0.9,1.0] --optimizer.rank=0 --optimizer.rank=2.5
+--optimizer.update_proj_gap=0 --optimizer.scale=0 --optimizer.side=top --optimizer.proj_type=fft
+--optimizer.proj_type=full --optimizer.moment_transfer=carry --trainable.vision=most
+--schedule.warmup_fraction=1 --schedule.min_lr=1 --budget.steps=0 --batch_size=0 --batch_size=2.5
+--max_grad_norm=0 --mixed_precision=half --seed=-1 --checkpoint.keep_last=0 --validation.resolution=0
+--augmentation.rotation=1.5 --augmentation.rotation_degrees=200 --augmentation.color=1
+--augmentation.gamma=-1 --augmentation.scale=2 --augmentation.scale_range=[1.2,0.8]
+--augmentation.scale_range=[1.2] --augmentation.crop_min_side=0 --augmentation.smoke_density=1
+--data.workers=-1 --data.path=null --data.path=[] --model.architecture=null
+"""
+
+
 @pytest.mark.parametrize(
     ("argument", "named"),
     [
-        ("--optimizer.lrr=1", "optimizer.lrr"),
-        ("--batch_sizes=4", "batch_sizes"),
-        # An abbreviation is an unknown field too.
-        ("--optimizer.l=1", "optimizer.l"),
-        ("--optimizer.name=sgdd", "optimizer.name"),
-        ("--optimizer.lr=fast", "optimizer.lr"),
-        ("--optimizer.lr=-1", "optimizer.lr"),
-        ("--optimizer.betas=[0.9]", "optimizer.betas"),
-        ("--optimizer.betas=[0.9,1.0]", "optimizer.betas"),
-        ("--optimizer.rank=0", "optimizer.rank"),
-        ("--optimizer.rank=2.5", "optimizer.rank"),
-        ("--optimizer.update_proj_gap=0", "optimizer.update_proj_gap"),
-        ("--optimizer.scale=0", "optimizer.scale"),
-        ("--optimizer.side=top", "optimizer.side"),
-        ("--optimizer.proj_type=fft", "optimizer.proj_type"),
-        ("--optimizer.proj_type=full", "optimizer.proj_type"),
+        *((argument, argument[2:].split("=")[0]) for argument in WRONG.split()),
         ("--optimizer={proj_type: svd, power_iterations: 1}", "optimizer.power_iterations"),
         ("--optimizer={proj_type: srft_oblivious, singular_basis: true}", "optimizer.singular_basis"),
-        ("--optimizer.moment_transfer=carry", "optimizer.moment_transfer"),
-        ("--trainable.vision=most", "trainable.vision"),
-        ("--schedule.warmup_fraction=1", "schedule.warmup_fraction"),
-        ("--schedule.min_lr=1", "schedule.min_lr"),
-        ("--budget.steps=0", "budget.steps"),
         ("--budget.steps=null", "budget.steps or budget.epochs"),
-        ("--batch_size=0", "batch_size"),
-        ("--batch_size=2.5", "batch_size"),
-        ("--max_grad_norm=0", "max_grad_norm"),
-        ("--mixed_precision=half", "mixed_precision"),
-        ("--seed=-1", "seed"),
-        ("--checkpoint.keep_last=0", "checkpoint.keep_last"),
-        ("--validation.resolution=0", "validation.resolution"),
-        ("--augmentation.rotation=1.5", "augmentation.rotation"),
-        ("--augmentation.rotation_degrees=200", "augmentation.rotation_degrees"),
-        ("--augmentation.color=1", "augmentation.color"),
-        ("--augmentation.gamma=-1", "augmentation.gamma"),
-        ("--augmentation.scale=2", "augmentation.scale"),
-        ("--augmentation.scale_range=[1.2,0.8]", "augmentation.scale_range"),
-        ("--augmentation.scale_range=[1.2]", "augmentation.scale_range"),
-        ("--augmentation.crop_min_side=0", "augmentation.crop_min_side"),
-        ("--augmentation.smoke_density=1", "augmentation.smoke_density"),
         ("--data.protocol=l3d", "protocol 'l3d'"),
-        ("--data.workers=-1", "data.workers"),
         ("--data={path: d, workers: 2, cache: true}", "data.cache"),
-        ("--data.path=null", "data.path"),
-        ("--model.architecture=null", "model.architecture"),
         ("--model.init=encoders", "model.vision"),
         ("--model.vision=somewhere", "model.vision"),
         ("--config=missing.yaml", "missing.yaml"),
@@ -164,11 +148,6 @@ def test_wrong_value_is_refused_in_one_line_that_names_the_field(argument: str, 
     with pytest.raises(ValueError, match=named.replace(".", r"\.")) as error:
         parse_recipe([*NEEDED, argument])
     assert "\n" not in str(error.value)
-
-
-def test_missing_output_dir_is_named() -> None:
-    with pytest.raises(ValueError, match="output_dir"):
-        parse_recipe(NEEDED[:2] + NEEDED[3:])
 
 
 @pytest.mark.parametrize(
@@ -186,7 +165,9 @@ def test_resume_words(extra: list[str], resume: str) -> None:
     assert parse_recipe(NEEDED + extra)[1].resume == resume
 
 
-def test_overwrite_and_resume_exclude_each_other() -> None:
+def test_missing_output_dir_is_named_and_overwrite_and_resume_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="output_dir"):
+        parse_recipe(NEEDED[:2] + NEEDED[3:])
     with pytest.raises(ValueError, match="exclude each other"):
         parse_recipe([*NEEDED, "--overwrite", "--resume"])
 
@@ -211,9 +192,7 @@ def reads_as_list_or_nothing(path: str) -> bool:
         st.characters(categories=["L", "N"], include_characters=" /.-:'#"), min_size=1, max_size=20
     ).filter(lambda path: not reads_as_list_or_nothing(path)),
 )
-def test_resolved_recipe_gives_itself_back(
-    tmp_path_factory: pytest.TempPathFactory, lr, betas, epochs, seed, flip, trackers, path
-) -> None:
+def test_resolved_recipe_gives_itself_back(tmp_path_factory, lr, betas, epochs, seed, flip, trackers, path):
     content = {
         "optimizer": {"lr": lr, "betas": list(betas)},
         "budget": {"epochs": epochs, "steps": 5},
@@ -232,9 +211,7 @@ def test_resolved_recipe_gives_itself_back(
 
 
 @given(st.integers(1, 500), st.integers(1, 64), st.integers(1, 50))
-def test_epochs_are_as_many_steps_as_see_every_frame_that_often(
-    frames: int, per_step: int, epochs: int
-) -> None:
+def test_epochs_are_as_many_steps_as_see_every_frame_that_often(frames, per_step, epochs) -> None:
     steps = BudgetConfig(epochs=epochs).total_steps(frames, per_step)
     assert (steps - 1) * per_step < epochs * frames <= steps * per_step
 
