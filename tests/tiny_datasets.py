@@ -15,6 +15,7 @@ from liver_landmark import LiverLandmarkImageProcessor
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data.schema import landmark_features
 from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS, LandmarkTable
+from tiny_models import tiny_model
 
 WIDTH, HEIGHT = 96, 54
 
@@ -100,3 +101,10 @@ class SeesColors(torch.nn.Module):
 def tiny_processor(size: int = 128) -> LiverLandmarkImageProcessor:
     """A processor for frames of that many px."""
     return LiverLandmarkImageProcessor(size={"height": size, "width": size})
+
+
+def save_model(folder: Path, size: int = 128) -> Path:
+    """Writes a tiny model with its processor."""
+    tiny_model().save_pretrained(folder)
+    tiny_processor(size).save_pretrained(folder)
+    return folder

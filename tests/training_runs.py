@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from accelerate.state import AcceleratorState, GradientState
+from PIL import Image
 
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.training.loop import train
@@ -27,17 +28,10 @@ def write_dataset(folder: Path, train_frames: int = 10) -> Path:
             landmarks = polylines(index, without=("ligament",) if index % 5 == 4 else ())
             row = schema_row(f"{split}-{index}", landmarks, patient_id=f"{split}{index}")
             mask = rasterize_landmarks(landmarks, row["width"], row["height"], get_protocol("synthetic"))
-            rows.append(row | {"label": as_image(mask)})
+            rows.append(row | {"label": Image.fromarray(mask)})
         make_dataset(rows).to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
     (folder / "data" / "test-00000-of-00001.parquet").write_bytes(b"nobody may read this")
     return folder
-
-
-def as_image(mask: Any) -> Any:
-    """A mask as the picture that the schema stores."""
-    from PIL import Image
-
-    return Image.fromarray(mask)
 
 
 def write_architecture(folder: Path) -> Path:

@@ -7,17 +7,13 @@ from collections.abc import Callable, Iterator
 import datasets
 import pytest
 
-from tiny_datasets import tiny_processor
-from tiny_models import tiny_model
+from tiny_datasets import save_model
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a tiny model that nobody may change."""
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
-    return str(folder)
+    return str(save_model(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture(scope="session", autouse=True)

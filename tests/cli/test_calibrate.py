@@ -5,20 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from liver_landmark import inference
 from liver_landmark.cli import main
-from liver_landmark.cli.calibrate import write_calibration
-from liver_landmark.evaluation.calibration import PresenceFrames, fit_calibration
 from liver_landmark.inference import LandmarkPredictor
 from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
-from liver_landmark.model.presence_liver_landmark import absent_suppressed, presence_features
-from tiny_datasets import make_dataset, polylines, save_dataset, schema_row, tiny_processor
-from tiny_models import tiny_model
+from tiny_datasets import make_dataset, polylines, save_dataset, save_model, schema_row
 
 FRAMES = 12
 
@@ -26,9 +20,7 @@ FRAMES = 12
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("calibration")
-    tiny_model().save_pretrained(root / "model")
-    tiny_processor().save_pretrained(root / "model")
-    (root / "model" / "notes.txt").write_text("mine")
+    (save_model(root / "model") / "notes.txt").write_text("mine")
     rows = [
         schema_row(f"p/{index}", polylines(index, without=("ligament",) if index % 3 == 0 else ()))
         for index in range(FRAMES)
@@ -45,30 +37,33 @@ def model(folders, tmp_path):
     return tmp_path / "model"
 
 
-def run(folders, output, *options, model, dataset="data"):
-    arguments = ["--model", model, "--dataset", folders / dataset, "--output", output, "--device", "cpu"]
-    return main(["calibrate", *map(str, (*arguments, *options))])
+@pytest.fixture
+def run(folders, model):
+    def calibrate(output, *options, model=model, dataset="data"):
+        arguments = ["--model", model, "--dataset", folders / dataset, "--output", output, "--device", "cpu"]
+        return main(["calibrate", *map(str, (*arguments, *options))])
+
+    return calibrate
 
 
-def test_what_it_writes(folders, model, tmp_path, capsys):
-    before = json.loads((model / "config.json").read_text())
-    weights = (model / "model.safetensors").read_bytes()
+def config_of(model):
+    return json.loads((model / "config.json").read_text())
+
+
+def test_what_it_writes(run, folders, model, tmp_path, capsys):
+    before, weights = config_of(model), (model / "model.safetensors").read_bytes()
     names = sorted(path.name for path in model.iterdir())
     output = tmp_path / "new" / "report"
-    assert run(folders, output, "--held-out", folders / "data", model=model) == 0
+    assert run(output, "--held-out", folders / "data") == 0
     assert sorted(path.name for path in output.iterdir()) == ["calibration.json", "reliability.png"]
     with Image.open(output / "reliability.png") as plot:
         plot.load()
     report = json.loads((output / "calibration.json").read_text())
     calibration = report["presence_calibration"]
     source = calibration["source"]
-    assert (source["dataset"], source["split"], source["frames"], source["patients"]) == (
-        "data",
-        "validation",
-        10,
-        10,
-    )
     assert len(source["fingerprint"]) == 64
+    expected = {"dataset": "data", "split": "validation", "frames": 10, "patients": 10}
+    assert source | expected == source
     assert str(tmp_path) not in json.dumps(calibration)
     assert list(report["thresholds"]) == list(DEFAULT_LANDMARKS.names)
     assert calibration["classes"]["ligament"]["threshold"] == 0.5
@@ -80,9 +75,8 @@ def test_what_it_writes(folders, model, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"{fitted['pooled']['calibrated']['ece']:.3f}" in printed
     assert "threshold of ligament: 0.500 (absent from 4 frames only: 0.5)" in printed
-
     # The model's folder has the calibration and is otherwise as it was.
-    after = json.loads((model / "config.json").read_text())
+    after = config_of(model)
     assert after.pop("presence_calibration") == calibration
     before.pop("presence_calibration", None)
     assert after == before
@@ -91,24 +85,23 @@ def test_what_it_writes(folders, model, tmp_path, capsys):
     assert LandmarkPredictor.from_pretrained(model).model.config.presence_calibration == calibration
 
 
-def test_a_copy_and_a_report_only_leave_the_model_alone(folders, model, tmp_path, error_line):
+def test_a_copy_and_a_report_only_leave_the_model_alone(run, model, tmp_path, error_line):
     config = (model / "config.json").read_bytes()
-    options = ("--report-only", "--split", "test")
-    assert run(folders, tmp_path / "report", *options, model=model) == 0
+    assert run(tmp_path / "report", "--report-only", "--split", "test") == 0
     assert json.loads((tmp_path / "report" / "calibration.json").read_text())["held_out"] is None
     copy = tmp_path / "copies" / "calibrated"
-    assert run(folders, tmp_path / "report2", "--output-model", copy, model=model) == 0
+    assert run(tmp_path / "report2", "--output-model", copy) == 0
     assert (model / "config.json").read_bytes() == config
     assert (copy / "notes.txt").read_text() == "mine"
-    assert json.loads((copy / "config.json").read_text())["presence_calibration"]["classes"]
+    assert config_of(copy)["presence_calibration"]["classes"]
     assert sorted(path.name for path in copy.parent.iterdir()) == ["calibrated"]
-    assert run(folders, tmp_path / "report3", "--output-model", copy, model=model) == 2
+    assert run(tmp_path / "report3", "--output-model", copy) == 2
     assert "exists already" in error_line("calibrate")
     assert not (tmp_path / "report3").exists()
 
 
-def test_a_model_from_the_hub_is_calibrated_as_a_copy(folders, tmp_path, error_line, monkeypatch):
-    assert run(folders, tmp_path / "report", model="somebody/model") == 2
+def test_a_model_from_the_hub_is_calibrated_as_a_copy(run, folders, tmp_path, error_line, monkeypatch):
+    assert run(tmp_path / "report", model="somebody/model") == 2
     assert "--output-model" in error_line("calibrate")
     # As the Hub's client does: a folder of links into its cache.
     cache = tmp_path / "cache"
@@ -119,21 +112,24 @@ def test_a_model_from_the_hub_is_calibrated_as_a_copy(folders, tmp_path, error_l
     load = inference.load_model_and_processor
     monkeypatch.setattr(inference, "load_model_and_processor", lambda _, device: load(cache, device=device))
     copy = tmp_path / "copy"
-    assert run(folders, tmp_path / "report", "--output-model", copy, model="somebody/model") == 0
+    assert run(tmp_path / "report", "--output-model", copy, model="somebody/model") == 0
     assert not any(path.is_symlink() for path in copy.iterdir())
     assert LandmarkPredictor.from_pretrained(copy).model.config.presence_calibration is not None
-    assert json.loads((folders / "model" / "config.json").read_text()).get("presence_calibration") is None
+    assert config_of(folders / "model").get("presence_calibration") is None
 
 
-def test_a_former_report_is_replaced_only_when_asked(folders, model, tmp_path, error_line):
-    output = tmp_path / "report"
-    assert run(folders, output, "--report-only", model=model) == 0
-    assert run(folders, output, "--report-only", model=model) == 2
+def test_a_former_report_is_replaced_only_when_asked(run, tmp_path, error_line):
+    output, beside = tmp_path / "report", tmp_path / "report.new" / "notes.txt"
+    beside.parent.mkdir()
+    beside.write_text("somebody's")
+    assert run(output, "--report-only") == 0
+    assert run(output, "--report-only") == 2
     assert "pass --overwrite" in error_line("calibrate")
-    assert run(folders, output, "--report-only", "--overwrite", model=model) == 0
+    assert run(output, "--report-only", "--overwrite") == 0
     (output / "precious.txt").touch()
-    assert run(folders, output, "--report-only", "--overwrite", model=model) == 2
+    assert run(output, "--report-only", "--overwrite") == 2
     assert "holds something else" in error_line("calibrate")
+    assert beside.read_text() == "somebody's"
 
 
 @pytest.mark.parametrize(
@@ -143,51 +139,17 @@ def test_a_former_report_is_replaced_only_when_asked(folders, model, tmp_path, e
         (("--split", "train"), "data", "no split 'train'"),
         (("--held-out", "nowhere"), "data", "nowhere: no"),
         (("--device", "nonsense"), "data", "nonsense"),
+        # A copy goes into no folder that is written or copied.
+        (("--output-model", "model/copy"), "data", "--output-model"),
+        (("--output-model", "report"), "data", "--output-model"),
+        (("--output-model", "report/copy"), "data", "--output-model"),
     ],
 )
 def test_errors_are_one_line_and_leave_nothing(
-    folders, model, tmp_path, error_line, options, dataset, message
+    run, model, tmp_path, monkeypatch, error_line, options, dataset, message
 ):
-    config = (model / "config.json").read_bytes()
-    assert run(folders, tmp_path / "report", *options, model=model, dataset=dataset) == 2
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert run(tmp_path / "report", *options, dataset=dataset) == 2
     assert message in error_line("calibrate")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert (model / "config.json").read_bytes() == config
-
-
-def test_a_calibrated_model_says_that_nothing_is_there(model):
-    """Of logits whose strength tells shown from absent, and which draw every landmark in every frame."""
-    count = 120
-    rng = np.random.default_rng(0)
-    shown = rng.random((count, 3)) < 0.6
-    logits = 0.1 * torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    strength = torch.from_numpy(np.where(shown, 2.5, 0.8) + rng.normal(0, 0.1, (count, 3)))
-    for column in range(3):
-        logits[:, column + 1, 2 * column : 2 * column + 2] += strength[:, column, None, None]
-    drawn = absent_suppressed(logits, None, DEFAULT_LANDMARKS.names)[2].numpy()
-    assert drawn.all()
-    patients = np.array([f"p{index % 8}" for index in range(count)])
-    features = presence_features(logits).double().numpy()
-    calibration, _ = fit_calibration(PresenceFrames(features, drawn, shown, patients, "synthetic"), {})
-    write_calibration(model, calibration)
-    saved = LandmarkPredictor.from_pretrained(model).model.config.presence_calibration
-    suppressed, _, present = absent_suppressed(logits, saved, DEFAULT_LANDMARKS.names)
-    assert (present.numpy() == shown).mean() > 0.98
-    for column in range(3):
-        still_drawn = (suppressed.argmax(1) == column + 1).flatten(1).any(1)
-        assert torch.equal(still_drawn, present[:, column])
-
-
-def test_a_folder_beside_the_report_is_left_alone(folders, model, tmp_path):
-    beside = tmp_path / "report.new" / "notes.txt"
-    beside.parent.mkdir()
-    beside.write_text("somebody's")
-    assert run(folders, tmp_path / "report", "--report-only", model=model) == 0
-    assert beside.read_text() == "somebody's"
-
-
-@pytest.mark.parametrize("place", ["model/copy", "report", "report/copy"])
-def test_a_copy_goes_into_no_folder_that_is_written_or_copied(folders, model, tmp_path, error_line, place):
-    assert run(folders, tmp_path / "report", "--output-model", tmp_path / place, model=model) == 2
-    assert "--output-model" in error_line("calibrate")
-    assert not (tmp_path / place).exists()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before

@@ -73,33 +73,26 @@ def test_twice_the_same_and_the_datasets_own_protocol(run, tmp_path):
     assert (metrics["protocol"], metrics["frames"]) == ("synthetic", 2)
 
 
-def test_masks_of_the_source_are_scored_by_name(run, tmp_path, error_line):
+@pytest.mark.parametrize("protocol", ["as_drawn", "srft_galore"])
+def test_masks_of_the_source_are_scored_by_name(run, tmp_path, protocol):
     landmarks = polylines(0)
     mask = rasterize_landmarks(landmarks, WIDTH, HEIGHT, get_protocol("toponet"))
     row = schema_row("h0", landmarks, label=Image.fromarray(mask), protocol="as_drawn")
     save_dataset(tmp_path / "drawn", [row])
-    for protocol in ("as_drawn", "srft_galore"):
-        options = ("--dataset", tmp_path / "drawn", "--protocol", protocol)
-        assert run(tmp_path / protocol, *options) == 0
-        metrics = json.loads((tmp_path / protocol / "metrics.json").read_text())
-        assert (metrics["protocol"], metrics["frames"]) == (protocol, 1)
-    assert run(tmp_path / "none", "--protocol", "as_drawn") == 2
-    assert "its labels are not as their source drew them" in error_line("evaluate")
+    assert run(tmp_path / "out", "--protocol", protocol, dataset=tmp_path / "drawn") == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["protocol"], metrics["frames"]) == (protocol, 1)
 
 
-def test_a_former_evaluation_is_replaced_only_when_asked(run, tmp_path, error_line):
+def test_a_former_evaluation_is_replaced_only_when_asked_and_nothing_else(run, tmp_path, error_line):
     output = tmp_path / "result"
     output.mkdir()
-    assert run(output, "--max-frames", 1) == 0
-    assert run(output, "--max-frames", 2) == 2
-    assert "holds an evaluation already: pass --overwrite" in error_line("evaluate")
-    assert json.loads((output / "metrics.json").read_text())["frames"] == 1
-    assert run(output, "--max-frames", 2, "--overwrite") == 0
-    assert json.loads((output / "metrics.json").read_text())["frames"] == 2
+    for options, code, frames in ((("1",), 0, 1), (("2",), 2, 1), (("2", "--overwrite"), 0, 2)):
+        assert run(output, "--max-frames", *options) == code
+        assert json.loads((output / "metrics.json").read_text())["frames"] == frames
+        if code:
+            assert "holds an evaluation already: pass --overwrite" in error_line("evaluate")
     assert [path.name for path in tmp_path.iterdir()] == ["result"]
-
-
-def test_a_strangers_folder_is_never_replaced(run, tmp_path, error_line):
     (tmp_path / "precious.txt").touch()
     assert run(tmp_path, "--overwrite") == 2
     assert "holds something else than an evaluation" in error_line("evaluate")
@@ -115,6 +108,10 @@ def test_a_strangers_folder_is_never_replaced(run, tmp_path, error_line):
         ((), {"dataset": "nowhere"}, "nowhere: no"),
         (("--split", "train"), {}, "no split 'train' (there are: test)"),
         (("--device", "nonsense"), {}, "nonsense"),
+        (("--protocol", "l3d"), {}, "--protocol"),
+        (("--split", "holdout"), {}, "--split"),
+        (("--batch-size", "none"), {}, "--batch-size"),
+        (("--protocol", "as_drawn"), {}, "its labels are not as their source drew them"),
     ],
 )
 def test_errors_are_one_line_and_leave_nothing(run, tmp_path, error_line, options, names, message):
@@ -123,37 +120,25 @@ def test_errors_are_one_line_and_leave_nothing(run, tmp_path, error_line, option
     assert not list(tmp_path.iterdir())
 
 
-def test_mixed_protocols_have_to_be_decided(run, tmp_path, error_line):
-    rows = [schema_row("f0", polylines(0)), schema_row("f1", polylines(1), protocol="toponet")]
-    save_dataset(tmp_path / "mixed", rows)
-    output = tmp_path / "result"
-    assert run(output, dataset=tmp_path / "mixed") == 2
-    assert "protocol column holds synthetic, toponet" in error_line("evaluate")
-    assert run(output, "--protocol", "p2ilf", dataset=tmp_path / "mixed") == 0
+NO_PICTURE = {"bytes": b"\xff\xd8 no picture", "path": None}
 
 
 @pytest.mark.parametrize(
-    ("image", "message"),
+    ("fields", "message"),
     [
-        (
-            {"bytes": b"\xff\xd8 no picture", "path": None},
-            "row 1: a picture of it cannot be decoded (of no known format)",
-        ),
-        (None, "frame f1 (row 1): it has no image"),
+        ({"image": NO_PICTURE}, "row 1: a picture of it cannot be decoded (of no known format)"),
+        ({"image": None}, "frame f1 (row 1): it has no image"),
+        ({"protocol": "toponet"}, "protocol column holds synthetic, toponet"),
     ],
 )
-def test_a_frame_that_cannot_be_read_is_named(run, tmp_path, error_line, image, message):
-    rows = [schema_row("f0", polylines(0)), schema_row("f1", polylines(1), image=image)]
+def test_what_is_wrong_with_a_row_is_one_line(run, tmp_path, error_line, fields, message):
+    rows = [schema_row("f0", polylines(0)), schema_row("f1", polylines(1), **fields)]
     save_dataset(tmp_path / "broken", rows)
     assert run(tmp_path / "result", dataset=tmp_path / "broken") == 2
     assert message in error_line("evaluate")
     assert not (tmp_path / "result").exists()
-
-
-@pytest.mark.parametrize("options", [["--protocol", "l3d"], ["--split", "holdout"], ["--batch-size", "none"]])
-def test_wrong_options_are_named(run, tmp_path, error_line, options):
-    assert run(tmp_path / "result", *options) == 2
-    assert options[0] in error_line("evaluate")
+    if "protocol" in fields:
+        assert run(tmp_path / "result", "--protocol", "p2ilf", dataset=tmp_path / "broken") == 0
 
 
 def test_the_default_resolution_is_the_evaluations_own():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,30 +37,16 @@ def write_labelme_folder(folder: Path) -> None:
 def test_three_commands_improve_a_model_on_patients_it_has_not_seen(tmp_path: Path) -> None:
     environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "cache"), "ACCELERATE_USE_CPU": "true"}
 
-    def run(*command: str | Path) -> None:
+    def run(program: list[str], command: str) -> None:
         result = subprocess.run(
-            [str(part) for part in command],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
+            [*program, *command.split()], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
         assert result.returncode == 0, result.stderr[-2000:]
 
     def dsc(model: Path, name: str) -> float:
-        options = [
-            "--split",
-            "test",
-            "--protocol",
-            "synthetic",
-            "--device",
-            "cpu",
-            "--output",
-            tmp_path / name,
-        ]
-        command = ["evaluate", "--model", model, "--dataset", tmp_path / "own", *options]
-        assert main([str(part) for part in command]) == 0
+        command = ["evaluate", "--split", "test", "--protocol", "synthetic", "--device", "cpu"]
+        command += ["--model", str(model), "--dataset", str(tmp_path / "own")]
+        assert main([*command, "--output", str(tmp_path / name)]) == 0
         return json.loads((tmp_path / name / "metrics.json").read_text())["dsc"]
 
     source = training_runs.write_dataset(tmp_path / "source")
@@ -73,29 +58,15 @@ def test_three_commands_improve_a_model_on_patients_it_has_not_seen(tmp_path: Pa
     training_runs.run(arguments)
 
     write_labelme_folder(tmp_path / "frames")
-    launch = shutil.which("accelerate", path=str(Path(sys.executable).parent))
-    program = (sys.executable, "-m", "liver_landmark")
-    run(*program, "data", "build", "custom", "frames", "--format", "labelme", "--output", "own")
-    run(
-        *(launch, "launch", "--num_processes", "1", "-m", "liver_landmark", "train"),
-        *(
-            "--config",
-            "finetune",
-            "--model.init",
-            "start/best",
-            "--data.path",
-            "own",
-            "--output_dir",
-            "model",
-        ),
-        # What is smaller here than in life: frames, model and time.
-        *("--data.workers", "0", "--budget.steps", "80", "--optimizer.lr", "5e-3", "--optimizer.rank", "4"),
-        *("--validation.resolution", "128", "--validation.every_steps", "40"),
-    )
-    run(
-        *(*program, "predict", "frames", "--recursive", "--model", "model/best", "--output", "predictions"),
-        *("--device", "cpu"),
-    )
+    program = [sys.executable, "-m", "liver_landmark"]
+    run(program, "data build custom frames --format labelme --output own")
+    launch = [str(Path(sys.executable).parent / "accelerate"), "launch", "--num_processes", "1", "-m"]
+    # What is smaller here than in life: frames, model and time.
+    smaller = "--data.workers 0 --budget.steps 80 --optimizer.lr 5e-3 --optimizer.rank 4 "
+    smaller += "--validation.resolution 128 --validation.every_steps 40"
+    command = "train --config finetune --model.init start/best --data.path own --output_dir model"
+    run([*launch, "liver_landmark"], f"{command} {smaller}")
+    run(program, "predict frames --recursive --model model/best --output predictions --device cpu")
     before, after = dsc(start / "best", "before"), dsc(tmp_path / "model" / "best", "after")
     assert after > before + 0.1, (before, after)
     assert len(list((tmp_path / "predictions").glob("*_overlay.png"))) == 28
