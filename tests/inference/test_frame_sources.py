@@ -11,12 +11,15 @@ from liver_landmark.inference.video_reader import open_video
 from tiny_videos import moving_frames, read_video, write_video
 
 
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png", "p1/c.tif", "p1/.cache/d.png", "p2/a.jpg"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+    touch(tmp_path, "b.png", "a.JPG", "notes.txt", ".hidden.png", "p1/c.tif", "p1/.cache/d.png", "p2/a.jpg")
     return tmp_path
 
 
@@ -24,37 +27,30 @@ def relative(inputs, folder):
     return [str(file.relative_to(folder)) for file in inputs.files]
 
 
-def test_a_folder_gives_its_pictures_by_name(folder):
-    inputs = collect_inputs([str(folder)])
-    assert relative(inputs, folder) == ["a.JPG", "b.png"]
-    assert inputs.skipped == 1
-
-
-def test_recursive_takes_the_folders_below_without_hidden_ones(folder):
-    assert relative(collect_inputs([str(folder)], recursive=True), folder) == [
-        "a.JPG",
-        "b.png",
-        "p1/c.tif",
-        "p2/a.jpg",
-    ]
-
-
-def test_patterns_are_resolved_where_the_shell_did_not(folder):
-    assert relative(collect_inputs([str(folder / "*.png")]), folder) == ["b.png"]
-    assert relative(collect_inputs([str(folder / "**" / "*.jpg")]), folder) == ["p2/a.jpg"]
-    assert relative(collect_inputs([str(folder / "p?")]), folder) == ["p1/c.tif", "p2/a.jpg"]
-
-
-def test_a_name_with_brackets_that_exists_is_a_file(folder):
-    path = folder / "frame[1].png"
-    path.touch()
-    assert collect_inputs([str(path)]).files == [path]
-
-
-def test_named_files_are_taken_as_they_are_and_once(folder):
-    names = [folder / "notes.txt", folder / "b.png", folder / "p1" / ".." / "b.png", folder / "missing.png"]
-    inputs = collect_inputs([str(name) for name in names] + [str(folder)])
-    assert relative(inputs, folder) == ["notes.txt", "b.png", "missing.png", "a.JPG"]
+@pytest.mark.parametrize(
+    ("names", "recursive", "files"),
+    [
+        # A folder gives its pictures by name, those below without hidden ones where it is asked.
+        ([""], False, ["a.JPG", "b.png"]),
+        ([""], True, ["a.JPG", "b.png", "p1/c.tif", "p2/a.jpg"]),
+        # Patterns that the shell did not resolve; a name with brackets that exists is no pattern.
+        (["*.png"], False, ["b.png"]),
+        (["**/*.jpg"], False, ["p2/a.jpg"]),
+        (["p?"], False, ["p1/c.tif", "p2/a.jpg"]),
+        (["p3/frame[1].png"], False, ["p3/frame[1].png"]),
+        # Named files are taken as they are, and once.
+        (
+            ["notes.txt", "b.png", "p1/../b.png", "missing.png", ""],
+            False,
+            ["notes.txt", "b.png", "missing.png", "a.JPG"],
+        ),
+    ],
+)
+def test_files_are_taken_in_order_and_once(folder, names, recursive, files):
+    touch(folder, *(name for name in names if "[1]" in name))
+    inputs = collect_inputs([str(folder / name) for name in names], recursive=recursive)
+    assert relative(inputs, folder) == files
+    assert inputs.skipped == ("" in names)  # the text beside them
 
 
 def test_nothing_found_is_an_error(folder):
@@ -106,8 +102,7 @@ def test_what_lies_in_the_output_is_no_input(folder, by_a_link):
     if by_a_link:
         named = folder / "link"
         named.symlink_to(folder, target_is_directory=True)
-    output.mkdir()
-    (output / "a_mask.png").touch()
+    touch(output, "a_mask.png")
     found = collect_inputs([str(named)], recursive=True, output=output).files
     assert not [file for file in found if "out" in file.parts]
     assert "a.JPG" in {file.name for file in found}
@@ -121,24 +116,16 @@ def test_what_lies_in_the_output_is_no_input(folder, by_a_link):
 @pytest.fixture
 def ended_run(folder):
     """A folder where a run wrote beside its inputs, some of whose results are gone by now."""
-    files = {
-        "run.json": '{"command": "predict"}',
-        "predictions.jsonl": "\n".join(
-            [
-                '{"file": "a.JPG", "mask": "a_mask.png", "overlay": "a_overlay.png", "curves": [],'
-                ' "probabilities": {"probability_ridge": "a_probability_ridge.png"}}',
-                '{"file": "c.mp4", "frame": 0, "mask": "c_mask/000000.png", "overlay": "c_overlay.mp4"}',
-                "damaged",
-            ]
-        ),
-    }
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    for name in ("a_mask.png", "a_overlay.png", "a_probability_ridge.png", "a_svg.svg", "c_overlay.mp4"):
-        (folder / name).touch()
-    for name in ("000000.png", "note.png"):
-        (folder / "c_mask").mkdir(exist_ok=True)
-        (folder / "c_mask" / name).touch()
+    rows = [
+        '{"file": "a.JPG", "mask": "a_mask.png", "overlay": "a_overlay.png", "curves": [],'
+        ' "probabilities": {"probability_ridge": "a_probability_ridge.png"}}',
+        '{"file": "c.mp4", "frame": 0, "mask": "c_mask/000000.png", "overlay": "c_overlay.mp4"}',
+        "damaged",
+    ]
+    (folder / "run.json").write_text('{"command": "predict"}')
+    (folder / "predictions.jsonl").write_text("\n".join(rows))
+    touch(folder, "a_mask.png", "a_overlay.png", "a_probability_ridge.png", "a_svg.svg", "c_overlay.mp4")
+    touch(folder, "c_mask/000000.png", "c_mask/note.png")
     return folder
 
 
@@ -170,10 +157,8 @@ def test_records_of_something_else_say_nothing(ended_run, record):
 def test_an_interrupted_run_names_what_it_may_have_written(folder):
     (folder / ".unfinished-0-of-2").mkdir()
     planned = '{"planned": ["a_mask.png", "c_mask/", "c_overlay.mp4", 3]}'
-    (folder / ".unfinished-0-of-2" / "planned.json").write_text(planned, encoding="utf-8")
-    for name in ("a_mask.png", "c_mask/000007.png", "c_mask/mine.png", "c_overlay.mp4"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).touch()
+    (folder / ".unfinished-0-of-2" / "planned.json").write_text(planned)
+    touch(folder, "a_mask.png", "c_mask/000007.png", "c_mask/mine.png", "c_overlay.mp4")
     inputs = collect_inputs([str(folder)], recursive=True)
     assert [name for name in relative(inputs, folder) if name.startswith(("a_", "c_"))] == ["c_mask/mine.png"]
     assert inputs.left_out == 3

@@ -17,17 +17,13 @@ from hostile_inputs import HostileInput, Outcome, write_hostile_inputs
 from liver_landmark.cli import main
 from liver_landmark.inference import LandmarkPredictor
 from peak_memory import PEAK_MIB, needs_proc
-from tiny_datasets import tiny_processor
-from tiny_models import tiny_model
+from tiny_datasets import save_model
 from tiny_videos import moving_frames, write_video
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
-    return folder
+    return save_model(tmp_path_factory.mktemp("model"))
 
 
 def results_of(output: Path) -> tuple[dict[str, list[dict]], dict[str, dict]]:
@@ -121,16 +117,13 @@ def test_damage_does_not_stop_the_decoder_for_ever(tmp_path):
     assert result.returncode == 0, result.stderr.decode()
 
 
-PREDICT = (
-    PEAK_MIB
-    + """
+PREDICT = f"""{PEAK_MIB}
 import sys
 from liver_landmark.cli import main
 code = main(sys.argv[1:])
 print(peak_mib())
 sys.exit(code)
 """
-)
 
 
 @needs_proc

@@ -31,15 +31,12 @@ def test_blend_inside_color_on_the_edge_frame_outside(landmark):
     np.testing.assert_array_equal(drawn[outside], FRAME[outside])
 
 
-def test_background_and_ignored_pixels_are_untouched():
+def test_background_and_ignored_pixels_are_untouched_and_a_hole_has_an_outline():
     frame = FRAME.copy()
     drawn = draw_overlay(frame, block_mask(255), legend=False)
     np.testing.assert_array_equal(drawn, FRAME)
     np.testing.assert_array_equal(frame, FRAME)
     assert drawn is not frame
-
-
-def test_a_hole_has_an_outline_too():
     mask = block_mask(2)
     mask[75:85, 140:160] = 0
     drawn = draw_overlay(FRAME, mask, legend=False)
@@ -59,16 +56,12 @@ def test_legend_fills_the_boxes_of_what_is_found_and_stays_in_its_corner(size):
     assert height <= max(50, size[0] // 4)
     assert width <= max(80, size[1] // 4)
     corner = drawn[:height, :width].reshape(-1, 3)
-    shares = {
-        landmark.name: (corner == landmark.color).all(-1).sum() for landmark in DEFAULT_LANDMARKS.landmarks
-    }
+    ridge, silhouette, ligament = (
+        (corner == landmark.color).all(-1).sum() for landmark in DEFAULT_LANDMARKS.landmarks
+    )
     # A full box against two mere outlines.
-    assert shares["ligament"] > 1.5 * shares["ridge"] > 0
-    assert shares["ridge"] == shares["silhouette"]
-
-
-def test_a_frame_smaller_than_the_legend_is_drawn():
-    assert draw_overlay(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1), np.uint8)).shape == (1, 1, 3)
+    assert ligament > 1.5 * ridge > 0
+    assert ridge == silhouette
 
 
 def test_views_and_read_only_arrays_are_drawn_as_their_copies_are():
@@ -134,22 +127,17 @@ def test_only_the_landmarks_that_are_asked_for_are_drawn():
     curves = [line("ridge")]
     assert np.array_equal(draw_overlay(frame, None, legend=False, landmarks=(), curves=curves), frame)
     # The legend has a row for each.
-    rows = [
-        np.flatnonzero(
-            (draw_overlay(frame, None, landmarks=DEFAULT_LANDMARKS.names[:count]) != 150).any((1, 2))
-        ).max()
-        for count in (1, 2, 3)
-    ]
+    pictures = [draw_overlay(frame, None, landmarks=DEFAULT_LANDMARKS.names[:count]) for count in (1, 2, 3)]
+    rows = [np.flatnonzero((picture != 150).any((1, 2))).max() for picture in pictures]
     assert rows[0] < rows[1] < rows[2]
 
 
-def test_the_legend_counts_a_curve_as_found():
+def test_the_legend_counts_a_curve_as_found_and_frames_may_be_smaller():
     frame = np.zeros((540, 960, 3), np.uint8)
-    red = [
-        (draw_overlay(frame, None, curves=curves)[:100, :100] == (255, 0, 0)).all(-1).sum()
-        for curves in ([], [line("ridge")])
-    ]
+    corners = [draw_overlay(frame, None, curves=curves)[:100, :100] for curves in ([], [line("ridge")])]
+    red = [(corner == (255, 0, 0)).all(-1).sum() for corner in corners]
     assert red[1] > 1.5 * red[0] > 0
+    assert draw_overlay(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1), np.uint8)).shape == (1, 1, 3)
 
 
 def test_a_heat_map_shows_tissue_where_nothing_is_and_yellow_where_all_is():
@@ -169,31 +157,21 @@ def test_a_heat_map_shows_tissue_where_nothing_is_and_yellow_where_all_is():
 
 
 @pytest.mark.parametrize(
-    ("probability", "options", "message"),
+    ("draw", "arguments", "options", "message"),
     [
-        (np.zeros((119, 200)), {}, "probability must be"),
-        (np.zeros((120, 200), np.uint8), {}, "probability must be"),
-        (np.full((120, 200), 1.2), {}, "between 0 and 1"),
-        (np.full((120, 200), np.nan), {}, "between 0 and 1"),
-        (np.zeros((120, 200)), {"alpha": -1}, "alpha must lie"),
+        (draw_heat_map, (FRAME, np.zeros((119, 200))), {}, "probability must be"),
+        (draw_heat_map, (FRAME, np.zeros((120, 200), np.uint8)), {}, "probability must be"),
+        (draw_heat_map, (FRAME, np.full((120, 200), 1.2)), {}, "between 0 and 1"),
+        (draw_heat_map, (FRAME, np.full((120, 200), np.nan)), {}, "between 0 and 1"),
+        (draw_heat_map, (FRAME, np.zeros((120, 200))), {"alpha": -1}, "alpha must lie"),
+        (draw_overlay, (FRAME[..., 0], block_mask(1)), {}, "frame must be"),
+        (draw_overlay, (FRAME / 255, block_mask(1)), {}, "frame must be"),
+        (draw_overlay, (FRAME, block_mask(1)[1:]), {}, "mask must be"),
+        (draw_overlay, (FRAME, block_mask(1).astype(int)), {}, "mask must be"),
+        (draw_overlay, (FRAME, block_mask(1)), {"alpha": 1.5}, "alpha must lie"),
+        (draw_overlay, (FRAME, block_mask(1)), {"landmarks": ("liver",)}, "'liver' is none of ridge"),
     ],
 )
-def test_what_is_no_probability_is_refused(probability, options, message):
+def test_wrong_arguments_are_refused(draw, arguments, options, message):
     with pytest.raises(ValueError, match=message):
-        draw_heat_map(FRAME, probability, **options)
-
-
-@pytest.mark.parametrize(
-    ("frame", "mask", "options", "message"),
-    [
-        (FRAME[..., 0], block_mask(1), {}, "frame must be"),
-        (FRAME / 255, block_mask(1), {}, "frame must be"),
-        (FRAME, block_mask(1)[1:], {}, "mask must be"),
-        (FRAME, block_mask(1).astype(int), {}, "mask must be"),
-        (FRAME, block_mask(1), {"alpha": 1.5}, "alpha must lie"),
-        (FRAME, block_mask(1), {"landmarks": ("liver",)}, "'liver' is none of ridge, silhouette"),
-    ],
-)
-def test_wrong_arguments_are_refused(frame, mask, options, message):
-    with pytest.raises(ValueError, match=message):
-        draw_overlay(frame, mask, **options)
+        draw(*arguments, **options)

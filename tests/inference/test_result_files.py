@@ -147,7 +147,11 @@ OPTIONS = st.fixed_dictionaries(
         "batch_size": st.sampled_from([1, 3]),
     }
 )
-NO_OPTIONS = {"overlay": True, "curves": (), "num_parts": 1, "batch_size": 1, "smoothing_s": None}
+
+
+def in_the_way(inputs, beside=True, **options):
+    plain = {"overlay": True, "curves": (), "num_parts": 1, "batch_size": 1, "smoothing_s": None}
+    return example(inputs=inputs, options=plain | options, views=None, beside=beside, replaces=True)
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:
@@ -163,20 +167,12 @@ def everything_in(folder: Path) -> dict[str, bytes]:
     beside=st.booleans(),
     replaces=st.booleans(),
 )
-@example(
-    inputs={"a.png": "picture", "a_probability_ridge.png": "picture"},
-    options=NO_OPTIONS | {"save_probabilities": True},
-    views=None,
-    beside=True,
-    replaces=True,
-)
-@example(
-    inputs={"b.mp4": "video", "b_svg/000000.svg": "picture"},
-    options=NO_OPTIONS,
-    views=None,
-    beside=True,
-    replaces=True,
-)
+@in_the_way({"a.png": "picture", "a_probability_ridge.png": "picture"}, save_probabilities=True)
+@in_the_way({"b.mp4": "video", "b_svg/000000.svg": "picture"})
+@in_the_way({"a.png": "picture", f".a_mask.{'0' * 8}.partial.png": "picture"})
+# Names of one stem, and a stem of dots, between pictures.
+@in_the_way({"p/a.png": "picture", "q/a.png": "picture", "...mkv": "video"}, beside=False)
+@in_the_way({"a.png": "picture", "...mkv": "video", "b.png": "picture"}, beside=False, overlay=False)
 def test_what_is_written_is_what_was_planned_and_never_an_input(
     tmp_path_factory, inputs, options, views, beside, replaces
 ):
@@ -195,13 +191,9 @@ def test_what_is_written_is_what_was_planned_and_never_an_input(
         files = RunFiles(output, run, predictor(views).landmarks, with_variance=views is not None)
         planned.update(files.planned(sources[run.part_id :: run.num_parts]))
         try:
+            overwrite = replaces or run.part_id > 0
             report = predict_files(
-                predictor(views),
-                found,
-                output,
-                run,
-                model_name="colors",
-                overwrite=replaces or run.part_id > 0,
+                predictor(views), found, output, run, model_name="colors", overwrite=overwrite
             )
         except OutputError:
             after = everything_in(folder)

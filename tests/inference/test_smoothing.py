@@ -23,6 +23,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=0)
 
 
+def load(state: tuple[np.ndarray, np.ndarray]) -> None:
+    CausalSmoother(0.2).load_state(dict(zip(("probabilities", "time_s"), state, strict=True)))
+
+
 @settings(max_examples=50, deadline=None)
 @given(TIMES, st.floats(0.12, 2), st.integers(0, 99))
 def test_a_step_comes_through_as_one_minus_exp_of_the_time_since(intervals_s, time_constant_s, seed):
@@ -145,30 +149,17 @@ def test_a_frame_that_is_refused_is_forgotten():
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("call", "argument", "message"),
     [
-        (lambda smoother: CausalSmoother(-0.1), "time_constant_s=-0.1"),
-        (lambda smoother: CausalSmoother(math.inf), "time_constant_s=inf"),
-        (lambda smoother: smoother.delay_at(0.0), "frame_interval_s=0.0"),
-        (lambda smoother: smoother.load_state({"mean": np.zeros(3)}), "got mean"),
-        (
-            lambda smoother: smoother.load_state({"probabilities": np.zeros(3), "time_s": np.array(0.0)}),
-            r"must be \(C, h, w\) float32",
-        ),
-        (
-            lambda smoother: smoother.load_state(
-                {"probabilities": np.full((4, 2, 2), np.nan, np.float32), "time_s": np.array(0.0)}
-            ),
-            "between 0 and 1",
-        ),
-        (
-            lambda smoother: smoother.load_state(
-                {"probabilities": np.ones((4, 2, 2), np.float32), "time_s": np.array([0.0])}
-            ),
-            "time_s must be one finite",
-        ),
+        (CausalSmoother, -0.1, "time_constant_s=-0.1"),
+        (CausalSmoother, math.inf, "time_constant_s=inf"),
+        (CausalSmoother(0.2).delay_at, 0.0, "frame_interval_s=0.0"),
+        (CausalSmoother(0.2).load_state, {"mean": np.zeros(3)}, "got mean"),
+        (load, (np.zeros(3), np.array(0.0)), r"must be \(C, h, w\) float32"),
+        (load, (np.full((4, 2, 2), np.nan, np.float32), np.array(0.0)), "between 0 and 1"),
+        (load, (np.ones((4, 2, 2), np.float32), np.array([0.0])), "time_s must be one finite"),
     ],
 )
-def test_what_is_refused(call, message):
+def test_what_is_refused(call, argument, message):
     with pytest.raises(ValueError, match=message):
-        call(CausalSmoother(0.2))
+        call(argument)
