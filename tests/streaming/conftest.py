@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -27,10 +27,31 @@ def make_session():
 
 
 @pytest.fixture
-def server(make_session):
+def start_session(make_session):
+    """Builds sessions as `make_session` does, and starts them."""
+
+    def start(*arguments, **options) -> LiveSession:
+        session = make_session(*arguments, **options)
+        session.start()
+        return session
+
+    return start
+
+
+@pytest.fixture
+def serve(start_session):
+    """Starts sessions, and the pages that show them."""
+    with ExitStack() as stack:
+
+        def start(source, *arguments, **options) -> LiveServer:
+            server = LiveServer(start_session(source, *arguments), port=0, **options)
+            stack.enter_context(closing(server)).start()
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def server(serve):
     """The page of a running session at 100 frames a second."""
-    session = make_session(Source())
-    session.start()
-    with closing(LiveServer(session, port=0)) as server:
-        server.start()
-        yield server
+    return serve(Source())

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from contextlib import closing
 
 import numpy as np
 import pytest
 
-from liver_landmark.streaming import LiveServer, PictureOptions
+from liver_landmark.streaming import PictureOptions
 
 from .stand_ins import Source, StandInModel, wait_for
 
@@ -37,14 +36,9 @@ def model():
 
 
 @pytest.fixture
-def live(make_session, model):
-    """A session at 50 frames a second of 64 × 48 px, and its page's server."""
-    session = make_session(Source(per_s=50, size=(48, 64)), model)
-    session.start()
-    server = LiveServer(session, port=0, options=PictureOptions(quality=95, alpha=1.0))
-    server.start()
-    with closing(server):
-        yield server
+def live(serve, model):
+    """The page of a session at 50 frames a second of 64 × 48 px."""
+    return serve(Source(per_s=50, size=(48, 64)), model, options=PictureOptions(quality=95, alpha=1.0))
 
 
 @pytest.fixture
