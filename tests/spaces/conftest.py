@@ -10,40 +10,35 @@ from typing import Any
 
 import pytest
 
+from liver_landmark.inference import LandmarkPredictor
 from served_demo import REPOSITORY, Server, serving
+from tiny_datasets import SeesColors, tiny_processor
 
 pytest.importorskip("gradio", reason="the demo needs the extra `demo`")
-
-DEMO = REPOSITORY / "spaces" / "demo"
+# The demo's folder first on the path, as when Python runs app.py.
+sys.path.insert(0, str(REPOSITORY / "spaces" / "demo"))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def demo_modules() -> Iterator[None]:
-    """The demo's folder first on the path, as when Python runs app.py, and a cache of its own."""
+def demo_environment() -> Iterator[None]:
+    """The environment that app.py sets, and a cache of its own."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as cache:
-        patch.syspath_prepend(str(DEMO))
         patch.setenv("GRADIO_TEMP_DIR", str(Path(cache).resolve()))
         patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
-        # As app.py has it.
         patch.setenv("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
         yield
-    for name in [name for name in sys.modules if name.startswith("demo_")]:
-        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")
-def engine(demo_modules: None) -> Any:
+def engine() -> Any:
     """The demo's engine with `SeesColors`, whose answers are known beforehand."""
     from demo_engine import Engine
-
-    from liver_landmark.inference.predictor import LandmarkPredictor
-    from tiny_datasets import SeesColors, tiny_processor
 
     return Engine(LandmarkPredictor(SeesColors().eval(), tiny_processor()))
 
 
 @pytest.fixture(scope="session")
-def cache(demo_modules: None) -> Path:
+def cache(demo_environment: None) -> Path:
     """Where Gradio keeps files."""
     from gradio.utils import get_upload_folder
 

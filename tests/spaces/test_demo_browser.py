@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,7 +17,7 @@ from PIL import Image
 from colored_frames import colored_frame
 from liver_landmark.curves.formats import read_landmarks
 from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
-from served_demo import Server, serving
+from served_demo import Server, serving, uploaded
 from tiny_videos import read_video, write_video
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -164,12 +163,9 @@ def test_a_video_from_upload_to_curves(watched, tmp_path):
 
 def ask_for(server: Server, path: Path) -> None:
     """Asks for a frame's landmarks, as another page does that nobody looks at."""
-    address = f"{server.url}gradio_api"
-    [upload] = httpx.post(f"{address}/upload", files={"files": path.open("rb")}, timeout=20).json()
+    [upload] = server.upload(path.name, path.read_bytes()).json()
     view = [list(DEFAULT_LANDMARKS.names), 0.4, ["areas"], "none"]
-    file = {"path": upload, "meta": {"_type": "gradio.FileData"}}
-    answer = httpx.post(f"{address}/call/find_landmarks", json={"data": [file, False, *view]}, timeout=20)
-    assert answer.status_code == 200
+    server.begin("find_landmarks", uploaded(upload), False, *view)
 
 
 def test_who_is_refused_can_ask_again(engine, cache, desktop, tmp_path, monkeypatch):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import zipfile
 
+import demo_frame
 import numpy as np
 import pytest
+from demo_engine import Engine
+from demo_frame import AREAS, CURVES, View, analyze_frame, draw_view, findings, for_display, write_downloads
+from demo_limits import DemoLimits
 from PIL import Image
 
 from colored_frames import colored_frame
@@ -21,8 +25,6 @@ SECRET = "Patient-4711"
 
 @pytest.fixture(scope="module")
 def analysis(engine, tmp_path_factory):
-    from demo_frame import analyze_frame
-
     path = tmp_path_factory.mktemp("upload") / "frame 1.jpg"
     exif = Image.Exif()
     exif[0x010E] = SECRET
@@ -36,8 +38,6 @@ def changed(one, other):
 
 
 def test_what_was_found(analysis):
-    from demo_frame import findings, summary, table_html
-
     rows = findings(analysis)
     assert [(row["landmark"], row["present"]) for row in rows] == [
         ("ridge", True),
@@ -47,15 +47,13 @@ def test_what_was_found(analysis):
     # The bars are 240 px long, and round caps of half their width are no part of a curve.
     assert [row["length_px"] for row in rows] == [pytest.approx(232, abs=12), 0, pytest.approx(232, abs=12)]
     assert all(0 <= row[key] <= 1 for row in rows for key in ("presence", "confidence"))
-    assert summary(analysis).startswith("Found: ridge, ligament. Not in this frame: silhouette.")
-    table = table_html(rows)
+    assert demo_frame.summary(analysis).startswith("Found: ridge, ligament. Not in this frame: silhouette.")
+    table = demo_frame.table_html(rows)
     assert table.count("<tr>") == 4
     assert table.count("<td>yes</td>") == 2
 
 
 def test_only_what_is_switched_on_is_drawn(analysis):
-    from demo_frame import AREAS, CURVES, View, draw_view
-
     frame, mask = analysis.frame, analysis.prediction.mask
 
     def drawn(**fields):
@@ -78,8 +76,6 @@ def test_only_what_is_switched_on_is_drawn(analysis):
 
 
 def test_pages_get_no_more_pixels_than_they_show():
-    from demo_frame import for_display
-
     small = colored_frame(("ridge",))
     assert for_display(small) is small
     wide = np.zeros((300, 20_000, 3), np.uint8)
@@ -92,8 +88,6 @@ def test_pages_get_no_more_pixels_than_they_show():
 
 
 def test_the_heat_map_shows_where_a_landmark_is_likely(analysis):
-    from demo_frame import View, draw_view
-
     drawn = draw_view(analysis, View(shown=(), heat_map="ridge"))
     ridge, elsewhere = (
         analysis.prediction.mask == value for value in (DEFAULT_LANDMARKS.label2id["ridge"], 0)
@@ -118,15 +112,11 @@ def test_the_heat_map_shows_where_a_landmark_is_likely(analysis):
     ],
 )
 def test_values_that_no_control_has_are_refused(values):
-    from demo_frame import View
-
     with pytest.raises(ValueError, match="must"):
         View.from_controls(*values, DEFAULT_LANDMARKS)
 
 
 def test_the_downloads_can_be_read_and_carry_no_metadata(analysis, tmp_path):
-    from demo_frame import View, draw_view, write_downloads
-
     view = View(landmarks=("ridge",), shown=("areas", "curves"))
     files = {path.name: path for path in write_downloads(analysis, view, tmp_path)}
     endings = "_mask.png _overlay.png _all.zip .svg .labelme.json .cvat.xml .p2ilf.json .p2ilf.xml"
@@ -154,8 +144,6 @@ def test_the_downloads_can_be_read_and_carry_no_metadata(analysis, tmp_path):
 
 
 def test_the_reason_for_a_refusal_does_not_name_the_file(engine, tmp_path):
-    from demo_frame import analyze_frame
-
     path = tmp_path / f"{SECRET}.png"
     path.write_bytes(b"no picture")
     with pytest.raises(FrameError, match="not a readable picture") as error:
@@ -173,8 +161,6 @@ def test_the_careful_way_averages_two_views(engine):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (2, 2)])
 def test_frames_of_unusual_shape_are_drawn_and_written(engine, tmp_path, size):
-    from demo_frame import View, analyze_frame, draw_view, for_display, write_downloads
-
     path = tmp_path / "frame.png"
     Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(path)
     analysis = analyze_frame(str(path), lambda frame: engine.predict(frame, False), FrameLimits())
@@ -184,22 +170,17 @@ def test_frames_of_unusual_shape_are_drawn_and_written(engine, tmp_path, size):
 
 
 def test_a_mask_of_noise_has_areas_and_no_curves():
-    from demo_frame import curves_of
-
     from liver_landmark.inference import FramePrediction
 
     mask = (np.random.default_rng(0).random((512, 512)) < 0.2).astype(np.uint8)
     noise = FramePrediction(mask, {}, {}, (), False, np.zeros((4, 8, 8), np.float32))
-    assert curves_of(noise) == []
+    assert demo_frame.curves_of(noise) == []
 
 
 @pytest.mark.parametrize("names", [("ligament", "ridge", "silhouette"), ("ridge", "silhouette", "artery")])
 def test_controls_tables_and_files_have_the_models_own_landmarks(tmp_path, names):
     from demo_blocks import build
-    from demo_engine import Engine
-    from demo_frame import View, analyze_frame, findings, write_downloads
     from demo_handlers import Handlers
-    from demo_limits import DemoLimits
     from demo_page import plot_colors
 
     model = SeesColors(landmarks=LandmarkTable.from_names(names)).eval()

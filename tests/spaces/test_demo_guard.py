@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
-from secrets import token_hex
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,20 +16,12 @@ from PIL import Image
 
 from colored_frames import colored_frame
 from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
-from served_demo import serving
+from served_demo import serving, uploaded
 
 SECRET = "Patient-4711"
-META = {"_type": "gradio.FileData"}
 VIEW = [list(DEFAULT_LANDMARKS.names), 0.4, ["areas"], "none"]
 FULL = "The demo's storage is full. Please try again in some minutes."
 GONE = "This upload has been deleted from the server."
-
-
-def ask(server, name, *values):
-    """What a call is answered with, its words as they are sent."""
-    url = f"{server.url}gradio_api/call/{name}"
-    started = httpx.post(url, json={"data": values, "session_hash": token_hex(8)}, timeout=20)
-    return httpx.get(f"{url}/{started.json()['event_id']}", timeout=20).text
 
 
 def test_no_file_is_read_or_deleted_that_was_not_uploaded(engine, cache, tmp_path, monkeypatch, capfd):
@@ -42,7 +34,7 @@ def test_no_file_is_read_or_deleted_that_was_not_uploaded(engine, cache, tmp_pat
     monkeypatch.setattr("demo_examples.example_frames", lambda: [example])
     with serving(engine, cache) as server:
         files = [
-            {"path": str(path), "meta": META, **more}
+            uploaded(str(path)) | more
             for path in (example, other, kept, kept.parent, cache / "gone.png")
             for more in ({}, {"is_stream": True}, {"orig_name": "x", "url": str(path)})
         ]
@@ -56,7 +48,7 @@ def test_no_file_is_read_or_deleted_that_was_not_uploaded(engine, cache, tmp_pat
             )
         ]
         with ThreadPoolExecutor(8) as pool:
-            assert all(GONE in answer for answer in pool.map(lambda call: ask(server, *call), calls))
+            assert all(GONE in answer for answer in pool.map(lambda call: server.ask(*call), calls))
         assert "".join(capfd.readouterr()) == ""
     assert all(path.exists() for path in (example, other, kept))
     kept.unlink()
@@ -70,7 +62,7 @@ def test_no_address_is_fetched(server, monkeypatch):
     monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", fetch)
     monkeypatch.setattr("gradio.routes.secure_url_stream_response", fetch)
     for address in ("http://example.org/frame.png", "https://example.org/frame.png"):
-        assert GONE in ask(server, "find_landmarks", {"path": address, "meta": META}, False, *VIEW)
+        assert GONE in server.ask("find_landmarks", uploaded(address), False, *VIEW)
         assert httpx.get(f"{server.url}gradio_api/file={address}", timeout=20).status_code == 404
 
 
@@ -80,23 +72,19 @@ def test_routes_that_the_page_does_not_need_are_closed(server, route):
         assert httpx.request(method, f"{server.url}gradio_api/{route}", timeout=20).status_code == 404
 
 
-def upload(server, name="frame.png", content=b"x"):
-    return httpx.post(f"{server.url}gradio_api/upload", files={"files": (name, content)}, timeout=20)
-
-
 def test_uploads_end_before_the_disk_does(server, monkeypatch):
-    [kept] = upload(server).json()
+    [kept] = server.upload().json()
     before = set(server.files())
     monkeypatch.setattr(server.handlers.stored, "_max_bytes", 0)
-    answer = upload(server, content=bytes(100_000))
+    answer = server.upload(content=bytes(100_000))
     assert (answer.status_code, answer.text) == (507, FULL)
     assert set(server.files()) == before
     # Who is here already is told the same, and the upload is gone; what only tidies up still runs.
-    assert FULL in ask(server, "find_landmarks", {"path": kept, "meta": META}, False, *VIEW)
+    assert FULL in server.ask("find_landmarks", uploaded(kept), False, *VIEW)
     assert before - set(server.files()) == {Path(kept)}
-    assert FULL in ask(server, "draw", *VIEW)
+    assert FULL in server.ask("draw", *VIEW)
     monkeypatch.undo()
-    [again] = upload(server).json()
+    [again] = server.upload().json()
     assert again == kept
     server.handlers.uploads.release(again)
 
@@ -125,29 +113,27 @@ def folder_bytes(server):
     return sum(path.stat().st_size for path in server.files())
 
 
-def test_what_is_announced_as_too_large_is_refused_before_it_is_sent(server):
-    connection = raw_upload(server, {"Content-Length": str(10**9)})
+def answer_of(connection):
     answer = connection.getresponse()
-    assert (answer.status, answer.read().decode()) == (413, "The file is larger than 200 MB.")
-    connection.close()
+    return answer.status, answer.read().decode()
+
+
+def test_what_is_announced_as_too_large_is_refused_before_it_is_sent(server):
+    with closing(raw_upload(server, {"Content-Length": str(10**9)})) as connection:
+        assert answer_of(connection) == (413, "The file is larger than 200 MB.")
 
 
 @pytest.mark.parametrize("announced", [{}, {"Content-Length": "10"}])
 def test_what_comes_in_counts_and_not_what_was_announced(server, monkeypatch, announced, capfd):
     headers = {"Transfer-Encoding": "chunked"} | announced
-    connection = raw_upload(server, headers, one_chunk(1000))
-    answer = connection.getresponse()
-    [path] = json.loads(answer.read())
-    assert answer.status == 200
-    server.handlers.uploads.release(path)
-    connection.close()
-
+    with closing(raw_upload(server, headers, one_chunk(1000))) as connection:
+        status, answer = answer_of(connection)
+        assert status == 200
+        server.handlers.uploads.release(json.loads(answer)[0])
     size = 2**20
     monkeypatch.setattr(server.handlers.stored, "_max_bytes", folder_bytes(server) + size)
-    connection = raw_upload(server, headers, one_chunk(2 * size))
-    answer = connection.getresponse()
-    assert (answer.status, answer.read().decode()) == (507, FULL)
-    connection.close()
+    with closing(raw_upload(server, headers, one_chunk(2 * size))) as connection:
+        assert answer_of(connection) == (507, FULL)
     # What had come of it goes with the next sweep.
     assert folder_bytes(server) <= server.handlers.stored._max_bytes
     assert server.handlers.stored._coming == 0
@@ -157,7 +143,7 @@ def test_what_comes_in_counts_and_not_what_was_announced(server, monkeypatch, an
 def test_nobody_keeps_others_out_by_announcing(server, monkeypatch, capfd):
     monkeypatch.setattr(server.handlers.stored, "_max_bytes", folder_bytes(server) + 2**22)
     idle = [raw_upload(server, {"Content-Length": str(2**21)}, b"--x\r\n") for _ in range(5)]
-    [path] = upload(server, content=bytes(1000)).json()
+    [path] = server.upload(content=bytes(1000)).json()
     server.handlers.uploads.release(path)
     for connection in idle:
         connection.close()
@@ -170,8 +156,8 @@ def test_nobody_keeps_others_out_by_announcing(server, monkeypatch, capfd):
     "values",
     [
         ("frame.png", False, *VIEW),
-        ({"path": 5, "meta": META}, False, *VIEW),
-        ({"path": [], "meta": META}, False, *VIEW),
+        (uploaded(5), False, *VIEW),
+        (uploaded([]), False, *VIEW),
         ({"name": SECRET}, False, *VIEW),
         ([SECRET], False, *VIEW),
         (None, False),
@@ -179,7 +165,7 @@ def test_nobody_keeps_others_out_by_announcing(server, monkeypatch, capfd):
     ],
 )
 def test_values_of_a_wrong_kind_are_answered_in_plain_words(server, capfd, values):
-    answer = ask(server, "find_landmarks", *values)
+    answer = server.ask("find_landmarks", *values)
     assert "event: error" in answer
     assert GONE in answer or "Something went wrong" in answer
     logged = "".join(capfd.readouterr())
@@ -194,10 +180,8 @@ def test_a_fault_is_logged_by_kind_and_place_without_its_words(engine, server, m
     monkeypatch.setattr(engine, "predict", broken)
     path = tmp_path / "frame.png"
     Image.fromarray(colored_frame(("ridge",))).save(path)
-    [upload] = httpx.post(
-        f"{server.url}gradio_api/upload", files={"files": (f"{SECRET}.png", path.read_bytes())}, timeout=20
-    ).json()
-    answer = ask(server, "find_landmarks", {"path": upload, "meta": META}, False, *VIEW)
+    [upload] = server.upload(f"{SECRET}.png", path.read_bytes()).json()
+    answer = server.ask("find_landmarks", uploaded(upload), False, *VIEW)
     assert "Something went wrong on the server. Please try again, or try another file." in answer
     logged = "".join(capfd.readouterr())
     assert logged.startswith("error: RuntimeError at test_demo_guard.py:")

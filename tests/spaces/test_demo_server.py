@@ -20,7 +20,7 @@ from PIL import Image
 from colored_frames import colored_frame
 from liver_landmark.curves.formats import read_landmarks
 from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
-from served_demo import serving
+from served_demo import serving, uploaded
 from tiny_videos import read_video, write_video
 
 SECRET = "Patient-4711"
@@ -125,15 +125,6 @@ def test_pages_do_not_see_each_other(server, tmp_path):
     assert draw(one) is not None
 
 
-def test_the_downloads_are_those_of_the_frame(client, tmp_path):
-    find(client, save(tmp_path / "frame.png", ("ligament",)))
-    files = [Path(file) for file in client.predict(*VIEW.values(), api_name="/downloads")]
-    labelme = next(file for file in files if file.name.endswith(".labelme.json"))
-    [annotation] = read_landmarks(labelme, "labelme")
-    assert [curve["category"] for curve in annotation.landmarks] == ["ligament"]
-    assert json.loads(labelme.read_text())["imagePath"] == "frame.png"
-
-
 def test_an_example_is_analyzed(client, server):
     # What lay in the cache would be swept.
     assert not [file for file in server.files() if file.suffix == ".jpg"]
@@ -142,24 +133,24 @@ def test_an_example_is_analyzed(client, server):
     assert pixels(picture).shape[2] == 3
 
 
-def test_a_name_that_no_file_format_takes_is_changed_for_the_downloads(server):
-    address, name = f"{server.url}gradio_api", "livér\ufffe\u202e 1.png"
+@pytest.mark.parametrize(
+    ("name", "written"), [("frame.png", "frame.png"), ("livér\ufffe\u202e 1.png", "livér__ 1.png")]
+)
+def test_the_downloads_are_those_of_the_frame_by_a_name_that_file_formats_take(server, name, written):
     buffer = io.BytesIO()
-    Image.fromarray(colored_frame(("ridge",))).save(buffer, format="PNG")
-    files = {"files": (name, buffer.getvalue())}
-    [path] = httpx.post(f"{address}/upload", files=files, timeout=20).json()
+    Image.fromarray(colored_frame(("ligament",))).save(buffer, format="PNG")
+    [path] = server.upload(name, buffer.getvalue()).json()
     assert Path(path).name == name
-    upload = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    for call, values in (("find_landmarks", [upload, False]), ("downloads", [])):
-        body = {"data": [*values, *VIEW.values()], "session_hash": "name"}
-        event = httpx.post(f"{address}/call/{call}", json=body, timeout=20).json()["event_id"]
-        answer = httpx.get(f"{address}/call/{call}/{event}", timeout=20).text
-        assert "event: complete" in answer
+    find = server.ask("find_landmarks", uploaded(path), False, *VIEW.values(), session=name)
+    assert "event: complete" in find
+    answer = server.ask("downloads", *VIEW.values(), session=name)
     [files] = json.loads(answer.split("data: ", 1)[1])
-    for file in files:
-        assert Path(file["path"]).name.startswith("livér__ 1")
-    [annotation] = read_landmarks(next(f["path"] for f in files if f["path"].endswith("cvat.xml")), "cvat")
-    assert annotation.file_name == "livér__ 1.png"
+    files = [Path(file["path"]) for file in files]
+    assert all(file.name.startswith(written.removesuffix(".png")) for file in files)
+    for format, ending in (("cvat", "cvat.xml"), ("labelme", "labelme.json")):
+        [annotation] = read_landmarks(next(file for file in files if file.name.endswith(ending)), format)
+        assert annotation.file_name == written
+        assert [curve["category"] for curve in annotation.landmarks] == ["ligament"]
 
 
 def test_a_video_is_analyzed(client, server, tmp_path):
@@ -173,13 +164,10 @@ def test_a_video_is_analyzed(client, server, tmp_path):
     assert not [file for file in server.files() if file.name == "clip.mp4"]
 
 
-def test_a_file_that_is_too_large_is_refused_while_it_is_sent(engine, cache, tmp_path):
+def test_a_file_that_is_too_large_is_refused_while_it_is_sent(engine, cache):
     with serving(engine, cache, max_upload_mb=0.01) as server:
         before = set(server.files())
-        answer = httpx.post(
-            f"{server.url}gradio_api/upload", files={"files": ("frame.png", bytes(20_000))}, timeout=20
-        )
-        assert answer.status_code == 413
+        assert server.upload(content=bytes(20_000)).status_code == 413
         # What had come in by then may be there, until the sweep.
         assert all(file.stat().st_size <= 10_486 for file in set(server.files()) - before)
 
@@ -232,19 +220,17 @@ def test_who_leaves_before_the_turn_comes_leaves_no_upload(engine, server, tmp_p
     frame = save(tmp_path / "frame.png", ("ridge",))
     first = client.submit(frame, False, *VIEW.values(), api_name="/find_landmarks")
     assert started.wait(20)
-    address = f"{server.url}gradio_api"
     for name in ("stopped.png", "closed.png"):
-        [path] = httpx.post(f"{address}/upload", files={"files": (name, name.encode())}, timeout=20).json()
-        upload = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        body = {"data": [upload, False, *VIEW.values()], "session_hash": name}
-        event = httpx.post(f"{address}/call/find_landmarks", json=body, timeout=20).json()["event_id"]
+        [path] = server.upload(name, name.encode()).json()
+        event = server.begin("find_landmarks", uploaded(path), False, *VIEW.values(), session=name)
         assert name in names(server)
         if name == "stopped.png":
-            body = {"session_hash": name, "fn_index": 0, "event_id": event}
-            httpx.post(f"{address}/cancel", json=body, timeout=20)
+            server.post(
+                "cancel", json={"session_hash": name, "fn_index": 0, "event_id": event.split("/")[-1]}
+            )
             assert name not in names(server)
         else:
-            page = f"{address}/queue/data?session_hash={name}"
+            page = f"{server.url}gradio_api/queue/data?session_hash={name}"
             with httpx.stream("GET", page, timeout=20) as lines:
                 next(lines.iter_lines())
     free.set()

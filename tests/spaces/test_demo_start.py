@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import runpy
 import signal
@@ -14,16 +15,17 @@ import tomllib
 from contextvars import ContextVar
 from types import ModuleType, SimpleNamespace
 
+import demo_engine
 import httpx
 import pytest
 import yaml
+from demo_limits import DemoLimits
 from gradio_client import Client, handle_file
 from PIL import Image
 
 from colored_frames import colored_frame
 from served_demo import REPOSITORY
-from tiny_datasets import tiny_processor
-from tiny_models import tiny_model
+from tiny_datasets import save_model
 
 DEMO = REPOSITORY / "spaces" / "demo"
 
@@ -32,16 +34,17 @@ def double(value):
     return 2 * value
 
 
-def test_without_the_package_functions_stay_as_they_are(monkeypatch):
-    import demo_engine
-
-    monkeypatch.setattr(demo_engine.importlib.util, "find_spec", lambda name: None)
-    assert demo_engine.gpu(double) is double
+@pytest.mark.parametrize("installed", [False, True])
+def test_functions_run_in_the_packages_decorator_where_it_is(monkeypatch, installed):
+    package = ModuleType("spaces")
+    package.GPU = lambda function: lambda *arguments: ("on the GPU", function(*arguments))
+    monkeypatch.setitem(sys.modules, "spaces", package)
+    found = "found" if installed else None
+    monkeypatch.setattr(demo_engine.importlib.util, "find_spec", lambda name: found)
+    assert demo_engine.gpu(double)(4) == (("on the GPU", 8) if installed else 8)
 
 
 def test_our_own_folder_is_not_taken_for_the_package(monkeypatch, repository):
-    import demo_engine
-
     # As `python -m` or PYTHONPATH do in the root of a checkout.
     monkeypatch.syspath_prepend(str(repository))
     monkeypatch.delitem(sys.modules, "spaces", raising=False)
@@ -50,19 +53,7 @@ def test_our_own_folder_is_not_taken_for_the_package(monkeypatch, repository):
     monkeypatch.delitem(sys.modules, "spaces", raising=False)
 
 
-def test_on_zerogpu_the_model_runs_in_its_decorator(monkeypatch):
-    import demo_engine
-
-    package = ModuleType("spaces")
-    package.GPU = lambda function: lambda *arguments: ("on the GPU", function(*arguments))
-    monkeypatch.setitem(sys.modules, "spaces", package)
-    monkeypatch.setattr(demo_engine.importlib.util, "find_spec", lambda name: "found")
-    assert demo_engine.gpu(double)(4) == ("on the GPU", 8)
-
-
 def test_on_zerogpu_the_package_comes_before_the_model_is_moved(engine, monkeypatch, tmp_path):
-    import demo_engine
-
     (tmp_path / "spaces").mkdir()
     (tmp_path / "spaces" / "__init__.py").write_text("GPU, MOVED = (lambda function: function), []")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -121,8 +112,7 @@ def answers(address):
 def test_the_app_answers_and_leaves_nothing_behind_when_it_is_ended(repository, tmp_path, end):
     model, temporary = tmp_path / "model", tmp_path / "tmp"
     temporary.mkdir()
-    tiny_model().save_pretrained(model)
-    tiny_processor().save_pretrained(model)
+    save_model(model)
     settings = {"LIVER_LANDMARK_MODEL": str(model), "TMPDIR": str(temporary)}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -190,11 +180,7 @@ def test_the_requirements_install_this_version_with_the_demo():
 
 
 def test_every_variable_is_documented():
-    from dataclasses import fields
-
-    from demo_limits import DemoLimits
-
     text = (REPOSITORY / "docs" / "demo.md").read_text(encoding="utf-8")
-    for field in fields(DemoLimits):
+    for field in dataclasses.fields(DemoLimits):
         assert f"_{field.name.upper()}`" in text
         assert f"{field.default:g}" in text

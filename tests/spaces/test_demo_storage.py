@@ -5,39 +5,50 @@ from __future__ import annotations
 import os
 from types import SimpleNamespace
 
+import pytest
+from demo_storage import AnalysisStore, StoredBytes, Sweeper, sweep_folder
+from demo_uploads import CountedUploads
+
 
 def analysis(megabytes=1):
     return SimpleNamespace(size_bytes=megabytes * 10**6)
 
 
-def test_an_upload_goes_with_the_last_who_uploaded_it(tmp_path):
-    from demo_uploads import CountedUploads
+@pytest.fixture
+def uploads():
+    return CountedUploads()
 
-    path = tmp_path / "frame.png"
-    path.write_bytes(b"x")
-    uploads = CountedUploads()
-    uploads.update([str(path)])
-    uploads.update([str(path), str(tmp_path / "other.png")])
+
+@pytest.fixture
+def upload(uploads, tmp_path):
+    """Uploads a file of that name, anew where it is gone."""
+
+    def write(name="frame.png"):
+        (tmp_path / name).write_bytes(b"x")
+        uploads.update([str(tmp_path / name)])
+        return tmp_path / name
+
+    return write
+
+
+def test_an_upload_goes_with_the_last_who_uploaded_it(uploads, upload):
+    path = upload()
+    upload()
+    other = upload("other.png")
     uploads.release(str(path))
     assert path.exists()
     assert str(path) in uploads
     uploads.release(str(path))
     assert not path.exists()
-    assert uploads == {str(tmp_path / "other.png")}
+    assert uploads == {str(other)}
     # A file that nobody uploaded is not the demo's to delete.
     path.write_bytes(b"x")
     uploads.release(str(path))
     assert path.exists()
 
 
-def test_uploads_whose_users_were_refused_are_forgotten_with_their_files(tmp_path):
-    from demo_uploads import CountedUploads
-
-    refused, waiting = tmp_path / "refused.png", tmp_path / "waiting.png"
-    uploads = CountedUploads()
-    for path in (refused, waiting):
-        path.write_bytes(b"x")
-        uploads.update([str(path)])
+def test_uploads_whose_users_were_refused_are_forgotten_with_their_files(uploads, upload):
+    refused, waiting = upload("refused.png"), upload("waiting.png")
     # Gradio's clean-up removes while it goes through them.
     for path in uploads:
         uploads.discard(path)
@@ -46,22 +57,15 @@ def test_uploads_whose_users_were_refused_are_forgotten_with_their_files(tmp_pat
     uploads.forget_missing()
     assert uploads == {str(waiting)}
     # The next one with the same file is the only one.
-    refused.write_bytes(b"x")
-    uploads.update([str(refused)])
-    uploads.release(str(refused))
+    uploads.release(str(upload("refused.png")))
     assert not refused.exists()
 
 
-def test_an_upload_that_gradio_has_swept_counts_no_more(tmp_path):
-    from demo_uploads import CountedUploads
-
-    path = tmp_path / "frame.png"
-    uploads = CountedUploads()
-    uploads.update([str(path)])
+def test_an_upload_that_gradio_has_swept_counts_no_more(uploads, upload):
+    path = upload()
+    path.unlink()
     uploads -= {str(path)}
-    path.write_bytes(b"x")
-    uploads.update([str(path)])
-    uploads.release(str(path))
+    uploads.release(str(upload()))
     assert not path.exists()
     uploads.update([str(path)])
     uploads -= {str(path)}
@@ -70,8 +74,6 @@ def test_an_upload_that_gradio_has_swept_counts_no_more(tmp_path):
 
 
 def test_the_longest_unused_analyses_go_first():
-    from demo_storage import AnalysisStore
-
     store = AnalysisStore(max_bytes=3e6, max_age_s=100, clock=lambda: 0.0)
     kept = {name: analysis() for name in "abc"}
     for name, one in kept.items():
@@ -90,8 +92,6 @@ def test_the_longest_unused_analyses_go_first():
 
 
 def test_analyses_go_when_they_were_not_used_for_long():
-    from demo_storage import AnalysisStore
-
     now = [0.0]
     store = AnalysisStore(max_bytes=1e9, max_age_s=100, clock=lambda: now[0])
     store.put("a", analysis())
@@ -106,8 +106,6 @@ def test_analyses_go_when_they_were_not_used_for_long():
 
 
 def test_what_is_stored_is_what_lies_there_and_what_is_coming(tmp_path):
-    from demo_storage import StoredBytes
-
     now = [0.0]
     stored = StoredBytes(tmp_path, 1000, clock=lambda: now[0])
     # Three quarters are for uploads.
@@ -135,8 +133,6 @@ def test_what_is_stored_is_what_lies_there_and_what_is_coming(tmp_path):
 
 
 def test_a_sweep_takes_old_files_and_empty_folders(tmp_path):
-    from demo_storage import sweep_folder
-
     (tmp_path / "one" / "deep").mkdir(parents=True)
     (tmp_path / "one" / "deep" / "frame.png").write_bytes(b"x")
     (tmp_path / "left over").write_bytes(b"x")
@@ -148,9 +144,6 @@ def test_a_sweep_takes_old_files_and_empty_folders(tmp_path):
 
 
 def test_the_sweeper_sweeps_often_enough(tmp_path):
-    from demo_storage import AnalysisStore, Sweeper
-    from demo_uploads import CountedUploads
-
     parts = (tmp_path, AnalysisStore(1e9, 1), CountedUploads())
     assert Sweeper(*parts, 600).interval_s == 10
     assert Sweeper(*parts, 10).interval_s == 2

@@ -9,6 +9,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from demo_limits import DemoLimits
+from demo_video import VideoOptions, analyze_video
 from PIL import Image
 
 from colored_frames import colored_frame
@@ -16,20 +18,12 @@ from liver_landmark.curves.formats import read_landmarks
 from liver_landmark.inference.video_reader import VideoError, VideoLimits
 from tiny_videos import read_video, write_video
 
-SHOWN = [
-    ("ridge",),
-    ("ridge", "silhouette"),
-    (),
-    ("ligament",),
-    ("ridge", "silhouette", "ligament"),
-    ("ridge",),
-]
+ALL = ("ridge", "silhouette", "ligament")
+SHOWN = [("ridge",), ("ridge", "silhouette"), (), ("ligament",), ALL, ("ridge",)]
 
 
 def analyze(path, folder, engine, limits=None, **options):
     """All that it said on the way, and the result."""
-    from demo_video import VideoOptions, analyze_video
-
     folder.mkdir(exist_ok=True)
     *steps, result = analyze_video(
         str(path), folder, engine, VideoOptions(**options), limits or VideoLimits()
@@ -67,15 +61,12 @@ def test_every_frame_is_analysed_and_shown_at_its_time(video, engine, tmp_path):
     [one] = read_landmarks(tmp_path / "labelme" / "clip_000004.json", "labelme")
     assert (one.file_name, one.width, one.height) == ("clip_000004.png", 161, 91)
     assert len(one.landmarks) == 3
-
-
-def test_the_timeline_says_what_was_found_when(video, engine, tmp_path):
-    _, result = analyze(video, tmp_path / "out", engine)
+    # The timeline says what was found when.
     with result.timeline.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["time_s"]) for row in rows] == [0, 0.04, 0.09, 0.12, 0.2, 0.21]
     for row, names in zip(rows, SHOWN, strict=True):
-        for name in ("ridge", "silhouette", "ligament"):
+        for name in ALL:
             assert row[f"{name}_present"] == ("yes" if name in names else "no")
             assert 0 <= float(row[f"{name}_probability"]) <= 1
 
@@ -107,8 +98,6 @@ def test_a_video_that_cannot_be_read_is_refused_without_its_name(engine, tmp_pat
 
 
 def test_frames_that_no_encoder_takes_are_refused(engine, tmp_path):
-    from demo_limits import DemoLimits
-
     path = write_video(tmp_path / "clip.mkv", [np.zeros((16, 16500, 3), np.uint8)], "ffv1")
     with pytest.raises(VideoError, match=r"^the overlay cannot be encoded$") as error:
         analyze(path, tmp_path / "out", engine)
@@ -124,8 +113,6 @@ def test_a_video_that_turns_out_longer_is_stopped_there(engine, tmp_path):
 
 
 def test_smoothing_outside_of_its_range_is_refused():
-    from demo_video import VideoOptions
-
     for value in (-1, 6, float("nan"), "1"):
         with pytest.raises(ValueError, match="smoothing"):
             VideoOptions(smoothing_s=value)
