@@ -15,14 +15,14 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from torch import nn
 
 import adaptation
 from liver_landmark.data.loading import load_landmark_dataset
 from liver_landmark.evaluation import evaluate_model
 from liver_landmark.training.models import build_model
 from liver_landmark.training.recipe import ModelConfig
-from tiny_datasets import make_dataset, polylines, schema_row, tiny_processor
-from tiny_models import tiny_model
+from tiny_datasets import make_dataset, polylines, save_model, schema_row, tiny_processor
 from training_runs import run as train_by_library
 
 RESOLUTION = 64
@@ -32,8 +32,7 @@ CLASSES = ("ridge", "silhouette", "ligament")
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     root = tmp_path_factory.mktemp("adaptation")
-    tiny_model().save_pretrained(root / "model")
-    tiny_processor(64).save_pretrained(root / "model")
+    save_model(root / "model", 64)
     (root / "data").mkdir()
     for split, first, count in (("train", 0, 6), ("validation", 10, 2), ("test", 20, 3)):
         rows = [
@@ -80,9 +79,7 @@ def outcomes(output: Path) -> set[str]:
     }
 
 
-def weights_of(
-    sources: Path, output: Path, method: str, lr: float, seed: int
-) -> tuple[torch.nn.Module, Path]:
+def weights_of(sources: Path, output: Path, method: str, lr: float, seed: int) -> tuple[nn.Module, Path]:
     """The adapted model, put together by hand."""
     (path,) = (output / "weights").glob(f"{method}-{lr}-{seed}-*.safetensors")
     model, _ = build_model(ModelConfig(init=str(sources / "model")))
@@ -111,16 +108,13 @@ def test_scores_are_those_of_the_weights_that_were_kept(sources, finished):
             model, _ = build_model(ModelConfig(init=str(sources / "model")))
         else:
             model, _ = weights_of(sources, finished, line["method"], line["lr"], line["seed"])
+        model = model.to(memory_format=torch.channels_last)
         for split in ("validation", "test"):
             rows = load_landmark_dataset(sources / "data", split)
-            metrics = evaluate_model(
-                model.to(memory_format=torch.channels_last), tiny_processor(64), rows, resolution=RESOLUTION
-            ).metrics
+            metrics = evaluate_model(model, tiny_processor(64), rows, resolution=RESOLUTION).metrics
             assert line[split]["dsc"] == pytest.approx(metrics["dsc"], abs=1e-3)
-            for name in CLASSES:
-                assert line[split]["per_class"][name] == pytest.approx(
-                    metrics["per_class"][name]["dsc"], abs=1e-3
-                )
+            by_class = {name: metrics["per_class"][name]["dsc"] for name in CLASSES}
+            assert line[split]["per_class"] == pytest.approx(by_class, abs=1e-3)
 
 
 def test_adamw_trains_as_the_training_loop_does(sources, finished, tmp_path):
@@ -151,13 +145,12 @@ def test_the_table_follows_from_the_runs(finished):
     tests = {(x["method"], x["seed"]): x["test"] for x in lines(finished) if x["test"]}
     for method, row in results["methods"].items():
         values = [tests[method, seed]["dsc"] for seed in (0, 1)]
-        assert row["test_dsc"]["mean"] == pytest.approx(np.mean(values))
-        assert row["test_dsc"]["sd"] == pytest.approx(np.std(values, ddof=1))
         ligament = [tests[method, seed]["per_class"]["ligament"] for seed in (0, 1)]
         assert row["test_dsc_per_class"]["ligament"]["mean"] == pytest.approx(np.mean(ligament))
-        differences = [tests[method, seed]["dsc"] - tests["svd", seed]["dsc"] for seed in (0, 1)]
-        assert row["test_dsc_minus_reference"]["mean"] == pytest.approx(np.mean(differences))
-        assert row["test_dsc_minus_reference"]["sd"] == pytest.approx(np.std(differences, ddof=1))
+        differences = [value - tests["svd", seed]["dsc"] for seed, value in enumerate(values)]
+        for key, numbers in (("test_dsc", values), ("test_dsc_minus_reference", differences)):
+            expected = {"mean": np.mean(numbers), "sd": np.std(numbers, ddof=1)}
+            assert row[key] == pytest.approx(expected)
     adamw, srft = results["methods"]["adamw"], results["methods"]["srft"]
     # Two moments and a step count of every weight.
     assert adamw["state_bytes"] >= 8 * adamw["trained_parameters"]
@@ -166,9 +159,9 @@ def test_the_table_follows_from_the_runs(finished):
     assert adamw["validation_dsc_by_lr"]["1e+30"] is None
     assert adamw["lr"] != 1e30
     table = (finished / "table.md").read_text()
-    assert f"{100 * srft['test_dsc']['mean']:.1f} ± {100 * srft['test_dsc']['sd']:.1f}" in table
-    assert "1e+30: –" in table
-    assert "--methods srft,adamw,svd" in table
+    mean, sd = (100 * srft["test_dsc"][key] for key in ("mean", "sd"))
+    for part in (f"{mean:.1f} ± {sd:.1f}", "1e+30: –", "--methods srft,adamw,svd"):
+        assert part in table
 
 
 def test_a_second_call_trains_nothing(sources, finished, tmp_path, monkeypatch):
@@ -211,12 +204,10 @@ def test_lora_trains_adapters_of_the_same_layers(sources, finished, tmp_path):
     pytest.importorskip("peft")
     assert call(sources, tmp_path, "--methods", "lora", "--seeds", "1", "--lrs", "lora=0.01") == 0
     (path,) = (tmp_path / "weights").iterdir()
-    adapters = load_file(path)
+    adapters, start = load_file(path), load_file(sources / "model" / "model.safetensors")
     _, projected = weights_of(sources, finished, "srft", 0.01, 0)
     layers = {name.removesuffix(".weight") for name in load_file(projected)}
-    assert {name.partition(".lora_")[0] for name in adapters} == layers
-    assert len(adapters) == 2 * len(layers)
-    start = load_file(sources / "model" / "model.safetensors")
+    assert adapters.keys() == {f"{layer}.lora_{part}.default.weight" for layer in layers for part in "AB"}
     for layer in layers:
         rows, columns = start[f"{layer}.weight"].shape
         assert adapters[f"{layer}.lora_A.default.weight"].shape == (12, columns)
@@ -225,16 +216,14 @@ def test_lora_trains_adapters_of_the_same_layers(sources, finished, tmp_path):
         assert adapters[f"{layer}.lora_B.default.weight"].any()
 
 
-def run_of(validation: float | None, test: float | None) -> dict:
-    def scores(dsc):
-        return None if dsc is None else {"dsc": dsc, "per_class": dict.fromkeys(CLASSES, dsc)}
+def test_the_choice_looks_at_validation_on_seed_0_only_and_parts_share_the_methods():
+    def run_of(validation: float | None, test: float | None) -> dict:
+        scores = [
+            dsc and {"dsc": dsc, "per_class": dict.fromkeys(CLASSES, dsc)} for dsc in (validation, test)
+        ]
+        sizes = dict.fromkeys(("seconds_per_step", "optimizer_ms_per_step", "state_bytes"), 1.0)
+        return sizes | {"trained_parameters": 1, "validation": scores[0], "test": scores[1]}
 
-    times = {"seconds_per_step": 1.0, "optimizer_ms_per_step": 1.0}
-    sizes = {"state_bytes": 8, "trained_parameters": 1}
-    return {"validation": scores(validation), "test": scores(test)} | sizes | times
-
-
-def test_the_choice_looks_at_validation_on_seed_0_only():
     runs = {
         (0.1, 0): run_of(0.5, 0.9),
         (0.3, 0): run_of(0.6, 0.2),
@@ -251,9 +240,6 @@ def test_the_choice_looks_at_validation_on_seed_0_only():
     del runs[1.0, 0]
     assert adaptation.summarize(runs, 3, {})["lr_at_an_edge"]
     assert adaptation.best_lr({(1.0, 0): run_of(None, None)}) is None
-
-
-def test_parts_share_the_methods():
     names = ["unadapted", "srft", "svd", "adamw", "lora"]
     shares = [adaptation.own_share(names, f"{index}/3")[0] for index in (1, 2, 3)]
     assert sorted(itertools.chain(*shares)) == sorted(names)

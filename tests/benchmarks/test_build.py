@@ -16,13 +16,8 @@ def test_a_small_set_is_built_and_measured(repository, tmp_path):
     output = tmp_path / "work"
     options = ["--frames=61", "--width=64", "--height=36", "--depth", "--workers=1", f"--output={output}"]
     # A process of its own, as it is called: its children's memory is measured against it.
-    done = subprocess.run(
-        [sys.executable, str(repository / "benchmarks" / "build.py"), *options],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    command = [sys.executable, str(repository / "benchmarks" / "build.py"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     built, _, printed = done.stdout.partition("\n")
     assert "1 train, 30 validation, 30 test; 0 frames left out" in built

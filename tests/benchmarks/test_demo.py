@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 
 import demo
@@ -23,15 +21,8 @@ def test_another_clients_answer_is_wrong():
     assert demo.is_right(one, one)
     assert not demo.is_right(one, other)
     assert not demo.is_right(one[:2], one)
-    rounded = copy.deepcopy(one)
-    for row in rounded:
-        row["presence"] = round(row["presence"], 4)
-    assert demo.is_right(rounded, one)
+    assert demo.is_right([row | {"presence": round(row["presence"], 4)} for row in one], one)
     for key, change in (("presence", 0.01), ("confidence", 0.01), ("length_px", 50)):
-        changed = copy.deepcopy(one)
-        changed[0][key] += change
-        assert not demo.is_right(changed, one)
-    changed = copy.deepcopy(one)
-    changed[2]["present"] = not changed[2]["present"]
-    assert not demo.is_right(changed, one)
+        assert not demo.is_right([one[0] | {key: one[0][key] + change}, *one[1:]], one)
+    assert not demo.is_right([*one[:2], one[2] | {"present": not one[2]["present"]}], one)
     assert np.isfinite([row["length_px"] for row in one]).all()

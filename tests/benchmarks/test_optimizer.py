@@ -19,6 +19,8 @@ from liver_landmark.optim import compute_basis
 from optimizer import captured_energy, drifted, former_basis, refresh_methods, synthetic_matrix
 from shared import state_bytes
 
+METHODS = refresh_methods(2, {})
+
 
 def exact_energy(size: int, rank: int, exponent: float) -> float:
     values = [index ** (-2 * exponent) for index in range(1, size + 1)]
@@ -38,8 +40,7 @@ def test_energy_is_the_leading_singular_values_share(shape):
     if shape[0] != shape[1]:
         assert captured_energy(gradient, shorter.T, "shorter") == expected
     assert optimizer.best_energy(gradient, 5) == expected
-    svd = {"svd": refresh_methods(1, {})["svd"]}
-    assert optimizer.relative_energies(svd, [gradient], 5)["svd"] == [pytest.approx(1, abs=1e-5)]
+    assert optimizer.relative_energies({"svd": METHODS["svd"]}, [gradient], 5)["svd"] == [pytest.approx(1)]
 
 
 def test_a_former_gradient_differs_as_said_and_keeps_the_spectrum():
@@ -56,7 +57,6 @@ def test_a_former_gradient_differs_as_said_and_keeps_the_spectrum():
 
 def test_a_warm_start_finds_the_basis_of_a_gradient_that_moved():
     """The chain of former refreshes, against one that is written out."""
-    methods = refresh_methods(1, {})
     gradient = synthetic_matrix((64, 32), 0.5)
     past = [gradient]
     for step in range(5):
@@ -64,8 +64,8 @@ def test_a_warm_start_finds_the_basis_of_a_gradient_that_moved():
     basis = compute_basis(past[5], 6, seed=7)
     for former in (past[4], past[3], past[2], past[1]):
         basis = compute_basis(former, 6, seed=7, start=basis)
-    torch.testing.assert_close(former_basis(methods["srft_warm_10_fifth"], gradient, 6, 7), basis)
-    assert former_basis(methods["srft"], gradient, 6, 7) is None
+    torch.testing.assert_close(former_basis(METHODS["srft_warm_10_fifth"], gradient, 6, 7), basis)
+    assert former_basis(METHODS["srft"], gradient, 6, 7) is None
 
 
 def test_the_published_way_by_an_explicit_fourier_matrix():
@@ -118,14 +118,13 @@ def test_stacked_refreshes_are_those_of_single_matrices():
     gradients = torch.stack([synthetic_matrix((12, 20), 0.5, seed) for seed in range(3)])
     # Of the best possible; a basis that knows nothing of its matrix captures 0.3 of it.
     floors = {"srft_energy": 0.6, "gaussian": 0.6, "svd": 0.9999, "srft_power_2": 0.95}
-    methods = refresh_methods(2, {})
     for name, floor in floors.items():
-        bases = methods[name].compute(gradients, 4, 5, None)
+        bases = METHODS[name].compute(gradients, 4, 5, None)
         assert bases.shape == (3, 20, 4)
         for gradient, basis in zip(gradients, bases, strict=True):
             torch.testing.assert_close(basis.T @ basis, torch.eye(4), atol=1e-5, rtol=0)
             assert captured_energy(gradient, basis, "longer") / optimizer.best_energy(gradient, 4) > floor
-    first, second = methods["srft"].compute(gradients[:1].repeat(2, 1, 1), 4, 5, None)
+    first, second = METHODS["srft"].compute(gradients[:1].repeat(2, 1, 1), 4, 5, None)
     assert not torch.allclose(first @ first.T, second @ second.T, atol=0.1), "matrices shared their draws"
 
 
@@ -134,8 +133,7 @@ def test_own_state_in_closed_form():
     shapes = [(30, 10), (10, 10), (12, 40)]
     parameters = optimizer.random_parameters(shapes)
     before = [parameter.detach().clone() for parameter in parameters]
-    methods = refresh_methods(1, {})
-    names = {optimizer.stepped_as(name, method) for name, method in methods.items()}
+    names = {optimizer.stepped_as(name, method) for name, method in METHODS.items()}
     assert names == {"srft", "srft_oblivious", None}
     built = optimizer.build_optimizers(["srft", "srft_oblivious", "adamw"], {}, parameters, 4)
     times_ms = optimizer.measure_steps(built, 2)
@@ -162,31 +160,32 @@ def test_the_longest_staggered_step_is_found(monkeypatch):
 
 
 def test_a_peer_is_imported_without_what_only_its_package_wants(tmp_path, monkeypatch):
-    def write_package(name: str, init: str, inner: str) -> None:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text(init)
-        (tmp_path / name / "inner.py").write_text(inner)
-
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(optimizer, "UNNEEDED", ("missing_extra",))
-    write_package("peer_whole", "loaded = True", "answer = 1")
-    write_package("peer_lacking", "import missing_extra", "from . import other\nanswer = other.answer")
-    (tmp_path / "peer_lacking" / "other.py").write_text("answer = 2")
-    write_package("peer_broken", "", "import missing_need")
-    write_package("peer_barred", "import missing_too", "answer = 3")
-    names = ("peer_whole", "peer_lacking", "peer_broken", "peer_barred", "peer_absent")
+    for path, code in {
+        "whole/__init__": "loaded = True",
+        "whole/inner": "answer = 1",
+        "lacking/__init__": "import missing_extra",
+        "lacking/inner": "from . import other\nanswer = other.answer",
+        "lacking/other": "answer = 2",
+        "broken/inner": "import missing_need",
+        "barred/__init__": "import missing_too",
+        "barred/inner": "answer = 3",
+    }.items():
+        file = tmp_path / f"peer_{path}.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(code)
+    missing = {"broken": "missing_need", "barred": "missing_too", "absent": "peer_absent"}
+    names = [f"peer_{name}" for name in ("whole", "lacking", *missing)]
     monkeypatch.setattr(optimizer, "PEERS", {name: f"{name}.inner" for name in names})
     monkeypatch.setattr(optimizer.importlib.metadata, "version", lambda name: "3.1")
     modules, remarks = optimizer.find_peers(names)
     assert {name: module.answer for name, module in modules.items()} == {"peer_whole": 1, "peer_lacking": 2}
     assert "peer_lacking" not in sys.modules, "a half-imported package was left behind"
-    assert remarks == {
-        "peer_whole": "version 3.1",
-        "peer_lacking": "version 3.1",
-        "peer_broken": "not installed: No module named 'missing_need'",
-        "peer_barred": "not installed: No module named 'missing_too'",
-        "peer_absent": "not installed: No module named 'peer_absent'",
-    }
+    expected = dict.fromkeys(("peer_whole", "peer_lacking"), "version 3.1")
+    for name, module in missing.items():
+        expected[f"peer_{name}"] = f"not installed: No module named '{module}'"
+    assert remarks == expected
 
 
 @pytest.mark.parametrize("name", list(optimizer.PEERS))
@@ -209,31 +208,27 @@ def test_peers_project_the_shorter_side(name):
     assert state_bytes(built[name]) >= 4 * 4 * (2 * 30 + 12 + 3 * 12)
 
 
-def method_figures(label: str, refresh_s: list[float], own: bool = True, **values: Any) -> dict[str, Any]:
-    empty = {"energy": {}, "step_ms": None, "step_median_ms": None, "state_mib": None}
-    times = {"refresh_s": refresh_s, "refresh_median_s": statistics.median(refresh_s)}
-    return {"label": label, "own": own} | times | empty | values
-
-
 @pytest.fixture
 def full_figures() -> dict[str, Any]:
     """Figures as a run over the full list would leave them, some good, some bad, some missing."""
-
-    def energy(slow: float, fast: float) -> dict[str, Any]:
-        values = {"i^-1/2": slow, "1/i": fast, "gradient": fast}
-        return {spectrum: {"mean": mean, "minimum": mean - 0.1} for spectrum, mean in values.items()}
-
-    methods = {
-        "srft": method_figures(
-            "srft", [1.0, 2.0, 1.0], energy=energy(0.83, 0.98), step_ms=[100.0] * 3, state_mib=105.9
-        ),
-        "srft_power_1": method_figures("power", [2.0, 4.0, 4.0], energy=energy(0.97, 1.0)),
-        "srft_warm_10": method_figures("warm", [1.5, 1.5, 1.5], energy=energy(0.991, 1.0)),
-        "gaussian": method_figures("gaussian", [9.0, 9.0, 9.0], energy=energy(0.995, 1.0)),
-        "svd": method_figures("svd", [18.0, 36.0, 17.0], energy=energy(1.0, 1.0)),
-        "paper": method_figures("the published way", [1.9, 5.0, 1.9], False, energy=energy(0.8, 0.99)),
-        "galore-torch": method_figures("galore-torch", [18.0] * 3, False, step_ms=[90.0, 120.0, 110.0]),
-    }
+    methods = {}
+    for name, label, refresh_s, energy, own in (
+        ("srft", "srft", [1.0, 2.0, 1.0], (0.83, 0.98), True),
+        ("srft_power_1", "power", [2.0, 4.0, 4.0], (0.97, 1.0), True),
+        ("srft_warm_10", "warm", [1.5] * 3, (0.991, 1.0), True),
+        ("gaussian", "gaussian", [9.0] * 3, (0.995, 1.0), True),
+        ("svd", "svd", [18.0, 36.0, 17.0], (1.0, 1.0), True),
+        ("paper", "the published way", [1.9, 5.0, 1.9], (0.8, 0.99), False),
+        ("galore-torch", "galore-torch", [18.0] * 3, (), False),
+    ):
+        means = zip(("i^-1/2", "1/i", "gradient"), (*energy, *energy[1:]), strict=False)
+        methods[name] = {
+            "label": label, "own": own, "step_ms": None, "step_median_ms": None, "state_mib": None,
+            "refresh_s": refresh_s, "refresh_median_s": statistics.median(refresh_s),
+            "energy": {spectrum: {"mean": mean, "minimum": mean - 0.1} for spectrum, mean in means},
+        }  # fmt: skip
+    methods["srft"] |= {"step_ms": [100.0] * 3, "state_mib": 105.9}
+    methods["galore-torch"] |= {"step_ms": [90.0, 120.0, 110.0]}
     staggered = {"gap": 50, "first_step_ms": 900.0, "median_ms": 100.0, "max_ms": 140.0}
     staggered |= {"max_over_median": 1.4, "repeated_max_over_median": 1.2}
     return {
@@ -296,21 +291,14 @@ def test_the_targets_speak_of_the_large_models_list(repository):
 
 def test_a_quick_run_writes_all_it_measures(repository, tmp_path):
     files = {name: tmp_path / f"out.{name}" for name in ("json", "md", "png")}
-    arguments = ["--model", str(repository / "hub_configs/models/synthetic-tiny"), "--quick", "--rank=8"]
-    arguments += [
-        "--rounds=2",
-        "--threads=1",
-        "--stagger-gap=3",
-        "--gradient-size=64",
-        "--power-iterations=2",
-    ]
+    arguments = ["--quick", "--rank=8", "--rounds=2", "--threads=1", "--stagger-gap=3", "--gradient-size=64"]
+    arguments += [f"--model={repository / 'hub_configs/models/synthetic-tiny'}", "--power-iterations=2"]
     arguments += [f"--output={files['json']}", f"--markdown={files['md']}", f"--plot={files['png']}"]
     assert optimizer.main(arguments) == 0
     with Image.open(files["png"]) as picture:
         assert picture.width == 900
     figures = json.loads(files["json"].read_text())
-    assert figures["matrices"] == 6
-    assert figures["targets"] == []
+    assert (figures["matrices"], figures["targets"]) == (6, [])
     methods = figures["methods"]
     own = {"srft", "srft_power_2", "srft_warm_10", "srft_warm_10_fifth", "srft_warm_wholly"}
     own |= {"srft_energy", "srft_oblivious", "gaussian", "svd"}
@@ -339,6 +327,7 @@ def test_a_quick_run_writes_all_it_measures(repository, tmp_path):
         ("--model nowhere", "nowhere holds no config.json"),
         ("--device cuda", "no CUDA device"),
         ("--rank 0", "argument --rank: must be at least 1, got 0"),
+        ("--rank two", "argument --rank: 'two' is not an integer"),
         ("--stagger-gap -1", "--stagger-gap: must be at least 0"),
         ("--methods srft --plot x.png", "--plot: times are relative to svd's"),
     ],

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import torch
 
 from peak_memory import needs_proc
@@ -21,42 +19,25 @@ from shared import (
     enlarged,
     interleave,
     median_ratio,
-    positive_int,
     process_mib,
     state_bytes,
 )
 
 
-def test_rounds_take_every_measurement_in_turn():
+def test_rounds_take_every_measurement_in_turn_and_calls_are_timed():
     calls = []
 
     def measurement(name: str):
-        def measure(turn: int) -> float:
-            calls.append((turn, name))
-            return 10.0 * turn + len(name)
-
-        return measure
+        return lambda turn: calls.append((turn, name)) or 10.0 * turn + len(name)
 
     results = interleave({"a": measurement("a"), "bb": measurement("bb")}, 3, warm_ups=1)
     assert calls == [(turn, name) for turn in (-1, 0, 1, 2) for name in ("a", "bb")]
     assert results == {"a": [1, 11, 21], "bb": [2, 12, 22]}
     # Of the rounds' ratios 2, 3 and 1; the medians' ratio would be 1.2.
     assert median_ratio([2, 30, 12], [1, 10, 12]) == 2
-
-
-def test_calls_are_timed_without_the_first_round():
-    # Two readings of the clock each: 5 s to warm up, then 1 s and 2 s.
+    # Two readings of the clock each: 5 s to warm up, which is not timed, then 1 s and 2 s.
     readings = iter([0.0, 5.0, 5.0, 6.0, 6.0, 8.0])
     assert call_ms({"call": lambda: None}, 2, lambda: next(readings)) == {"call": [1000, 2000]}
-
-
-class Projector:
-    """State as GaLore keeps it: an object that holds a view of a whole factor."""
-
-    def __init__(self, view: torch.Tensor) -> None:
-        self.ortho_matrix = view
-        self.itself = self
-        self.rank = 3
 
 
 def test_state_is_charged_with_what_its_views_keep_alive():
@@ -66,7 +47,10 @@ def test_state_is_charged_with_what_its_views_keep_alive():
     adamw.step()
     assert state_bytes(adamw) == 2 * 10 * 4 * 4 + 4
     factor = torch.zeros(100, 100)
-    state = {"projector": Projector(factor[:3]), "again": [factor[5:], {"deep": torch.zeros(7)}], "step": 1}
+    # As GaLore keeps it: an object that holds a view of a whole factor, and itself.
+    projector = SimpleNamespace(ortho_matrix=factor[:3], rank=3)
+    projector.itself = projector
+    state = {"projector": projector, "again": [factor[5:], {"deep": torch.zeros(7)}], "step": 1}
     assert state_bytes(SimpleNamespace(state={parameter: state})) == 100 * 100 * 4 + 7 * 4
 
 
@@ -83,11 +67,3 @@ def test_enlarged_landmarks_keep_to_the_centers_of_pixels():
     [mark] = enlarged([{"category": "ridge", "points": small, "score": 1.0}])
     assert mark["category"] == "ridge"
     np.testing.assert_allclose(mark["points"], [(-0.5, -0.5), (WIDTH - 0.5, HEIGHT - 0.5)])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"), [("0", "at least 1, got 0"), ("two", "'two' is not an integer")]
-)
-def test_numbers_below_one_are_refused(text, message):
-    with pytest.raises(argparse.ArgumentTypeError, match=message):
-        positive_int(text)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import runpy
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,12 +16,8 @@ from tiny_datasets import polylines, save_dataset, schema_row
 
 @pytest.fixture(scope="module")
 def steps(repository):
-    spec = importlib.util.spec_from_file_location(
-        "quickstart_steps", repository / "scripts/quickstart_steps.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    path = repository / "scripts/quickstart_steps.py"
+    return SimpleNamespace(**runpy.run_path(str(path), run_name="quickstart_steps"))
 
 
 def metrics(dsc: float, assd_px: float | None) -> dict:
@@ -53,14 +50,21 @@ def test_summary_holds_what_is_promised(steps, tmp_path, capsys):
     }
 
 
-def test_a_missing_result_is_one_line_and_leaves_no_summary(steps, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("command", "missing", "made"),
+    [("summary .", "evaluation/b/metrics.json", "summary.json"), ("frame none frames", "none", "frames")],
+)
+def test_what_is_missing_is_one_line_and_leaves_nothing(
+    steps, tmp_path, monkeypatch, capsys, command, missing, made
+):
+    monkeypatch.chdir(tmp_path)
     write_results(tmp_path)
-    (tmp_path / "evaluation" / "b" / "metrics.json").unlink()
-    assert steps.main(["summary", str(tmp_path)]) == 1
+    (tmp_path / "evaluation/b/metrics.json").unlink()
+    assert steps.main(command.split()) == 1
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1
-    assert "evaluation/b/metrics.json" in errors
-    assert not (tmp_path / "summary.json").exists()
+    assert missing in errors
+    assert not (tmp_path / made).exists()
 
 
 def test_the_frame_shows_most_landmarks_and_keeps_its_bytes(steps, tmp_path, capsys):
@@ -78,12 +82,6 @@ def test_the_frame_shows_most_landmarks_and_keeps_its_bytes(steps, tmp_path, cap
     assert capsys.readouterr().out.strip() == str(written)
     assert written.name == "p_2.jpg"
     assert written.read_bytes() == jpeg.read_bytes()
-
-
-def test_a_missing_dataset_is_one_line(steps, tmp_path, capsys):
-    assert steps.main(["frame", str(tmp_path / "none"), str(tmp_path / "frames")]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
-    assert not (tmp_path / "frames").exists()
 
 
 @pytest.mark.parametrize("argument", ["--smok", "no-such-frame.jpg"])

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from liver_landmark.utils.atomic_files import (
+    atomic_path,
     hold_folder,
     is_held,
     new_folder,
+    partial_target,
     point_link,
     remove_folder,
     remove_leftovers,
     replace_folder,
+    write_json,
+    write_json_lines,
+    write_png,
     write_text,
 )
 
@@ -37,30 +48,45 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
+def test_a_file_or_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
     with new_folder(tmp_path / "a" / "b") as folder:
         (folder / "one").write_text("1")
         assert not (tmp_path / "a" / "b").exists()
         (folder / "two").mkdir()
     assert names(tmp_path / "a") == ["b"]
     assert names(tmp_path / "a" / "b") == ["one", "two"]
-
-
-def test_failure_leaves_nothing(tmp_path: Path) -> None:
-    def fail() -> None:
-        with new_folder(tmp_path / "a") as folder:
-            (folder / "one").write_text("1")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert names(tmp_path) == []
-
-
-def test_existing_folder_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / "c.txt"
+    with atomic_path(path) as temporary:
+        assert (temporary.parent, temporary.suffix) == (path.parent, ".txt")
+        temporary.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert names(tmp_path / "a") == ["b", "c.txt"]
     with pytest.raises(FileExistsError), new_folder(tmp_path / "a"):
         pass
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path, monkeypatch, error: type) -> None:
+    write_text(tmp_path / "a.txt", "old")
+
+    def fail(target: AbstractContextManager[Path]) -> None:
+        with target as path:
+            (path / "one" if path.is_dir() else path).write_text("half")
+            raise error
+
+    for target in (atomic_path(tmp_path / "a.txt"), new_folder(tmp_path / "b")):
+        with pytest.raises(error):
+            fail(target)
+    assert names(tmp_path) == ["a.txt"]
+    with pytest.raises(error), hold_folder(tmp_path / "work", "busy"):
+        raise error
+    assert not is_held(tmp_path / "work")
+    assert names(tmp_path) == ["a.txt", "work"]
+    monkeypatch.setattr(Path, "replace", Mock(side_effect=OSError("killed")))
+    with pytest.raises(OSError, match="killed"):
+        write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "old"
 
 
 def test_leftover_of_a_killed_writer_is_no_obstacle(tmp_path: Path) -> None:
@@ -108,14 +134,6 @@ def test_files_and_folders_have_the_modes_of_the_umask(tmp_path: Path, umask: in
     assert modes == {"a": 0o777 & ~umask, "inner": 0o777 & ~umask, "secret": 0o666 & ~umask}
 
 
-def test_text_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_text(tmp_path / "a", "old")
-    monkeypatch.setattr(Path, "replace", lambda self, to: (_ for _ in ()).throw(OSError("killed")))
-    with pytest.raises(OSError, match="killed"):
-        write_text(tmp_path / "a", "new")
-    assert (tmp_path / "a").read_text() == "old"
-
-
 def test_link_is_relative_and_can_be_moved_with_its_folder(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / "run" / name).mkdir(parents=True)
@@ -127,7 +145,7 @@ def test_link_is_relative_and_can_be_moved_with_its_folder(tmp_path: Path) -> No
 
 def test_half_deleted_folder_does_not_bear_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").mkdir()
-    monkeypatch.setattr("shutil.rmtree", lambda path: (_ for _ in ()).throw(OSError("killed")))
+    monkeypatch.setattr("shutil.rmtree", Mock(side_effect=OSError("killed")))
     with pytest.raises(OSError, match="killed"):
         remove_folder(tmp_path / "a")
     assert not (tmp_path / "a").exists()
@@ -235,8 +253,45 @@ def test_a_folder_that_went_with_its_lock_is_made_again(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_an_error_within_gives_the_folder_back(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), hold_folder(tmp_path / "work", "busy"):
-        raise KeyboardInterrupt
-    assert not is_held(tmp_path / "work")
-    assert names(tmp_path) == ["work"]
+NAMES = st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1)
+
+
+@given(NAMES.filter(lambda name: name.strip(".")))
+def test_a_temporary_name_tells_what_it_was_to_become(name):
+    # Nothing is written, so that there is nothing to rename.
+    with suppress(FileNotFoundError), atomic_path(Path("folder", name)) as temporary:
+        assert temporary.name != name
+        assert partial_target(temporary.name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.0123abcd.partial.png",
+        ".a.0123abc.partial.png",
+        ".a.0123abcde.partial.png",
+        ".a.0123ABCD.partial.png",
+        ".a.0123abcd.partly.png",
+        ".a.0123abcd.partial.png.bak",
+        ".0123abcd.partial.png",
+        ".a.png",
+    ],
+)
+def test_names_that_only_look_temporary_are_told_apart(name):
+    assert partial_target(name) is None
+
+
+def test_png_json_and_lines_come_back(tmp_path):
+    ids = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    write_png(tmp_path / "ids.png", ids)
+    with Image.open(tmp_path / "ids.png") as image:
+        assert image.mode == "L"
+        np.testing.assert_array_equal(np.asarray(image), ids)
+    content = {"name": "Bauchspiegelung äöü", "path": "caf\udce9", "values": [1, None]}
+    write_json(tmp_path / "a.json", content)
+    assert json.loads((tmp_path / "a.json").read_text()) == content
+    write_json_lines(tmp_path / "a.jsonl", [content, {}])
+    assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()] == [content, {}]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "nan.json", {"value": float("nan")})
+    assert not (tmp_path / "nan.json").exists()
