@@ -327,6 +327,7 @@ def test_a_quick_run_writes_all_it_measures(repository, tmp_path):
         ("--model nowhere", "nowhere holds no config.json"),
         ("--device cuda", "no CUDA device"),
         ("--rank 0", "argument --rank: must be at least 1, got 0"),
+        ("--rank two", "argument --rank: 'two' is not an integer"),
         ("--stagger-gap -1", "--stagger-gap: must be at least 0"),
         ("--methods srft --plot x.png", "--plot: times are relative to svd's"),
     ],

@@ -151,7 +151,11 @@ PROCESSOR = b'{"image_processor_type": "LiverLandmarkImageProcessor", "sise": 1}
     [
         ("model.safetensors", b"\x40" * 100, ""),
         ("model.safetensors", None, ""),
-        ("model.safetensors", lambda old: save(dict(sorted(load(old).items())[1:])), "1 missing keys, "),
+        (
+            "model.safetensors",
+            lambda old: save(dict(sorted(load(old).items())[1:])),
+            r"1 missing keys, \S+ first",
+        ),
         ("config.json", lambda old: old.replace(b"32,\n    16,\n    8", b"24, 16, 8"), ""),
         ("config.json", b'{"model_type": "dinov2"}', "its type is dinov2, expected liver_landmark"),
         ("config.json", None, ""),
@@ -174,7 +178,7 @@ def test_a_folder_that_holds_no_whole_model_is_one_line(folder, tmp_path, name, 
     else:
         file.unlink() if file.is_file() else shutil.rmtree(file)
     with pytest.raises(ModelLoadError, match=f"^model {copy}: .*{reason}") as caught:
-        load_model_and_processor(copy, device="cpu")
+        load_model_and_processor(copy)
     assert "\n" not in str(caught.value)
 
 

@@ -169,6 +169,7 @@ def everything_in(folder: Path) -> dict[str, bytes]:
 )
 @in_the_way({"a.png": "picture", "a_probability_ridge.png": "picture"}, save_probabilities=True)
 @in_the_way({"b.mp4": "video", "b_svg/000000.svg": "picture"})
+@in_the_way({"a.png": "picture", f".a_mask.{'0' * 8}.partial.png": "picture"})
 # Names of one stem, and a stem of dots, between pictures.
 @in_the_way({"p/a.png": "picture", "q/a.png": "picture", "...mkv": "video"}, beside=False)
 @in_the_way({"a.png": "picture", "...mkv": "video", "b.png": "picture"}, beside=False, overlay=False)
