@@ -26,7 +26,7 @@ class DemoLimits:
         max_video_seconds: Length of a video.
         max_video_frames: Frames of a video.
         max_waiting: Requests that wait for the model; further ones are refused.
-        keep_minutes: How long results can still be drawn anew and downloaded, and any file is kept at most.
+        keep_minutes: How long results can still be redrawn and downloaded, and any file is kept at most.
         max_kept_mb: Memory for frames that people look at; beyond it the oldest are dropped.
         max_stored_mb: Size of all uploads and results on disk, in MB (2**20 bytes).
     """

@@ -28,7 +28,7 @@ def render(domain: str, patient: int, frame: int) -> np.ndarray:
 def main() -> int:
     """Writes examples/ beside this file; 1 where it is there already."""
     if FOLDER.exists():
-        print(f"error: {FOLDER} is there already: remove it to render anew", file=sys.stderr)
+        print(f"error: {FOLDER} is there already: remove it to render again", file=sys.stderr)
         return 1
     with new_folder(FOLDER) as folder:
         for domain, patient, frame in CHOSEN:

@@ -127,7 +127,7 @@ class _EnterOnImport(MetaPathFinder):
 
 
 def _register() -> None:
-    # A reload starts anew.
+    # A reload starts over.
     sys.meta_path[:] = [
         finder for finder in sys.meta_path if type(finder).__name__ != _EnterOnImport.__name__
     ]

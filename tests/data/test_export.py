@@ -1,4 +1,4 @@
-"""Exporting a set, and what comes back when it is built anew."""
+"""Exporting a set, and what comes back when it is rebuilt."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def _write_changing(out: Collection, work: Path) -> None:
             out.add("changing size", suffix, joined, Outcome.BROKEN, right, at_least=8, is_video=True)
     part = write_video(work / "0.ts", small).read_bytes()
     right, _ = read_video(work / "0.ts")
-    out.add("time that starts anew", ".ts", part * 2, Outcome.DAMAGED, right * 2, is_video=True)
+    out.add("time that starts over", ".ts", part * 2, Outcome.DAMAGED, right * 2, is_video=True)
 
 
 def _write_declared(out: Collection, work: Path) -> None:

@@ -175,7 +175,7 @@ def export(
     """Write frames and annotation files for other tools.
 
     The frames as they are stored and their polylines: for labelme and CVAT, where they can be corrected and
-    built anew, for P2ILF's scripts, or as SVG.
+    rebuilt, for P2ILF's scripts, or as SVG.
     """
     announce(f"reading {dataset}")
     from ..data.export import export_set

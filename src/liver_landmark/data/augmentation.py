@@ -419,7 +419,7 @@ class Augmentation:
     def __call__(self, frame: LabeledFrame, epoch: int, index: int) -> LabeledFrame:
         """Varies a frame.
 
-        Where its geometry changes and a protocol drew the mask, the mask is drawn anew from the moved
+        Where its geometry changes and a protocol drew the mask, the mask is redrawn from the moved
         polylines: the stroke keeps the width that the protocol gives it. A frame whose geometry stays keeps
         mask and polylines as they are.
 

@@ -440,7 +440,7 @@ def publish(folder: Path, repo_id: str, *, public: bool = False, api: HfApi | No
     Args:
         folder: What `build_raw_set` or `build_synthetic` wrote.
         repo_id: `user/name`; made where it does not exist.
-        public: A repository that is made anew can be seen by everyone; one that exists stays as it is.
+        public: A repository that is newly made can be seen by everyone; one that exists stays as it is.
         api: None takes the user's own.
 
     Returns:

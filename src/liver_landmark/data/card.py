@@ -78,7 +78,7 @@ def dataset_info(sizes: Mapping[str, int], frames: Mapping[str, int]) -> str:
     """YAML with the size of each split.
 
     `datasets` knows a folder in its cache by the folder's card and not by its files: without the sizes
-    in it, a set that was built anew in the same place would be read as it was before.
+    in it, a set that was rebuilt in the same place would be read as it was before.
 
     Args:
         sizes: Split -> bytes of its files.

@@ -37,7 +37,7 @@ class DrawLabels:
     """A `datasets` transform: labels by `protocol`, their ids those of `landmarks`.
 
     Args:
-        protocol: Labels stored by another one are drawn anew from the polylines. None: each row's own, so
+        protocol: Labels stored by another one are redrawn from the polylines. None: each row's own, so
             that only missing labels are drawn. AS_DRAWN is never drawn.
         landmarks: What the column `landmarks` numbers, and labels are to hold.
         stored: What the stored labels hold; None: the same.
@@ -503,7 +503,7 @@ def load_landmark_dataset(
         split: `train`, `validation` or `test`: then no file of another split is read, except that mixed
             sets are always compared whole; None: all.
         protocol: Name of the rasterizing protocol that labels shall follow. Where it is not the one
-            that they were stored by, they are drawn anew from the polylines, on access. `as_drawn`: sets
+            that they were stored by, they are redrawn from the polylines, on access. `as_drawn`: sets
             whose labels are their source's own masks, and no others. None: as stored, and drawn by the
             row's own protocol where no label is stored.
         class_order: The set's landmarks in another order: label ids become 1, 2, … in that order, and so
@@ -546,7 +546,7 @@ def _load_set(name: str, split: str | None, protocol: str | None) -> dict[str, d
     tables = {key: landmarks_of(part.features).names for key, part in splits.items()}
     if len(set(tables.values())) > 1:
         stored = "; ".join(f"{key}: {', '.join(names)}" for key, names in tables.items())
-        raise ValueError(f"dataset {name}: its splits have different landmarks ({stored}): build it anew")
+        raise ValueError(f"dataset {name}: its splits have different landmarks ({stored}): rebuild it")
     validate_patients(splits, name)
     return splits
 

@@ -156,7 +156,7 @@ class FramePrediction:
         }
 
     def probabilities(self) -> np.ndarray:
-        """(classes, H, W) float32 probabilities at the frame's own size, computed anew at each call."""
+        """(classes, H, W) float32 probabilities at the frame's own size, computed at each call."""
         return upsampled_probabilities(torch.from_numpy(self.logits), self.mask.shape).numpy()
 
     def probability(self, name: str) -> np.ndarray:
@@ -353,7 +353,7 @@ class LandmarkPredictor:
     def _logits(self, pixel_values: torch.Tensor) -> torch.Tensor:
         count = len(pixel_values)
         if self._compiled_batch_size is not None:
-            # Another batch size would be compiled anew, for minutes: the last, smaller one is filled up.
+            # Another batch size would be recompiled, for minutes: the last, smaller one is filled up.
             self._compiled_batch_size = max(self._compiled_batch_size, count)
             filling = pixel_values[:1].expand(self._compiled_batch_size - count, -1, -1, -1)
             pixel_values = torch.cat([pixel_values, filling])

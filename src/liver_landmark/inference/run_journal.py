@@ -122,7 +122,7 @@ def open_journal(
                 if was_interrupted and not resume and not overwrite:
                     raise OutputError(
                         f"{files.output}: an interrupted run lies here: --resume goes on with it, "
-                        "--overwrite starts anew"
+                        "--overwrite starts over"
                     )
                 if was_interrupted and resume:
                     _check_same(files, _read_json(files.settings), settings)
@@ -185,7 +185,7 @@ def _take_up_finished(files: RunFiles, settings: dict[str, Any]) -> None:
     # Damaged by whoever edited them.
     except (ValueError, KeyError, TypeError) as error:
         reason = f"{files.run.name} or {files.predictions.name} is damaged: {error!r}"
-        raise OutputError(f"{files.output}: {reason}; --overwrite starts anew") from error
+        raise OutputError(f"{files.output}: {reason}; --overwrite starts over") from error
 
 
 def _check_same(files: RunFiles, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -201,9 +201,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise OutputError(f"{path}: damaged: {error}; --overwrite starts anew") from error
+        raise OutputError(f"{path}: damaged: {error}; --overwrite starts over") from error
     if not isinstance(content, dict):
-        raise OutputError(f"{path}: damaged; --overwrite starts anew")
+        raise OutputError(f"{path}: damaged; --overwrite starts over")
     return content
 
 

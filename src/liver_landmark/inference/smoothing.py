@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-# After so many time constants less than 1 % of the past is left: smoothing starts anew.
+# After so many time constants less than 1 % of the past is left: smoothing starts over.
 _GAP_TIME_CONSTANTS = 5.0
 
 
@@ -19,7 +19,7 @@ class CausalSmoother:
         m(t) = m(t') + (1 - exp(-(t - t') / τ)) · (p(t) - m(t')),    t' the time of the frame before,
 
     so a change of the picture has come through to the share 1 - exp(-T / τ) after the time T, whatever the
-    frame rate and however irregular the frames. The average starts with the first frame. It starts anew
+    frame rate and however irregular the frames. The average starts with the first frame. It starts over
     where the size or the number of classes changes, where time does not go forward, and after a gap of more
     than 5 τ.
 
@@ -85,7 +85,7 @@ class CausalSmoother:
         return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
 
     def reset(self) -> None:
-        """Forgets all frames: the next one starts anew."""
+        """Forgets all frames: the next one starts over."""
         self._mean, self._time_s = None, 0.0
 
     def state(self) -> dict[str, np.ndarray]:

@@ -130,7 +130,7 @@ class VideoWriter:
 
 
 def join_videos(path: Path, parts: Sequence[Path]) -> None:
-    """Puts MP4s of one `VideoWriter` kind behind each other without encoding anew; they keep their times."""
+    """Puts MP4s of one `VideoWriter` kind behind each other without re-encoding; they keep their times."""
     with av.open(str(parts[0])) as first:
         time_base = Fraction(first.streams.video[0].time_base)
     with av.open(str(path), "w", format="mp4", options=_mp4_options(time_base)) as joined:

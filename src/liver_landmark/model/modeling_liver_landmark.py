@@ -308,7 +308,7 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
     def from_vision_depth_pretrained(
         cls, vision: str | os.PathLike, depth: str | os.PathLike | None, **kwargs: Any
     ) -> LiverLandmarkForSemanticSegmentation | tuple[LiverLandmarkForSemanticSegmentation, dict[str, Any]]:
-        """Builds the model from a SAM 2.1 and a Depth Anything V2 checkpoint; the rest starts anew.
+        """Builds the model from a SAM 2.1 and a Depth Anything V2 checkpoint; the rest is newly initialized.
 
         Only the encoders' weights are read. What was loaded and what was left out is logged, one line
         a checkpoint, and returned with `output_loading_info=True`.

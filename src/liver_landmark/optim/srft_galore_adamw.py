@@ -1,7 +1,7 @@
 """SRFT-GaLore: AdamW whose moments live in a low-rank subspace of each weight's gradient.
 
 GaLore (Zhao et al., arXiv 2403.03507) keeps, for a weight W (m × n) with gradient G, Adam's moments of
-PᵀG (k × n) instead of G, and moves W by P times the low-rank step. P is found anew every `update_proj_gap`
+PᵀG (k × n) instead of G, and moves W by P times the low-rank step. P is found again every `update_proj_gap`
 steps; GaLore takes the leading singular vectors of G, SRFT-GaLore (arXiv 2511.03163) the range of a
 subsampled randomized Fourier sketch, at a fraction of the cost; see `basis.py`.
 
@@ -150,7 +150,7 @@ class SRFTGaLoreAdamW(Optimizer):
         """Moves every parameter that has a gradient.
 
         Args:
-            closure: Computes loss and gradients anew; called with gradients enabled.
+            closure: Computes loss and gradients again; called with gradients enabled.
 
         Returns:
             What the closure returned.

@@ -116,7 +116,7 @@ class TrainingFrames(Dataset):
         # Where no geometry is drawn they are not looked at: a bad row would show in some epochs only.
         if not all(np.isfinite(landmark["points"]).all() for landmark in landmarks):
             raise RowError(f"frame {row['frame_id']}: a point of its landmarks is not finite")
-        # Labels that no protocol has drawn (AS_DRAWN) cannot be drawn anew, only moved.
+        # Labels that no protocol has drawn (AS_DRAWN) cannot be redrawn, only moved.
         protocol = row["protocol"] if row["protocol"] in PROTOCOLS else None
         return LabeledFrame(image, mask, landmarks, protocol, self.stored.names)
 

@@ -227,7 +227,7 @@ def load_splits(data: DataConfig) -> dict[str, datasets.Dataset]:
     if train != validation:
         raise ValueError(
             f"dataset {names}: the landmarks of train are {', '.join(train)}, those of validation "
-            f"{', '.join(validation)}: build it anew"
+            f"{', '.join(validation)}: rebuild it"
         )
     if len(set(protocols.values())) > 1:
         # The best model would be chosen by other strokes than it learns.

@@ -227,7 +227,7 @@ class Picture:
 def read_picture(path: Path) -> Picture:
     """Reads a frame's picture.
 
-    A JPEG that EXIF turns is turned and encoded anew with its own quantisation tables; what is neither JPEG
+    A JPEG that EXIF turns is turned and re-encoded with its own quantisation tables; what is neither JPEG
     nor PNG, or of an unusual pixel type, becomes an RGB PNG. All else stays as it was compressed.
 
     Raises:

@@ -145,7 +145,7 @@ async function run() {
   }
 }
 
-// A setting was changed: the newest frame again, drawn anew. A paused session gives no other.
+// A setting was changed: the newest frame again, redrawn. A paused session gives no other.
 async function redraw() {
   if (redrawing) return;
   redrawing = true;
