@@ -28,6 +28,8 @@ if Path(MODEL).is_dir():
 
 def main() -> int:
     """Serves the demo until it is interrupted; 2 and one line where it cannot start."""
+    # What follows takes up to a minute on a small machine: imports and the model.
+    print(f"loading model {MODEL} …", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="liver-landmark-demo-") as cache:
         # A folder of its own, gone with the server, also where others share the machine.
         os.environ["GRADIO_TEMP_DIR"] = cache

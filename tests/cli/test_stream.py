@@ -42,7 +42,7 @@ def test_a_file_is_played_to_its_end(model, video, tmp_path, capsys):
     )
     printed = capsys.readouterr()
     assert code == 0
-    assert printed.err == f"loading model {model} …\n"
+    assert printed.err == f"loading model {model} …\nopening {video} …\n"
     first, last = printed.out.splitlines()
     assert re.fullmatch(rf"{video} is shown at http://127\.0\.0\.1:\d+/ \(Ctrl-C ends it\)", first)
     assert "12 frames captured" in last
@@ -131,5 +131,5 @@ def test_a_terminated_command_ends_well(model, video, tmp_path, capsys):
         signal.signal(signal.SIGTERM, before)
     assert code == 0
     assert types == ["image/jpeg"]
-    assert capsys.readouterr().err == f"loading model {model} …\n"
+    assert capsys.readouterr().err == f"loading model {model} …\nopening {video} …\n"
     assert re.search(r"[1-9]\d* frames captured", written.getvalue())

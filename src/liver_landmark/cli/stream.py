@@ -155,6 +155,7 @@ def stream(
             f"{host} port {port}: {error.strerror}: choose another --port or --host"
         ) from error
     try:
+        announce(f"opening {address.shown}")
         try:
             session.start()
         except SourceError as error:
