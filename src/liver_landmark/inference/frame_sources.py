@@ -70,7 +70,7 @@ def collect_inputs(
     Args:
         arguments: Paths and patterns.
         recursive: Take the folders below a folder too.
-        output: Where results go: what lies there is no input of a folder around it.
+        output: Where results go: a folder that contains it gives no inputs from it.
 
     Raises:
         ValueError: a pattern without files, a folder without pictures and videos or one that is the

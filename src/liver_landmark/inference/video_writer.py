@@ -296,7 +296,7 @@ class VideoOutput:
         self._segments += 1
 
     def finish(self) -> None:
-        """Joins what there is to the final overlay.
+        """Joins the segments written so far into the final overlay.
 
         Raises:
             OSError, FFmpegError: that cannot be done; `lines` are there all the same.

@@ -110,7 +110,7 @@ def _without_credentials(url: str) -> str:
 
 # What a recording may be late by before it plays on from where it is.
 _LATEST_S = 0.5
-# A step between two time stamps that is no step of a video: a seek, a restart of the sender.
+# A longer gap between two time stamps is a seek or a restart of the sender, not the next frame.
 _LONGEST_STEP_S = 10.0
 # A reader that spends this share of its last second waiting has nothing piled up before it. Less may be
 # waiting for other threads.

@@ -375,7 +375,7 @@ class LiveSession:
     def wait_newer(self, number: int, state: int, timeout_s: float) -> Result | None:
         """The newest result; None where no result is newer than `number` when the time is over.
 
-        Returns earlier, with what there is, where the session's state is another than `state`.
+        Returns at once when the session's state differs from `state`.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._number() > number or self._state != state, timeout_s)

@@ -368,12 +368,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What is asked of one call of the script, and is no part of the recipe.
+    """Options of one call of the command that are not part of the recipe.
 
     Attributes:
         resume: `never`; `required`: go on from `last`; `auto`: go on from `last` if there is one; or
             the folder of a checkpoint of the same run.
-        overwrite: Delete the run that output_dir holds and start anew.
+        overwrite: Delete the run that output_dir holds and start over.
     """
 
     resume: str = "never"
@@ -419,7 +419,7 @@ def build_parser() -> ArgumentParser:
         help="go on from the last checkpoint (auto: if there is one), or from that checkpoint's folder",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="delete the run that output_dir holds and start anew"
+        "--overwrite", action="store_true", help="delete the run that output_dir holds and start over"
     )
     return parser
 

@@ -204,7 +204,7 @@ def hold_folder(folder: Path, busy: str) -> Iterator[None]:
 
     Raises:
         FileExistsError: another process, or another thread, holds it; the message is `busy`.
-        OSError: no folder can be made there, or its file system knows no locks.
+        OSError: the folder cannot be made, or its file system does not support locks.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = _take_lock(folder)
