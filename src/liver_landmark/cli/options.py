@@ -161,7 +161,7 @@ def check_replaceable(
     if not output.exists():
         above = next(folder for folder in output.parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise CommandError(f"output {output} cannot be made: {above} is not a writable folder")
+            raise CommandError(f"output {output} cannot be made: {above} is no folder that can be written to")
         return
     if not output.is_dir():
         raise CommandError(f"output {output} exists and is no folder")
