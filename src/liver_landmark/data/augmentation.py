@@ -396,6 +396,7 @@ class LabeledFrame:
         protocol: The rasterizing protocol that drew `mask` from `landmarks`, by its name. None: another
             hand drew it, and it can only be warped.
         names: The landmarks that categories name or number, in the order of their ids, which begin with 1.
+        inverse_depth: (H, W) float32, 1 / depth, 0 where it is not known; None: it is not wanted.
     """
 
     image: np.ndarray
@@ -403,6 +404,7 @@ class LabeledFrame:
     landmarks: Sequence[Mapping[str, Any]] = ()
     protocol: str | None = None
     names: tuple[str, ...] = DEFAULT_LANDMARKS.names
+    inverse_depth: np.ndarray | None = None
 
 
 class Augmentation:
@@ -531,7 +533,7 @@ def draw_variation(config: AugmentationConfig, rng: np.random.Generator) -> Vari
 
 
 def move_frame(frame: LabeledFrame, geometry: Geometry, outside_id: int) -> LabeledFrame:
-    """Image, mask and polylines moved by one matrix.
+    """Image, mask, polylines and depth moved by one matrix.
 
     Args:
         frame: The frame.
@@ -547,6 +549,8 @@ def move_frame(frame: LabeledFrame, geometry: Geometry, outside_id: int) -> Labe
         return flip_picture(mask, geometry) if geometry.only_flips else warp_mask(mask, matrix, outside)
 
     image = flip_picture(frame.image, geometry) if geometry.only_flips else warp_image(frame.image, matrix)
+    if frame.inverse_depth is not None:
+        frame = replace(frame, inverse_depth=_moved_depth(frame.inverse_depth, geometry, matrix))
     if not redrawn:
         return replace(frame, image=image, mask=moved(frame.mask, outside_id), landmarks=landmarks)
     protocol = get_protocol(frame.protocol)
@@ -558,3 +562,11 @@ def move_frame(frame: LabeledFrame, geometry: Geometry, outside_id: int) -> Labe
     if ignored.any():
         mask[moved(ignored.view(np.uint8), 0) == 1] = IGNORE_INDEX
     return replace(frame, image=image, mask=mask, landmarks=landmarks)
+
+
+def _moved_depth(inverse_depth: np.ndarray, geometry: Geometry, matrix: np.ndarray) -> np.ndarray:
+    """Nearest: between two surfaces there is none. Zoomed or turned, a view's depths keep their ratios."""
+    if geometry.only_flips:
+        return flip_picture(inverse_depth, geometry)
+    planes = torch.tensor(inverse_depth)[None]
+    return _warp(planes, matrix, "nearest")[0].numpy()

@@ -321,6 +321,58 @@ class LiverLandmarkImageProcessor(BaseImageProcessor):
             return [SemanticSegmentationPostProcessorOutput(data=result) for result in results]
         return results if return_scores else [result["segmentation"] for result in results]
 
+    def post_process_curves(
+        self,
+        outputs: Any,
+        target_sizes: Sequence[tuple[int, int]] | torch.Tensor | None = None,
+        *,
+        id2label: Mapping[int, str],
+        threshold: float = 0.5,
+    ) -> list[list[dict[str, Any]]]:
+        """The polylines that a model with the decoder `"curve"` has found, in px of each frame.
+
+        Args:
+            outputs: What the model returned: `outputs.curve_points` (B, Q, N, 2) and
+                `outputs.curve_logits` (B, Q, C).
+            target_sizes: B pairs (height, width), px; None: the logits' own size.
+            id2label: `model.config.id2label`.
+            threshold: A curve is given where the probability of its class is at least this.
+
+        Returns:
+            For each frame its curves, the surest first: {"category": name, "points": (N, 2) float32 x, y in
+            px, integers naming pixel centers, in order along the curve, "score": probability of the class}.
+
+        Raises:
+            ValueError: a model whose decoder gives no curves, sizes or names that do not fit, or a threshold
+                that is no probability.
+        """
+        if getattr(outputs, "curve_points", None) is None:
+            raise ValueError(
+                "the model's decoder gives no curves: train one of decoder_type curve, or trace the class map "
+                "with liver_landmark.curves.trace_polylines"
+            )
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must be 0 to 1, got {threshold}")
+        names = LandmarkTable.from_id2label(id2label).class_names
+        if len(names) != outputs.curve_logits.shape[-1]:
+            raise ValueError(f"{outputs.curve_logits.shape[-1]} classes of curves for {len(names)} names")
+        sizes = _target_sizes(target_sizes, outputs.logits)
+        probabilities = outputs.curve_logits.detach().float().softmax(dim=-1)
+        # The background is no curve.
+        scores, classes = probabilities[..., 1:].max(dim=-1)
+        frames = []
+        for points, score, found, (height, width) in zip(
+            outputs.curve_points.detach().float(), scores, classes, sizes, strict=True
+        ):
+            px = points * points.new_tensor([width, height]) - 0.5
+            curves = [
+                {"category": names[int(found[q]) + 1], "points": px[q], "score": float(score[q])}
+                for q in score.argsort(descending=True).tolist()
+                if float(score[q]) >= threshold
+            ]
+            frames.append(curves)
+        return frames
+
 
 def _validated_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """The fields in the types that JSON gives them back in; a ValueError names the wrong one."""

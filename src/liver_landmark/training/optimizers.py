@@ -26,8 +26,8 @@ _PATTERNS: dict[tuple[str, str | bool], str] = {
     ("depth", "all"): r"depth_branch\.encoder\..*",
     ("depth", "attention"): rf"{_ATTENTIONS['depth']}\.weight",
     # Without the projection the fusion would ask with random features.
-    ("fusion", True): r"(depth_branch\.projection|fusion)\..*",
-    ("decoder", True): r"decoder\..*",
+    ("fusion", True): r"(depth_branch\.(finer_)?projections?|fusion)\..*",
+    ("decoder", True): r"(decoder|depth_head|vision_branch\.(detail|projections|pyramid))\..*",
 }
 # Parts that an RGB-only model does not have, whatever the recipe says of them.
 _DEPTH_PARTS = ("depth", "fusion")
@@ -75,36 +75,52 @@ def freeze_all_but(model: nn.Module, trainable: TrainableConfig) -> list[str]:
 _DECAYING_MODULES = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The parameters that train, with their names, in two groups: decaying and not.
+def parameter_groups(
+    model: nn.Module, weight_decay: float, lr: float | None = None, encoder_lr_factor: float = 1.0
+) -> list[dict[str, Any]]:
+    """The parameters that train, with their names, in groups: decaying or not, of the encoders or not.
 
-    Weights of linear and convolution layers decay. A group without parameters is left out.
+    Weights of linear and convolution layers decay. A group without parameters is left out. Groups say their
+    learning rate where the encoders have another one (`encoder_lr_factor` is not 1).
     """
     trains = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    return _split_by_decay(model, trains, weight_decay)
+    return _split(model, trains, weight_decay, lr, encoder_lr_factor)
 
 
-def _split_by_decay(
-    model: nn.Module, parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
+def _split(
+    model: nn.Module,
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    weight_decay: float,
+    lr: float | None,
+    encoder_lr_factor: float,
 ) -> list[dict[str, Any]]:
     decaying = {
         f"{name}.weight" if name else "weight"
         for name, module in model.named_modules()
         if isinstance(module, _DECAYING_MODULES)
     }
-    groups: list[dict[str, Any]] = [
-        {"params": [], "weight_decay": weight_decay},
-        {"params": [], "weight_decay": 0.0},
-    ]
+    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+    # Others before encoders, and decaying before not: their order is the state's.
+    for is_encoder in (False, True):
+        for decays in (True, False):
+            group: dict[str, Any] = {"params": [], "weight_decay": weight_decay if decays else 0.0}
+            if encoder_lr_factor != 1:
+                group["lr"] = lr * (encoder_lr_factor if is_encoder else 1.0)
+            groups[is_encoder, decays] = group
     for name, parameter in parameters:
-        groups[name not in decaying]["params"].append((name, parameter))
-    return [group for group in groups if group["params"]]
+        is_encoder = encoder_lr_factor != 1 and is_of_encoder(name)
+        groups[is_encoder, name in decaying]["params"].append((name, parameter))
+    return [group for group in groups.values() if group["params"]]
+
+
+def is_of_encoder(name: str) -> bool:
+    """Whether a parameter of that name is of an encoder, whose weights come from a checkpoint."""
+    return re.search(r"(^|\.)(vision|depth)_branch\.encoder\.", name) is not None
 
 
 def _adamw(model: nn.Module, config: OptimizerConfig, seed: int) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay), lr=config.lr, betas=config.betas, eps=config.eps
-    )
+    groups = parameter_groups(model, config.weight_decay, config.lr, config.encoder_lr_factor)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
 
 
 def _srft_galore(model: nn.Module, config: OptimizerConfig, seed: int) -> torch.optim.Optimizer:
@@ -113,9 +129,17 @@ def _srft_galore(model: nn.Module, config: OptimizerConfig, seed: int) -> torch.
         targets = _attentions_that_train(model)
     projected, *rest = galore_param_groups(model, targets, **config.projection_settings())
     projected["weight_decay"] = config.weight_decay
+    if config.encoder_lr_factor != 1:
+        of_encoders = {is_of_encoder(name) for name, _ in projected["params"]}
+        if len(of_encoders) > 1:
+            raise ValueError(
+                "optimizer.encoder_lr_factor: target_modules projects weights of encoders and others: "
+                "choose one kind, or set the factor to 1"
+            )
+        projected["lr"] = config.lr * (config.encoder_lr_factor if of_encoders == {True} else 1.0)
     others = [parameter for group in rest for parameter in group["params"]]
     return SRFTGaLoreAdamW(
-        [projected, *_split_by_decay(model, others, config.weight_decay)],
+        [projected, *_split(model, others, config.weight_decay, config.lr, config.encoder_lr_factor)],
         lr=config.lr,
         betas=config.betas,
         eps=config.eps,

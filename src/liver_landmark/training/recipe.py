@@ -109,6 +109,8 @@ class DataConfig:
         path: Folder or Hub id of a dataset of the schema; or a list of them: their train and their
             validation splits are joined, and a test patient or picture of one in another's is refused. A
             name that YAML takes for a list or for nothing (`- a`, `# a`, `~`) is written `./- a`.
+        balance: `none`: every frame once an epoch; `landmarks`: frames are drawn with replacement, those
+            that show a landmark which few others show more often.
         protocol: The rasterizing protocol of the labels, `as_drawn` for the masks of a set's source; None:
             as they are stored, which must be one protocol's.
         workers: Processes that prepare frames beside the training; 0: none.
@@ -117,6 +119,7 @@ class DataConfig:
     """
 
     path: str | list[str] | None = None
+    balance: Literal["none", "landmarks"] = "none"
     protocol: str | None = None
     workers: int = 0
     cache: bool = False
@@ -144,6 +147,8 @@ class OptimizerConfig:
     Attributes:
         name: A key of `optimizers.OPTIMIZERS`.
         lr: Learning rate at the peak of the schedule.
+        encoder_lr_factor: Factor on it for the encoders of both branches: weights that come trained want
+            smaller steps than those that start from nothing.
         weight_decay: Decoupled weight decay of linear and convolution weights; nothing else decays.
         betas: Decay rates of the first and second moment.
         eps: Added to the root of the second moment.
@@ -162,6 +167,7 @@ class OptimizerConfig:
 
     name: Literal["adamw", "srft_galore"] = "adamw"
     lr: float = 1e-3
+    encoder_lr_factor: float = 1.0
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
@@ -176,7 +182,7 @@ class OptimizerConfig:
     target_modules: str | list[str] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("lr", "eps"):
+        for name in ("lr", "encoder_lr_factor", "eps"):
             value = getattr(self, name)
             _require(0 < value < math.inf, f"optimizer.{name} must be positive, got {value}")
         _require(
@@ -260,6 +266,23 @@ class BudgetConfig:
 
 
 @dataclass(frozen=True)
+class ProgressiveConfig:
+    """Small frames first: a step on them costs less, and teaches nearly as much while all is new.
+
+    Attributes:
+        fraction: Part of the run, 0 to 1, in which frames are shrunk before they reach the model.
+        scale: Factor on their sides, to the nearest size that the model takes.
+    """
+
+    fraction: float = 0.0
+    scale: float = 0.75
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.fraction <= 1, f"progressive.fraction must be 0 to 1, got {self.fraction}")
+        _require(0 < self.scale <= 1, f"progressive.scale must be above 0 and at most 1, got {self.scale}")
+
+
+@dataclass(frozen=True)
 class ValidationConfig:
     """How the validation split is scored; its DSC chooses `best`. It is also scored after the last step.
 
@@ -313,12 +336,15 @@ class Recipe:
         augmentation: How frames vary.
         optimizer: The optimizer.
         schedule: The learning rate over the run.
+        progressive: Smaller frames in the first part of the run.
         validation: How and when the validation split is scored.
         checkpoint: When the state is saved.
         batch_size: Frames per process and forward pass.
         gradient_accumulation_steps: Forward passes per optimizer step. A step sees batch_size x this x
             processes frames.
         max_grad_norm: Gradients of a larger total norm are scaled down to it; None: never.
+        ema_decay: Validate and keep an exponential moving average of the weights, of which each step
+            leaves this share, below 1; None: the weights themselves.
         mixed_precision: `fp32`, `bf16`, `fp16`, or `launcher`: what `accelerate launch` was told, fp32
             under plain python. Weights are float32 in every case.
         channels_last: Keep images and filters in channels-last order, faster for some convolutions.
@@ -336,11 +362,13 @@ class Recipe:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    progressive: ProgressiveConfig = field(default_factory=ProgressiveConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     batch_size: int = 4
     gradient_accumulation_steps: int = 1
     max_grad_norm: float | None = None
+    ema_decay: float | None = None
     mixed_precision: Literal["launcher", "fp32", "bf16", "fp16"] = "launcher"
     channels_last: bool = False
     compile: bool = False
@@ -354,6 +382,10 @@ class Recipe:
         _require(
             self.max_grad_norm is None or self.max_grad_norm > 0,
             f"max_grad_norm must be positive, or null for no clipping, got {self.max_grad_norm}",
+        )
+        _require(
+            self.ema_decay is None or 0 < self.ema_decay < 1,
+            f"ema_decay must be between 0 and 1, or null for none, got {self.ema_decay}",
         )
         # NumPy's generators, the global ones included, take no more.
         _require(0 <= self.seed < 2**32, f"seed must be 0 to 2**32 - 1, got {self.seed}")

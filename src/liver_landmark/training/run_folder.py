@@ -9,6 +9,7 @@
                     state.json              step, schedule, best so far, recipe, data fingerprints
                     optimizer.pt            the optimizer's state_dict; read with weights_only=True
                     rng_states.safetensors  torch's generators, CPU and GPU, of every process
+                    average.safetensors     the moving average of the weights, if there is one
         last -> checkpoints/step-000600     where the file system has links
         best/                               model, processor, code, README.md, recipe.yaml, run.json
         metrics.jsonl                       one record a line
@@ -47,6 +48,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
 
 from ..utils.atomic_files import (
     new_folder,
@@ -248,6 +250,7 @@ def save_checkpoint(
     model: Any,
     processor: Any,
     optimizer: torch.optim.Optimizer,
+    average: AveragedModel | None,
     rng_states: dict[str, torch.Tensor],
     state: RunState,
 ) -> None:
@@ -258,6 +261,7 @@ def save_checkpoint(
         model: The model itself, not a wrapper of it.
         processor: Its image processor.
         optimizer: The optimizer itself.
+        average: The moving average of the weights; None: there is none.
         rng_states: What `gather_rng_states` gave.
         state: Everything else.
     """
@@ -265,6 +269,10 @@ def save_checkpoint(
     (folder / _STATE_FOLDER).mkdir()
     torch.save(optimizer.state_dict(), folder / _STATE_FOLDER / "optimizer.pt")
     save_file(rng_states, folder / _STATE_FOLDER / "rng_states.safetensors")
+    if average is not None:
+        # Weights that two modules share are one tensor in the file.
+        kept = {name: value.clone() for name, value in average.state_dict().items()}
+        save_file(kept, folder / _STATE_FOLDER / "average.safetensors")
     text = json.dumps(asdict(state), indent=2)
     (folder / _STATE_FOLDER / "state.json").write_text(text, encoding="utf-8")
 
@@ -286,9 +294,10 @@ def restore_training_state(
     accelerator: Accelerator,
     optimizer: torch.optim.Optimizer,
     schedule: LRScheduler,
+    average: AveragedModel | None,
     state: RunState,
 ) -> None:
-    """Sets optimizer, schedule, loss scaler and generators; the last thing before the first step.
+    """Sets optimizer, schedule, average, loss scaler and generators; the last thing before the first step.
 
     Raises:
         ValueError: the optimizer's state belongs to other parameters or another number of processes.
@@ -301,6 +310,8 @@ def restore_training_state(
             raise ValueError(f"{folder / 'optimizer.pt'}: its state belongs to other parameters")
     optimizer.load_state_dict(saved)
     schedule.load_state_dict(state.schedule)
+    if average is not None:
+        average.load_state_dict(load_file(folder / "average.safetensors"))
     if accelerator.scaler is not None and state.scaler is not None:
         accelerator.scaler.load_state_dict(state.scaler)
     restore_rng_states(accelerator, load_file(folder / "rng_states.safetensors"))

@@ -12,6 +12,7 @@ import cv2
 import datasets
 import numpy as np
 import torch
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..curves import PROTOCOLS
@@ -20,7 +21,7 @@ from ..data.loading import RowError, read_row
 from ..data.schema import landmarks_of
 from ..model.landmarks_liver_landmark import LandmarkTable
 
-# `depth`, `regions` and the rest would be decoded for nothing.
+# `depth` where it is wanted; `regions` and the rest would be decoded for nothing.
 _ROW_COLUMNS = ("image", "label", "landmarks", "width", "height", "protocol", "frame_id")
 
 # A frame of an epoch: the augmentation is drawn from both.
@@ -30,6 +31,7 @@ EpochIndex = tuple[int, int]
 class FrameOrder(Sampler[list[EpochIndex]]):
     """The endless order of frames: one permutation after another, cut into batches.
 
+    With weights, an epoch draws as many frames as there are, with replacement, each as often as it weighs.
     A batch may span two epochs, so that no frame is left out and every batch is full. The order is a
     function of the seed alone: a run that starts at `first_batch` goes on as if it had never stopped.
     Of each global batch, a process takes its own slice.
@@ -43,9 +45,11 @@ class FrameOrder(Sampler[list[EpochIndex]]):
         first_batch: int = 0,
         process_index: int = 0,
         num_processes: int = 1,
+        weights: np.ndarray | None = None,
     ) -> None:
         if num_frames < 1:
             raise ValueError("the train split holds no frames")
+        self.weights = None if weights is None else weights / weights.sum()
         self.num_frames = num_frames
         self.batch_size = batch_size
         self.seed = seed
@@ -62,10 +66,29 @@ class FrameOrder(Sampler[list[EpochIndex]]):
             for offset in range(position, position + self.batch_size):
                 if offset // self.num_frames != epoch:
                     epoch = offset // self.num_frames
-                    order = np.random.default_rng([self.seed, epoch]).permutation(self.num_frames)
+                    order = self._order_of(epoch)
                 batch.append((epoch, int(order[offset % self.num_frames])))
             yield batch
             position += global_batch
+
+    def _order_of(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, epoch])
+        if self.weights is None:
+            return rng.permutation(self.num_frames)
+        return rng.choice(self.num_frames, self.num_frames, p=self.weights)
+
+
+def balancing_weights(rows: datasets.Dataset) -> np.ndarray:
+    """(frames,) how often each is to come: as its rarest landmark asks for.
+
+    A landmark asks for the share of frames that do not show it over the share of those that do, at least 1
+    and at most 4; a frame without landmarks weighs 1.
+    """
+    shown = [{line["category"] for line in lines or ()} for lines in rows["landmarks"]]
+    count = len(landmarks_of(rows.features).names)
+    shares = [sum(number in frame for frame in shown) / max(1, len(shown)) for number in range(count)]
+    asked = [min(4.0, max(1.0, (1 - share) / share)) if share else 1.0 for share in shares]
+    return np.array([max([asked[number] for number in frame], default=1.0) for frame in shown])
 
 
 class TrainingFrames(Dataset):
@@ -76,7 +99,9 @@ class TrainingFrames(Dataset):
         augmentation: Applied to each frame by (epoch, index).
         landmarks: Those of the model, in whose ids the masks come: by name, whatever ids the dataset has for
             them. What the dataset shows besides is background. None: the dataset's.
-        cache: Decode every frame now and keep it: H x W x 4 bytes a frame, and its polylines.
+        cache: Decode every frame now and keep it: H x W x 4 bytes a frame (with depth, 8), and its
+            polylines.
+        with_depth: Give each frame's inverse depth too; unknown everywhere where the dataset has none.
     """
 
     def __init__(
@@ -85,7 +110,9 @@ class TrainingFrames(Dataset):
         augmentation: Augmentation,
         landmarks: LandmarkTable | None = None,
         cache: bool = False,
+        with_depth: bool = False,
     ) -> None:
+        self.with_depth = with_depth
         self.stored = landmarks_of(rows.features)
         self.landmarks = self.stored if landmarks is None else landmarks
         missing = [name for name in self.landmarks.names if name not in self.stored.names]
@@ -93,7 +120,7 @@ class TrainingFrames(Dataset):
             raise ValueError(
                 f"the dataset has no landmark {missing[0]!r} (there are: {', '.join(self.stored.names)})"
             )
-        self.rows = rows.select_columns(list(_ROW_COLUMNS))
+        self.rows = rows.select_columns([*_ROW_COLUMNS, *(["depth"] if with_depth else [])])
         self.augmentation = augmentation
         self.cached = [self._decode(index) for index in range(len(rows))] if cache else None
 
@@ -118,7 +145,8 @@ class TrainingFrames(Dataset):
             raise RowError(f"frame {row['frame_id']}: a point of its landmarks is not finite")
         # Labels that no protocol has drawn (AS_DRAWN) cannot be redrawn, only moved.
         protocol = row["protocol"] if row["protocol"] in PROTOCOLS else None
-        return LabeledFrame(image, mask, landmarks, protocol, self.stored.names)
+        inverse_depth = _inverse_depth(row, mask.shape) if self.with_depth else None
+        return LabeledFrame(image, mask, landmarks, protocol, self.stored.names, inverse_depth)
 
     def __getitem__(self, key: EpochIndex) -> LabeledFrame:
         epoch, index = key
@@ -139,15 +167,54 @@ class TrainingFrames(Dataset):
         )
 
 
+def _inverse_depth(row: dict[str, Any], shape: tuple[int, int]) -> np.ndarray:
+    """(H, W) float32: 1 / depth, 0 where the row's depth is 0 or not finite, or where it has none."""
+    if row["depth"] is None:
+        return np.zeros(shape, np.float32)
+    depth = np.asarray(row["depth"], dtype=np.float32)
+    if depth.shape != shape:
+        raise RowError(f"frame {row['frame_id']}: depth {depth.shape} does not fit image {shape}")
+    known = np.isfinite(depth) & (depth > 0)
+    return np.divide(1, depth, out=np.zeros(shape, np.float32), where=known)
+
+
 class ProcessorCollate:
-    """Turns a list of frames into the model's inputs, by the processor that inference uses too."""
+    """Turns a list of frames into the model's inputs, by the processor that inference uses too.
 
-    def __init__(self, processor: Any) -> None:
+    Args:
+        processor: The model's image processor.
+        with_landmarks: Give the curves too, as the model's `forward` takes them.
+    """
+
+    def __init__(self, processor: Any, with_landmarks: bool = False) -> None:
         self.processor = processor
+        self.with_landmarks = with_landmarks
 
-    def __call__(self, frames: Sequence[LabeledFrame]) -> dict[str, torch.Tensor]:
+    def __call__(self, frames: Sequence[LabeledFrame]) -> dict[str, Any]:
         images, masks = [frame.image for frame in frames], [frame.mask for frame in frames]
-        return dict(self.processor(images=images, segmentation_maps=masks, return_tensors="pt"))
+        batch = dict(self.processor(images=images, segmentation_maps=masks, return_tensors="pt"))
+        if self.with_landmarks:
+            batch["landmarks"] = [relative_landmarks(frame) for frame in frames]
+        if frames[0].inverse_depth is not None:
+            # At the labels' size, whatever the frames' are.
+            size = batch["labels"].shape[-2:]
+            planes = (torch.from_numpy(frame.inverse_depth)[None, None] for frame in frames)
+            resized = [F.interpolate(plane, size=size, mode="nearest-exact")[0, 0] for plane in planes]
+            batch["depth_labels"] = torch.stack(resized)
+        return batch
+
+
+def relative_landmarks(frame: LabeledFrame) -> list[dict[str, Any]]:
+    """A frame's curves with class ids, and points in shares of its width and height."""
+    height, width = frame.mask.shape
+    curves = []
+    for landmark in frame.landmarks:
+        category, points = landmark["category"], np.asarray(landmark["points"], dtype=np.float64)
+        number = category if isinstance(category, int) else frame.names.index(category)
+        # Integers name pixel centers.
+        shares = torch.from_numpy((points + 0.5) / (width, height)).float()
+        curves.append({"category": number + 1, "points": shares})
+    return curves
 
 
 def _use_one_thread(worker: int) -> None:
@@ -169,13 +236,21 @@ def _clean_processes() -> multiprocessing.context.BaseContext:
 
 
 def build_loader(
-    frames: TrainingFrames, order: FrameOrder, processor: Any, workers: int, pin_memory: bool
+    frames: TrainingFrames,
+    order: FrameOrder,
+    processor: Any,
+    workers: int,
+    pin_memory: bool,
+    with_landmarks: bool = False,
 ) -> DataLoader:
-    """An endless loader of {"pixel_values": (B, 3, H, W), "labels": (B, H, W)}."""
+    """An endless loader of {"pixel_values": (B, 3, H, W), "labels": (B, H, W)}.
+
+    With `landmarks` where they are asked for, and `depth_labels` (B, H, W) where the frames have depth.
+    """
     return DataLoader(
         frames,
         batch_sampler=order,
-        collate_fn=ProcessorCollate(processor),
+        collate_fn=ProcessorCollate(processor, with_landmarks),
         num_workers=workers,
         multiprocessing_context=_clean_processes() if workers else None,
         worker_init_fn=_use_one_thread,

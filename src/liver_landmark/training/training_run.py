@@ -17,8 +17,9 @@ from accelerate.utils import (
     ProjectConfiguration,
     set_seed,
 )
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from ..data.augmentation import Augmentation
@@ -38,7 +39,7 @@ from .run_folder import (
     restore_training_state,
     run_record,
 )
-from .training_frames import FrameOrder, TrainingFrames, build_loader
+from .training_frames import FrameOrder, TrainingFrames, balancing_weights, build_loader
 
 # One process validates while the others wait; torch's default of ten minutes would end the run.
 _PROCESS_TIMEOUT = timedelta(hours=3)
@@ -54,7 +55,8 @@ class Run:
         identity: What the run shares with every run that may go on from its checkpoints.
         accelerator: Device, processes, precision, trackers.
         folder: Where the run writes.
-        model: The model itself; what is saved and validated.
+        model: The model itself.
+        average: The average of its weights where the recipe asks for one: what is validated and kept.
         wrapped_model: The same model as the accelerator has prepared it; what is trained.
         processor: The model's image processor.
         optimizer: Prepared by the accelerator.
@@ -74,6 +76,7 @@ class Run:
     accelerator: Accelerator
     folder: RunFolder
     model: nn.Module
+    average: AveragedModel | None
     wrapped_model: nn.Module
     processor: Any
     optimizer: torch.optim.Optimizer
@@ -86,6 +89,11 @@ class Run:
     step: int = 0
     seconds: float = 0.0
     best: dict[str, Any] | None = None
+
+    @property
+    def validated_model(self) -> nn.Module:
+        """The model that is scored, and kept when it is the best."""
+        return self.model if self.average is None else self.average.module
 
     def record(self, status: str) -> dict[str, Any]:
         """What run.json holds now."""
@@ -145,6 +153,7 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
     if recipe.compile:
         # In place: a compiled wrapper would rename the weights.
         model.compile()
+    average = None if recipe.ema_decay is None else build_average(model, recipe.ema_decay)
     optimizer = build_optimizer(model, recipe.optimizer, recipe.seed)
     frames_per_step = recipe.batch_size * recipe.gradient_accumulation_steps * accelerator.num_processes
     total_steps = recipe.budget.total_steps(len(train_rows), frames_per_step)
@@ -157,6 +166,7 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
         Augmentation(recipe.augmentation, recipe.seed),
         model.config.landmark_table,
         recipe.data.cache,
+        with_depth=model.config.depth_target != "none",
     )
     order = FrameOrder(
         len(frames),
@@ -165,9 +175,15 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
         first_batch=step * recipe.gradient_accumulation_steps,
         process_index=accelerator.process_index,
         num_processes=accelerator.num_processes,
+        weights=balancing_weights(train_rows) if recipe.data.balance == "landmarks" else None,
     )
     loader = build_loader(
-        frames, order, processor, recipe.data.workers, pin_memory=accelerator.device.type == "cuda"
+        frames,
+        order,
+        processor,
+        recipe.data.workers,
+        pin_memory=accelerator.device.type == "cuda",
+        with_landmarks=model.decoder.learns_curves,
     )
     run = Run(
         recipe=recipe,
@@ -175,6 +191,7 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
         accelerator=accelerator,
         folder=folder,
         model=model,
+        average=average,
         wrapped_model=wrapped_model,
         processor=processor,
         optimizer=optimizer,
@@ -191,9 +208,26 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
     # differ between processes.
     set_seed(recipe.seed, device_specific=True)
     if state is not None:
-        restore_training_state(checkpoint, accelerator, optimizer, schedule, state)
+        restore_training_state(checkpoint, accelerator, optimizer, schedule, average, state)
         run.step, run.seconds, run.best = state.step, state.seconds, state.best
     return run
+
+
+def build_average(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of a model's weights, which starts as the model is.
+
+    Early on it follows faster than `decay` says, as (1 + steps) / (10 + steps): it would otherwise hold on to
+    weights that nothing had been learned by.
+    """
+
+    @torch.no_grad()
+    def follow(averages: list[Tensor], weights: list[Tensor], steps: Tensor | int) -> None:
+        keep = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        torch._foreach_lerp_(averages, weights, 1 - keep)
+
+    average = AveragedModel(model, multi_avg_fn=follow, use_buffers=False)
+    average.update_parameters(model)  # the first only copies
+    return average
 
 
 def load_splits(data: DataConfig) -> dict[str, datasets.Dataset]:
