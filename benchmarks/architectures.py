@@ -6,8 +6,8 @@
 
 `--data-a` and `--data-b` are sets of `liver-landmark data build synthetic`: those of the quick start. Frames,
 augmentation, loss, schedule and smaller frames at the start are the recipe synthetic_compact's for every
-network; the learning rate is what the row says. CPU seconds are this process's own, so a busy machine costs no
-row its steps.
+network; the learning rate is what the row says. CPU seconds are this process's own, so a busy machine costs
+no row its steps.
 
 A finished run is a file in DIR/runs. A second call goes on from there, and two calls at once share the work.
 `report` writes DIR/report.md from what there is.

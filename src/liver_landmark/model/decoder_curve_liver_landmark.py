@@ -1,10 +1,10 @@
 """The decoder `curve`: a set of queries, each of which gives one curve as ordered points, and its class.
 
 A query looks over the whole frame and proposes a cubic Bézier curve; its points then look at what lies around
-each of them and move, layer by layer. Logits are drawn from the curves: how near a pixel is to one, and how sure
-its class is. Curves as the output of a landmark network, refined from Bézier proposals: BCRNet
-(arXiv 2506.15279); attention at sampled places: Deformable DETR (arXiv 2010.04159); a set matched to the truth:
-DETR (arXiv 2005.12872).
+each of them and move, layer by layer. Logits are drawn from the curves: how near a pixel is to one, and how
+sure its class is. Curves as the output of a landmark network, refined from Bézier proposals: BCRNet
+(arXiv 2506.15279); attention at sampled places: Deformable DETR (arXiv 2010.04159); a set matched to the
+truth: DETR (arXiv 2005.12872).
 """
 
 from __future__ import annotations
@@ -219,25 +219,21 @@ def distances_to_curves(points: Tensor, size: Sequence[int]) -> Tensor:
         nearest = torch.full((*points.shape[:2], len(places)), math.inf, device=points.device)
         chosen = torch.zeros_like(nearest, dtype=torch.long)
         for index in range(start.shape[2]):
-            squared = _squared_distance(
-                start[:, :, index, None], step[:, :, index, None], length, index, places
-            )
+            segment = start[:, :, index, None], step[:, :, index, None]
+            squared = _squared_distance(*segment, length[:, :, index, None], places)
             closer = squared < nearest
             nearest = torch.where(closer, squared, nearest)
             chosen = torch.where(closer, index, chosen)
     # Again for the nearest segment alone, with its gradient.
     pick = chosen[..., None].expand(-1, -1, -1, 2)
     start, step = start.gather(2, pick), step.gather(2, pick)
-    length = length.gather(2, chosen)
-    offset = places - start
-    share = ((offset * step).sum(dim=-1) / length).clamp(0, 1)
-    squared = ((offset - share[..., None] * step) ** 2).sum(dim=-1)
+    squared = _squared_distance(start, step, length.gather(2, chosen), places)
     return (squared + 1e-12).sqrt().unflatten(-1, (height, width))
 
 
-def _squared_distance(start: Tensor, step: Tensor, length: Tensor, index: int, places: Tensor) -> Tensor:
+def _squared_distance(start: Tensor, step: Tensor, length: Tensor, places: Tensor) -> Tensor:
     offset = places - start
-    share = ((offset * step).sum(dim=-1) / length[:, :, index, None]).clamp(0, 1)
+    share = ((offset * step).sum(dim=-1) / length).clamp(0, 1)
     return ((offset - share[..., None] * step) ** 2).sum(dim=-1)
 
 
@@ -339,8 +335,8 @@ _SHORTEST_CURVE_PX = 6
 def curves_of_labels(labels: Tensor, num_classes: int) -> list[list[dict[str, Any]]]:
     """(B, H, W) class ids -> the curves of each frame, as `landmarks` would hold them.
 
-    A connected piece of a class is taken for one curve, from the pixel that is farthest from any other, within
-    the piece, to the one that is farthest from it; its points are the means of the pixels at each distance.
+    A connected piece of a class is taken for one curve, from a pixel that is farthest within the piece from
+    another to the one that is farthest from it; its points are the means of the pixels at each distance.
     """
     frames = []
     for mask in labels.cpu().numpy():

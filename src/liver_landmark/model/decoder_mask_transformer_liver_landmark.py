@@ -1,7 +1,7 @@
 """The decoder `mask_transformer`: a query for each class looks over the frame and draws its class's mask.
 
-After Mask2Former (arXiv 2112.01527), small: the classes are few and known, so each has one query of its own and
-nothing needs to be matched.
+After Mask2Former (arXiv 2112.01527), small: the classes are few and known, so each has one query of its own
+and nothing needs to be matched.
 """
 
 from __future__ import annotations

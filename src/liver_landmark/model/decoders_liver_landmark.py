@@ -1,8 +1,8 @@
 """Decoders: from the fused map and the pyramid's maps to logits, and the blocks that they are made of.
 
-A `Decoder` is built from a config and the pyramid's widths; `refine` makes features ever finer, `predict` makes
-logits of them. `decoder_type` chooses from the registry in modeling_liver_landmark.py; a large decoder has a
-file of its own, which may use the blocks of this one.
+A `Decoder` is built from a config and the pyramid's widths; `refine` makes features ever finer, `predict`
+makes logits of them. `decoder_type` chooses from the registry in modeling_liver_landmark.py; a large decoder
+has a file of its own, which may use the blocks of this one.
 """
 
 from __future__ import annotations

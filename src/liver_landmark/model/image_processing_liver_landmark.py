@@ -348,8 +348,8 @@ class LiverLandmarkImageProcessor(BaseImageProcessor):
         """
         if getattr(outputs, "curve_points", None) is None:
             raise ValueError(
-                "the model's decoder gives no curves: train one of decoder_type curve, or trace the class map "
-                "with liver_landmark.curves.trace_polylines"
+                "the model's decoder gives no curves: train one of decoder_type curve, or trace the class "
+                "map with liver_landmark.curves.trace_polylines"
             )
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must be 0 to 1, got {threshold}")

@@ -125,7 +125,7 @@ def _to_device(run: Run, batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def shrunk(pixel_values: torch.Tensor, scale: float, multiple: int) -> torch.Tensor:
-    """Frames (B, 3, H, W) at the nearest sides to `scale` times their own that are multiples of `multiple`."""
+    """Frames (B, 3, H, W) with sides of about `scale` times their own, multiples of `multiple`."""
     size = tuple(max(1, round(side * scale / multiple)) * multiple for side in pixel_values.shape[-2:])
     if size == tuple(pixel_values.shape[-2:]):
         return pixel_values
