@@ -8,7 +8,8 @@
 # All of it lies in outputs/quickstart afterward; what is there already is used, an interrupted
 # training goes on.
 #
-#   --smoke  the same in two minutes, into outputs/smoke, always from the start; the model is no good
+#   --smoke  the same in two minutes, into outputs/smoke, always from the start, by another recipe: the network
+#            of the paper, small and from random weights, by SRFT-GaLore; the model is no good
 #   --fresh  deletes what a former run has left, and starts from the start
 set -euo pipefail
 
@@ -18,13 +19,13 @@ fail() {
     exit 1
 }
 
-out=outputs/quickstart fresh=false frames=()
+out=outputs/quickstart recipe=synthetic_compact fresh=false frames=()
 data_a=(--patients 60 --frames 840) data_b=(--patients 30 --frames 300)
 training=()
 for argument in "$@"; do
     case "$argument" in
     --smoke)
-        out=outputs/smoke fresh=true
+        out=outputs/smoke recipe=synthetic_tiny fresh=true
         # One worker: starting a second takes longer than so few frames.
         data_a=(--patients 3 --frames 15 --workers 1) data_b=(--patients 3 --frames 9 --workers 1)
         training=(--budget.steps 10 --validation.every_steps 5 --checkpoint.every_steps 5)
@@ -66,7 +67,7 @@ echo "== Training" >&2
 # accelerate would count physical cores only, and use one thread where two are threads of one core.
 accelerate launch --quiet --config_file hub_configs/accelerate/cpu.yaml \
     --num_cpu_threads_per_process "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)" \
-    -m liver_landmark train --config synthetic_tiny \
+    -m liver_landmark train --config "$recipe" \
     --data.path "$out/data/a" --output_dir "$out" --resume auto ${training[@]+"${training[@]}"} ||
     fail "training failed; to replace what was trained with another recipe or data: --fresh"
 

@@ -52,7 +52,7 @@ def tiny_model(seed: int = 0, open_gate: bool = True, **fields: Any) -> LiverLan
     """A tiny model in eval mode; `open_gate` lets the fusion matter, as it does after training."""
     torch.manual_seed(seed)
     model = LiverLandmarkForSemanticSegmentation(tiny_config(**fields)).eval()
-    gate = getattr(getattr(model, "fusion", None), "gate", None)
-    if open_gate and gate is not None:
-        torch.nn.init.normal_(gate)
+    for name, parameter in model.named_parameters():
+        if open_gate and (name == "fusion.gate" or name.startswith("fusion.level_gates.")):
+            torch.nn.init.normal_(parameter)
     return model

@@ -61,7 +61,10 @@ def test_overfits_one_batch_quietly(tmp_path: Path, capfd, inputs: tuple[Path, P
         (["--optimizer.lrr=1"], "optimizer.lrr"),
         (["--optimizer.lr=fast"], "optimizer.lr"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
-        (["--config", "fine_tune"], "no recipe (there are: finetune, paper_l3d, synthetic_tiny)"),
+        (
+            ["--config", "fine_tune"],
+            "no recipe (there are: finetune, paper_l3d, synthetic_compact, synthetic_tiny)",
+        ),
         (["--preset", "huge"], "no model preset (there are: base-plus,"),
         (["--data.path=/no/where"], "/no/where"),
         (["--model.architecture=enormous"], "enormous"),

@@ -109,6 +109,22 @@ def test_strokes_keep_their_width_at_any_scale(factor: float) -> None:
     assert (by_hand.mask[:, WIDTH // 2] == 2).sum() == pytest.approx(width_px * factor, abs=1)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [replace(GEOMETRY, outside="background"), AugmentationConfig(horizontal_flip=0.7, vertical_flip=0.5)],
+    ids=["any", "flips"],
+)
+def test_depth_moves_with_the_mask(config: AugmentationConfig) -> None:
+    frame = labeled(2, protocol=None)
+    depth = frame.mask.astype(np.float32) / 7
+    depth.setflags(write=False)
+    frame = replace(frame, inverse_depth=depth)
+    for epoch in range(6):
+        moved = varied(config, frame, epoch=epoch)
+        np.testing.assert_allclose(moved.inverse_depth, moved.mask / 7, rtol=1e-6)
+    assert varied(config, replace(frame, inverse_depth=None)).inverse_depth is None
+
+
 def test_without_geometry_mask_and_polylines_are_untouched() -> None:
     frame = labeled(0)
     # Not what the protocol would draw: it must not be looked at.

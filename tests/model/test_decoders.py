@@ -205,7 +205,9 @@ def test_earlier_layers_are_supervised_in_training_only(frames: torch.Tensor) ->
     stages = model.decoder.refine(*(lambda p: (p[16], p))(model.vision_branch(frames)))
     assert not model.eval().decoder.predict(stages).auxiliary_logits
     auxiliary = model.train().decoder.predict(stages).auxiliary_logits
-    assert [tuple(logits.shape) for logits in auxiliary] == [(2, 4, 24, 32)] * 3
+    # Of the stages before the last, then what each layer started from.
+    sizes = [(6, 8), (12, 16), *[(24, 32)] * 3]
+    assert [tuple(logits.shape) for logits in auxiliary] == [(2, 4, *size) for size in sizes]
 
 
 def test_places_have_encodings_of_their_own_at_every_size() -> None:

@@ -14,21 +14,35 @@ from torch.nn import functional as F
 from liver_landmark import LiverLandmarkForSemanticSegmentation
 from tiny_models import tiny_config, tiny_model
 
+LITE = {"model_type": "efficientnet_lite"}
 VARIANTS = [
     {},
     {"use_depth": False},
     {"fusion_query": "rgb", "fusion_num_layers": 2},
     {"decoder_type": "released", "decoder_channels": [32, 32, 32], "norm_type": "batch"},
     {"fusion_residual": "none", "fusion_pre_norm": False, "depth_taps": "last"},
+    {"fusion_type": "bidirectional", "fusion_num_layers": 2, "decoder_type": "unet"},
+    {"fusion_type": "gated", "detail_channels": 8, "decoder_channels": [32, 16, 8, 8]},
+    {"fusion_type": "gated", "fusion_residual": "none", "depth_config": LITE},
+    {"vision_config": LITE, "decoder_type": "unet", "decoder_channels": [32, 16, 8, 8], "use_depth": False},
+    {"vision_config": LITE, "decoder_channels": [32, 16]},
+    {"depth_target": "both", "depth_feedback": True, "deep_supervision_weight": 0.5},
+    {"decoder_type": "mask_transformer", "decoder_hidden_size": 32, "deep_supervision_weight": 0.5},
+    {"decoder_type": "curve", "decoder_hidden_size": 32, "num_curves": 3, "use_depth": False},
 ]
-variants = pytest.mark.parametrize("fields", VARIANTS, ids=lambda fields: ",".join(fields) or "default")
+variants = pytest.mark.parametrize(
+    "fields",
+    VARIANTS,
+    ids=[f"{number} {','.join(fields) or 'default'}" for number, fields in enumerate(VARIANTS)],
+)
 
 
 @pytest.mark.parametrize("fields", [*VARIANTS, {"open_gate": False}], ids=str)
 def test_forward_and_backward(fields: dict, frames: torch.Tensor, labels: torch.Tensor) -> None:
     model = tiny_model(**fields).train()
-    output = model(frames, labels)
-    assert output.logits.shape == (2, 4, 24, 32)
+    output = model(frames, labels, depth_labels=0.1 + frames[:, 0].abs())
+    stride = model.config.output_stride
+    assert output.logits.shape == (2, 4, 96 // stride, 128 // stride)
     assert output.loss.shape == ()
     output.loss.backward()
     # Every parameter is trainable, gets a gradient, and that gradient is not zero. Key biases are the
@@ -147,14 +161,24 @@ def test_hidden_states_and_attentions_are_tuples_of_the_maps_on_the_way(fields, 
     output = model(frames[:1], output_hidden_states=True, output_attentions=True)
     assert type(output.hidden_states) is type(output.attentions) is tuple
     assert all(isinstance(entry, torch.Tensor) for entry in (*output.hidden_states, *output.attentions))
-    assert len(output.attentions) == (model.config.fusion_num_layers if model.config.use_depth else 0)
+    config = model.config
+    each = {"cross_attention": 1, "bidirectional": 2, "gated": 0}[config.fusion_type]
+    assert len(output.attentions) == (each * config.fusion_num_layers if config.use_depth else 0)
     shapes = [tuple(state.shape[1:]) for state in output.hidden_states]
-    pyramid = [(32, 24, 32), (32, 12, 16), (32, 6, 8)]
-    if model.config.decoder_type == "progressive":
-        depth_and_fused = [(32, 6, 8)] * (2 if model.config.use_depth else 0)
-        assert shapes == [*pyramid, *depth_and_fused, (32, 6, 8), (16, 12, 16), (8, 24, 32)]
-    else:
-        assert (shapes[:3], shapes[-1][1:]) == (pyramid, (6, 8))
+
+    def maps(channels: dict[int, int]) -> list[tuple[int, int, int]]:
+        return [(width, 96 // stride, 128 // stride) for stride, width in channels.items()]
+
+    channels = model.vision_branch.channels
+    expected = maps(channels)
+    if config.use_depth:
+        fused_at = [s for s in channels if config.fusion_type == "gated" or s == 16]
+        assert model.depth_branch.strides == fused_at
+        expected = maps(channels) + maps({s: channels[s] for s in fused_at}) + maps({16: channels[16]})
+    strides = [16] * 3 if config.decoder_type == "released" else (16, 8, 4, 2)
+    for width, stride in zip(config.decoder_channels, strides, strict=False):
+        expected += maps({stride: width})
+    assert shapes == expected
 
 
 def test_return_dict_false_gives_the_same_values(frames: torch.Tensor, labels: torch.Tensor) -> None:
@@ -304,6 +328,21 @@ graph_variants = pytest.mark.parametrize(
         pytest.param(
             {"decoder_type": "released", "norm_type": "batch"}, id="released", marks=pytest.mark.slow
         ),
+        pytest.param(
+            {
+                "vision_config": LITE,
+                "decoder_type": "unet",
+                "decoder_channels": [16, 8, 8, 8],
+                "use_depth": False,
+            },
+            id="compact",
+        ),
+        pytest.param(
+            {"decoder_type": "mask_transformer", "decoder_hidden_size": 32, "use_depth": False},
+            id="mask_transformer",
+        ),
+        pytest.param({"fusion_type": "gated", "depth_target": "both"}, id="gated", marks=pytest.mark.slow),
+        pytest.param({"fusion_type": "bidirectional"}, id="bidirectional", marks=pytest.mark.slow),
     ],
 )
 
@@ -344,5 +383,5 @@ def test_exports_with_a_dynamic_batch(fields: dict, frames: torch.Tensor) -> Non
     )
     for size in (1, 2, 5):
         batch_of_frames = torch.randn(size, *frames.shape[1:])
-        (logits,) = program.module()(batch_of_frames, return_dict=False)
+        logits, *_ = program.module()(batch_of_frames, return_dict=False)
         torch.testing.assert_close(logits, model(batch_of_frames).logits, rtol=1e-4, atol=1e-5)

@@ -120,6 +120,24 @@ def projected(model: nn.Module, **settings: Any) -> dict[str, Any]:
     return group
 
 
+@pytest.mark.parametrize("name", ["adamw", "srft_galore"])
+def test_encoders_have_a_rate_of_their_own(name: str) -> None:
+    model = tiny_model()
+    config = OptimizerConfig(name=name, lr=1e-2, encoder_lr_factor=0.25, rank=4)
+    optimizer = build_optimizer(model, config)
+    rates = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert len(rates) == len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        of_encoder = name.startswith(("vision_branch.encoder.", "depth_branch.encoder."))
+        assert rates[parameter] == (0.25e-2 if of_encoder else 1e-2), name
+    # The schedule moves both alike.
+    schedule = build_schedule(optimizer, ScheduleConfig(min_lr=1e-3), config.lr, 5)
+    for _ in range(4):
+        optimizer.step()
+        schedule.step()
+    assert {round(group["lr"], 9) for group in optimizer.param_groups} == {1e-3, 0.25e-3}
+
+
 def test_settings_of_the_projection_reach_the_optimizer() -> None:
     settings = {
         "rank": 5,

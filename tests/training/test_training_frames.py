@@ -17,7 +17,12 @@ from liver_landmark.curves.rasterize import AS_DRAWN
 from liver_landmark.data.augmentation import Augmentation, AugmentationConfig
 from liver_landmark.data.loading import DrawLabels, RowError, load_landmark_dataset
 from liver_landmark.model.landmarks_liver_landmark import LandmarkTable
-from liver_landmark.training.training_frames import FrameOrder, TrainingFrames, build_loader
+from liver_landmark.training.training_frames import (
+    FrameOrder,
+    TrainingFrames,
+    balancing_weights,
+    build_loader,
+)
 from tiny_datasets import HEIGHT, WIDTH, make_dataset, polylines, schema_row, tiny_processor
 
 VARIED = AugmentationConfig(horizontal_flip=0.5, rotation=0.7, rotation_degrees=30, brightness=0.3)
@@ -51,6 +56,53 @@ def test_processes_share_the_batches_of_one(frames: int, batch: int, processes: 
         strict=True,
     )
     assert [list(chain(*parts)) for parts in together] == list(alone)
+
+
+def test_weighted_frames_come_as_often_as_they_weigh_and_in_an_order_of_the_seed() -> None:
+    weights = np.array([1.0, 3.0, 0.0, 4.0])
+    order = FrameOrder(4, 4, seed=5, weights=weights)
+    drawn = [index for entries in islice(order, 2000) for _, index in entries]
+    counts = np.bincount(drawn, minlength=4) / len(drawn)
+    np.testing.assert_allclose(counts, weights / weights.sum(), atol=0.02)
+    later = FrameOrder(4, 4, seed=5, first_batch=3, weights=weights)
+    assert list(islice(later, 3)) == list(islice(order, 6))[3:]
+
+
+def test_frames_weigh_as_their_rarest_landmark_asks() -> None:
+    ridge, ligament = ("silhouette", "ligament"), ("ridge", "silhouette")
+    shown = [(), ridge, ridge, ridge, ridge, ridge, ridge, ridge, ligament, ligament]
+    rows = make_dataset([schema_row(str(i), polylines(i, without=out)) for i, out in enumerate(shown)])
+    # Ridge in 8 of 10, silhouette in 1 (9 to 1, at most 4), ligament in 3 (7 to 3).
+    expected = [4.0, *[1.0] * 7, 7 / 3, 7 / 3]
+    np.testing.assert_allclose(balancing_weights(rows), expected)
+    empty = make_dataset([schema_row("0", []), schema_row("1", None)])
+    np.testing.assert_allclose(balancing_weights(empty), [1, 1])
+
+
+def test_a_batch_has_curves_and_inverse_depth_where_they_are_asked_for() -> None:
+    depth = np.full((HEIGHT, WIDTH), 2000, np.uint16)
+    depth[:, : WIDTH // 2] = 500
+    depth[:8] = 0
+    lines = polylines(1)
+    mask = rasterize_landmarks(lines, WIDTH, HEIGHT, get_protocol("synthetic"))
+    row = schema_row("0", lines, label=Image.fromarray(mask), depth=Image.fromarray(depth))
+    other = schema_row("1", lines, label=Image.fromarray(mask))
+    frames = TrainingFrames(
+        make_dataset([row, other]), Augmentation(AugmentationConfig(), 0), with_depth=True
+    )
+    order = FrameOrder(2, 2, seed=0)
+    [chosen] = islice(order, 1)
+    loader = build_loader(frames, order, tiny_processor(64), 0, False, with_landmarks=True)
+    batch = next(iter(loader))
+    place = [index for _, index in chosen].index(0)
+    inverse = batch["depth_labels"][place]
+    assert inverse.shape == batch["labels"][0].shape
+    assert set(inverse.unique().tolist()) == {0.0, np.float32(1 / 2000), np.float32(1 / 500)}
+    assert not batch["depth_labels"][1 - place].any()
+    for found, line in zip(batch["landmarks"][place], lines, strict=True):
+        assert found["category"] == 1 + ("ridge", "silhouette", "ligament").index(line["category"])
+        expected = (np.array(line["points"]) + 0.5) / (WIDTH, HEIGHT)
+        np.testing.assert_allclose(found["points"].numpy(), expected, rtol=1e-6)
 
 
 def test_epochs_and_seeds_differ_in_order() -> None:

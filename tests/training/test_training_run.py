@@ -160,8 +160,20 @@ SRFT_GALORE = {
 }
 
 
+# Whatever a compact recipe asks for beside the defaults.
+AVERAGED = {
+    "ema_decay": 0.9,
+    "progressive__fraction": 0.5,
+    "progressive__scale": 0.75,
+    "data__balance": "landmarks",
+    "optimizer__encoder_lr_factor": 0.5,
+}
+
+
 @pytest.mark.parametrize(
-    "fields", [{}, {"channels_last": True}, SRFT_GALORE], ids=["default", "channels_last", "srft_galore"]
+    "fields",
+    [{}, {"channels_last": True}, SRFT_GALORE, AVERAGED],
+    ids=["default", "channels_last", "srft_galore", "averaged"],
 )
 def test_resumed_run_equals_the_uninterrupted_one(tmp_path, arguments, whole_run, fields) -> None:
     """In the middle of an epoch, with accumulation, dropout, drop path and augmentation on."""
@@ -286,6 +298,68 @@ def test_best_is_the_best_and_not_the_last(tmp_path, arguments, monkeypatch) -> 
     best = load_file(folder / "best" / "model.safetensors")
     of_step_2 = load_file(folder / "checkpoints/step-000002/pretrained_model/model.safetensors")
     assert all(torch.equal(tensor, of_step_2[name]) for name, tensor in best.items())
+
+
+def test_the_average_is_what_is_validated_and_kept(tmp_path: Path, arguments, monkeypatch) -> None:
+    """Against the definition; early on the average keeps (1 + steps) / (10 + steps) of itself."""
+    current = prepare(arguments(tmp_path / "run", budget__steps=4, validation__every_steps=4, ema_decay=0.3))
+    name = "decoder.classifier.weight"
+    weight = current.model.state_dict()[name]
+    expected, seen = weight.clone().double(), []
+    follow = current.average.update_parameters
+
+    def watched(model) -> None:
+        nonlocal expected
+        keep = min(0.3, (2 + len(seen)) / (11 + len(seen)))
+        expected = keep * expected + (1 - keep) * weight.double()
+        seen.append(weight.clone())
+        follow(model)
+
+    monkeypatch.setattr(current.average, "update_parameters", watched)
+    train(current)
+    assert len(seen) == 4
+    best = load_file(tmp_path / "run" / "best" / "model.safetensors")[name]
+    torch.testing.assert_close(best.double(), expected, rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(best, weight)
+    # A checkpoint goes on from the weights themselves.
+    last = load_file(tmp_path / "run" / "last" / "pretrained_model" / "model.safetensors")[name]
+    assert torch.equal(last, weight)
+
+
+def test_frames_are_small_in_the_first_part_of_the_run(tmp_path: Path, arguments) -> None:
+    settings = {"progressive__fraction": 0.5, "progressive__scale": 0.7, "gradient_accumulation_steps": 1}
+    current = prepare(arguments(tmp_path / "run", budget__steps=4, **settings))
+    sizes = []
+    current.model.register_forward_pre_hook(
+        lambda model, _, inputs: (
+            sizes.append(tuple(inputs["pixel_values"].shape[-2:])) if model.training else None
+        ),
+        with_kwargs=True,
+    )
+    train(current)
+    # 0.7 x 128 px is nearest to 96, of the multiples of 32.
+    assert sizes == [(96, 96), (96, 96), (128, 128), (128, 128)]
+
+
+CURVE = {"decoder_type": "curve", "decoder_hidden_size": 16, "num_curves": 4, "decoder_num_layers": 1}
+
+
+@pytest.mark.parametrize("overrides", [CURVE, {"depth_target": "both"}], ids=["curves", "depth"])
+def test_a_model_gets_the_truth_that_it_learns_from(tmp_path: Path, arguments, overrides: dict) -> None:
+    current = prepare(arguments(tmp_path / "run", budget__steps=1, model__overrides=overrides))
+    given = []
+    current.model.register_forward_pre_hook(
+        lambda model, _, inputs: given.append(inputs) if model.training else None, with_kwargs=True
+    )
+    train(current)
+    if "decoder_type" in overrides:
+        frame = given[0]["landmarks"][0]
+        assert {line["category"] for line in frame} <= {1, 2, 3}
+        assert all(0 <= float(line["points"].min()) <= float(line["points"].max()) <= 1 for line in frame)
+    else:
+        # The set has no depth: nothing is known.
+        assert given[0]["depth_labels"].shape == given[0]["labels"].shape
+        assert not given[0]["depth_labels"].any()
 
 
 def test_only_what_the_recipe_names_changes(tmp_path: Path, arguments) -> None:

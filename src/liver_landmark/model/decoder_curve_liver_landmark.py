@@ -67,7 +67,7 @@ class CurveLayer(GradientCheckpointingLayer):
     def forward(self, tokens: Tensor, points: Tensor, levels: Sequence[Tensor]) -> Tensor:
         """tokens (B, Q, N, C), points (B, Q, N, 2), levels (B, C, h, w) each -> tokens."""
         tokens = tokens + self.value(self._sampled(self.sample_norm(tokens), points, levels))
-        batch = len(tokens)
+        batch = tokens.shape[0]
         along = self.along_norm(tokens).flatten(0, 1)
         tokens = tokens + self.along(along, along).unflatten(0, (batch, -1))
         curves = self.between_norm(tokens).mean(dim=2)
@@ -143,7 +143,7 @@ class CurveDecoder(Decoder):
         channels = levels[0].shape[1]
         memory = levels[0].flatten(2).transpose(1, 2)
         memory = memory + position_encoding(*levels[0].shape[-2:], channels, memory)
-        queries = self.queries.weight.expand(len(memory), -1, -1)
+        queries = self.queries.weight.expand(memory.shape[0], -1, -1)
         queries = queries + self.look(self.look_norm(queries), memory)
         normed = self.agree_norm(queries)
         queries = queries + self.agree(normed, normed)

@@ -80,8 +80,8 @@ class MaskTransformerDecoder(Decoder):
             projected = project(stage)
             places = position_encoding(*projected.shape[-2:], projected.shape[1], projected)
             memories.append((projected.flatten(2).transpose(1, 2) + places, projected.shape[-2:]))
-        queries = self.queries.weight.expand(len(stages[-1]), -1, -1)
-        logits, earlier = first.logits, []
+        queries = self.queries.weight.expand(stages[-1].shape[0], -1, -1)
+        logits, earlier = first.logits, list(first.auxiliary_logits)
         for index, layer in enumerate(self.layers):
             memory, size = memories[index % len(memories)]
             earlier.append(logits)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .. import LiverLandmarkConfig, LiverLandmarkForSemanticSegmentation, LiverLandmarkImageProcessor
-from ..model.decoders_liver_landmark import Classifier
+from ..model.decoders_liver_landmark import OneRowPerClass
 from ..model.landmarks_liver_landmark import LandmarkTable
 from ..utils.hub_configs import preset_folder
 from .recipe import ModelConfig
@@ -107,15 +107,20 @@ def _check_landmarks(labels: list[str] | None, model: LandmarkTable, dataset: La
 def _with_other_head(
     model: LiverLandmarkForSemanticSegmentation, config: LiverLandmarkConfig
 ) -> LiverLandmarkForSemanticSegmentation:
-    """The model with other classes: what its classifier knows of a class is carried over by the class's name.
+    """The model with other classes: what its decoder knows of a class is carried over by the class's name.
 
     Classes that it does not know start as in a new model.
     """
     old_names, new_names = (c.landmark_table.class_names for c in (model.config, config))
     changed = LiverLandmarkForSemanticSegmentation(config)
     weights, new_weights = model.state_dict(), changed.state_dict()
-    heads = [name for name, module in changed.named_modules() if isinstance(module, Classifier)]
-    for key in [f"{head}.{part}" for head in heads for part in ("weight", "bias")]:
+    keys = [
+        f"{name}.{part}"
+        for name, module in changed.named_modules()
+        if isinstance(module, OneRowPerClass)
+        for part, _ in module.named_parameters(recurse=False)
+    ]
+    for key in keys:
         rows = new_weights[key].clone()
         for row, name in enumerate(new_names):
             # The background is class 0, whatever its name.
