@@ -63,7 +63,7 @@ def test_overfits_one_batch_quietly(tmp_path: Path, capfd, inputs: tuple[Path, P
         (["--config=nowhere.yaml"], "nowhere.yaml"),
         (
             ["--config", "fine_tune"],
-            "no recipe (there are: finetune, paper_l3d, synthetic_compact, synthetic_tiny)",
+            "no recipe (there are: finetune, finetune_galore, paper_l3d, synthetic_compact, synthetic_tiny)",
         ),
         (["--preset", "huge"], "no model preset (there are: base-plus,"),
         (["--data.path=/no/where"], "/no/where"),

@@ -19,7 +19,10 @@ from liver_landmark import (
     LiverLandmarkForSemanticSegmentation,
     LiverLandmarkImageProcessor,
 )
+from liver_landmark.model.branches_liver_landmark import VISION_BRANCHES
+from liver_landmark.model.configuration_liver_landmark import LOSS_WEIGHTS
 from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
+from liver_landmark.model.modeling_liver_landmark import DECODERS, FUSIONS
 from tiny_models import TINY_DEPTH, TINY_HIERA, TINY_VISION, tiny_config, tiny_model
 
 MODELS = Path(__file__).parents[2] / "hub_configs" / "models"
@@ -81,7 +84,13 @@ def test_sizes_of_the_named_models(name: str) -> None:
     assert float(stated) == pytest.approx(millions(model), abs=0.06)
     processor = AutoImageProcessor.from_pretrained(MODELS / name)
     assert isinstance(processor, LiverLandmarkImageProcessor)
-    assert processor.size == {"height": config.image_size, "width": config.image_size}
+    if name in COMPACT_PARAMETERS:
+        # Of 16:9, with as many px as a square of that side, give or take a few.
+        height, width = processor.size["height"], processor.size["width"]
+        assert width / height == pytest.approx(16 / 9, rel=0.04)
+        assert height * width == pytest.approx(config.image_size**2, rel=0.04)
+    else:
+        assert processor.size == {"height": config.image_size, "width": config.image_size}
 
 
 def test_the_paper_configuration_is_the_papers() -> None:
@@ -225,3 +234,15 @@ def test_taps_may_be_counted_from_the_end() -> None:
 def test_an_unknown_decoder_is_refused_with_the_choice() -> None:
     with pytest.raises(ValueError, match="progressive, released, unet, mask_transformer, curve"):
         AutoModel.from_config(tiny_config(decoder_type="transformer"))
+
+
+def test_the_page_on_networks_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (MODELS.parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "docs/models.md", "exec"), {})
+    # Every registered choice is told.
+    for name in (*DECODERS, *FUSIONS, *VISION_BRANCHES, *LOSS_WEIGHTS, *NAMES):
+        assert f"`{name}`" in page or name == "synthetic-wide", name

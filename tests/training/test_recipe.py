@@ -21,7 +21,7 @@ def shipped_recipes() -> list[Path]:
 
 
 # What a recipe leaves to its command line, besides data and output.
-LEFT_TO_THE_COMMAND_LINE = {"finetune": ["--model.init=m"]}
+LEFT_TO_THE_COMMAND_LINE = {name: ["--model.init=m"] for name in ("finetune", "finetune_galore")}
 
 
 def test_there_are_shipped_recipes() -> None:
@@ -48,11 +48,18 @@ def test_paper_recipe_holds_the_papers_settings(repository: Path) -> None:
     assert (recipe.trainable.vision, recipe.trainable.depth) == ("attention", "attention")
 
 
-def test_finetuning_starts_from_a_model_that_has_to_be_named(repository: Path) -> None:
-    arguments = [f"--config={repository / 'hub_configs' / 'training' / 'finetune.yaml'}", "--output_dir=o"]
+@pytest.mark.parametrize(
+    ("name", "optimizer", "vision"),
+    [("finetune", "adamw", "all"), ("finetune_galore", "srft_galore", "attention")],
+)
+def test_finetuning_starts_from_a_model_that_has_to_be_named(
+    repository: Path, name: str, optimizer: str, vision: str
+) -> None:
+    arguments = [f"--config={repository / 'hub_configs' / 'training' / f'{name}.yaml'}", "--output_dir=o"]
     recipe, _ = parse_recipe([*arguments, "--data.path=d", "--model.init=m"])
     assert (recipe.model.init, recipe.model.architecture) == ("m", None)
-    assert (recipe.optimizer.name, recipe.data.protocol) == ("srft_galore", None)
+    assert (recipe.optimizer.name, recipe.trainable.vision) == (optimizer, vision)
+    assert recipe.data.protocol is None
     # Every kind of variation is on.
     off = dataclasses.asdict(AugmentationConfig())
     kept = {name for name, value in dataclasses.asdict(recipe.augmentation).items() if value == off[name]}
