@@ -6,8 +6,8 @@
 
 `--data-a` and `--data-b` are sets of `liver-landmark data build synthetic`: those of the quick start. Frames,
 augmentation, loss, schedule and smaller frames at the start are the recipe synthetic_compact's for every
-network; the learning rate is what the row says. CPU seconds are this process's own, so a busy machine costs
-no row its steps.
+network; the learning rate is what the row says, and half of it for encoders that come with weights. CPU
+seconds are this process's own: what else the machine does costs a row little but its share of the caches.
 
 A finished run is a file in DIR/runs. A second call goes on from there, and two calls at once share the work.
 `report` writes DIR/report.md from what there is.
@@ -179,7 +179,8 @@ class Row:
         build: Makes it, from the folder of the benchmark's runs.
         seconds: CPU seconds of training.
         seeds: Seeds of weights, order and augmentation.
-        lr: Peak learning rate; the encoders' is the recipe's share of it.
+        lr: Peak learning rate.
+        encoder_lr_factor: Factor on it for the encoder; None: the recipe's, for an encoder with weights.
         domains: Whose frames it learns from.
         augmentation: None: the recipe's.
         channel: Kind of `depth_channel` that frames come with.
@@ -194,6 +195,7 @@ class Row:
     seconds: int = 300
     seeds: tuple[int, ...] = (0,)
     lr: float = 3e-3
+    encoder_lr_factor: float | None = None
     domains: tuple[str, ...] = ("a",)
     augmentation: AugmentationConfig | None = None
     channel: str | None = None
@@ -215,16 +217,33 @@ def _rows() -> dict[str, Row]:
     tiny = partial(ours, "synthetic-tiny", foreground_weight=weight)
     detail = {"decoder_channels": [64, 64, 48, 32], "detail_channels": 16}
     transformer = {"decoder_num_layers": 3, "decoder_hidden_size": 96}
+    # Of encoders that start from random weights.
+    whole = {"encoder_lr_factor": 1.0}
+    slow = whole | {"lr": 1.5e-3}
     rows = {
         "compact": Row("networks", "**compact** (EfficientNet-Lite0, ImageNet)", model(compact), full, three),
         "segresnet": Row("networks", "MONAI SegResNet", peer(segresnet), full, three),
-        "tiny_fused": Row("networks", "synthetic-tiny, RGB + depth branch", model(tiny), full, lr=1.5e-3),
+        "tiny_fused": Row(
+            "networks",
+            "synthetic-tiny, RGB + depth branch",
+            model(tiny),
+            full,
+            lr=1.5e-3,
+            encoder_lr_factor=1.0,
+        ),
         "tiny_rgb": Row(
-            "networks", "synthetic-tiny, RGB only", model(tiny, use_depth=False), full, lr=1.5e-3
+            "networks",
+            "synthetic-tiny, RGB only",
+            model(tiny, use_depth=False),
+            full,
+            lr=1.5e-3,
+            encoder_lr_factor=1.0,
         ),
         "dynunet": Row("networks", "MONAI DynUNet", peer(dynunet), full),
-        "segformer": Row("networks", "SegFormer", peer(Segformer), full, lr=1.5e-3),
-        "compact_random": Row("networks", "compact, random weights", model(ours, preset="compact"), full),
+        "segformer": Row("networks", "SegFormer", peer(Segformer), full, **slow),
+        "compact_random": Row(
+            "networks", "compact, random weights", model(ours, preset="compact"), full, **whole
+        ),
         "compact_large": Row(
             "networks",
             "compact-large (EfficientNet-Lite2, ImageNet)",
@@ -246,9 +265,15 @@ def _rows() -> dict[str, Row]:
             model(tiny, use_depth=False, **detail),
             full,
             lr=1.5e-3,
+            encoder_lr_factor=1.0,
         ),
         "tiny_fused_detail": Row(
-            "networks", "synthetic-tiny, fused, detail stream", model(tiny, **detail), full, lr=1.5e-3
+            "networks",
+            "synthetic-tiny, fused, detail stream",
+            model(tiny, **detail),
+            full,
+            lr=1.5e-3,
+            encoder_lr_factor=1.0,
         ),
         # Decoders on the same encoder.
         "decoder_unet": Row("decoders", "`unet`", model(compact), 400, curves=True),
@@ -391,13 +416,14 @@ GROUPS = ("networks", "decoders", "losses", "depth network", "depth")
 class Data:
     """The sets, by domain; `other` is of patients that no test split knows, for depth alone."""
 
-    paths: Mapping[str, Path]
+    paths: Mapping[str, Sequence[Path]]
     cache: dict[tuple[str, str], datasets.Dataset] = field(default_factory=dict)
 
     def rows(self, domain: str, split: str) -> datasets.Dataset:
         key = (domain, split)
         if key not in self.cache:
-            self.cache[key] = load_landmark_dataset(self.paths[domain], split)
+            parts = [load_landmark_dataset(path, split) for path in self.paths[domain]]
+            self.cache[key] = datasets.concatenate_datasets(parts)
         return self.cache[key]
 
 
@@ -428,11 +454,12 @@ def train(row: Row, seed: int, data: Data, recipe: Recipe, runs: Path) -> tuple[
             with_landmarks=getattr(decoder, "learns_curves", False),
         )
     )
-    groups = parameter_groups(
-        network, recipe.optimizer.weight_decay, row.lr, recipe.optimizer.encoder_lr_factor
-    )
+    factor = row.encoder_lr_factor or recipe.optimizer.encoder_lr_factor
+    groups = parameter_groups(network, recipe.optimizer.weight_decay, row.lr, factor)
     peaks = [group.get("lr", row.lr) for group in groups]
-    optimizer = torch.optim.AdamW(groups, lr=row.lr, betas=recipe.optimizer.betas, eps=recipe.optimizer.eps)
+    optimizer = torch.optim.AdamW(
+        groups, lr=row.lr, betas=recipe.optimizer.betas, eps=recipe.optimizer.eps, fused=True
+    )
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(_AVERAGE_DECAY)
     )
@@ -602,7 +629,7 @@ def run_rows(names: Sequence[str], data: Data, output: Path) -> None:
     """Trains and scores what is not there yet; what another process is at is left to it."""
     runs = output / "runs"
     runs.mkdir(parents=True, exist_ok=True)
-    arguments = ["--config", "synthetic_compact", "--data.path", str(data.paths["a"])]
+    arguments = ["--config", "synthetic_compact", "--data.path", str(data.paths["a"][0])]
     recipe, _ = parse_recipe([*arguments, "--output_dir", str(output)])
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -743,7 +770,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     training.add_argument("--data-a", type=Path, required=True, metavar="DIR")
     training.add_argument("--data-b", type=Path, required=True, metavar="DIR")
     training.add_argument(
-        "--data-other", type=Path, metavar="DIR", help="other patients, for the row 'pretrained' alone"
+        "--data-other",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="sets of other patients, for the row 'pretrained' alone",
     )
     chosen = training.add_mutually_exclusive_group()
     chosen.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
@@ -756,7 +787,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet_libraries()
     datasets.disable_progress_bars()
     if arguments.command == "train":
-        paths = {"a": arguments.data_a, "b": arguments.data_b}
+        paths = {"a": [arguments.data_a], "b": [arguments.data_b]}
         if arguments.data_other is not None:
             paths["other"] = arguments.data_other
         names = arguments.rows or [name for name, row in ROWS.items() if row.group in arguments.groups]

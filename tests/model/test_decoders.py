@@ -164,6 +164,36 @@ def test_landmarks_and_labels_alone_both_train(frames: torch.Tensor) -> None:
         tiny_model(**CURVE)(frames, labels, landmarks=given[:1])
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            {"category": 4, "points": torch.rand(3, 2)},
+            r"landmarks\[1\]\[0\]: category .* 1..3, got 4",
+        ),
+        ({"category": 0, "points": torch.rand(3, 2)}, "category"),
+        ({"category": 1, "points": torch.full((3, 2), torch.nan)}, "finite"),
+        ({"category": 1, "points": torch.rand(3)}, r"must be \(N, 2\)"),
+    ],
+)
+def test_landmarks_that_cannot_be_are_refused(frames: torch.Tensor, line: dict, message: str) -> None:
+    labels = torch.zeros(2, 96, 128, dtype=torch.long)
+    with pytest.raises(ValueError, match=message):
+        tiny_model(**CURVE)(frames, labels, landmarks=[[], [line]])
+
+
+def test_curves_at_the_border_learn_in_half_precision(frames: torch.Tensor) -> None:
+    model = tiny_model(**CURVE).train()
+    with torch.no_grad():
+        model.decoder.anchors[:, :, 0] = 9.0  # a share of .9999 of the width
+    line = {"category": 1, "points": torch.tensor([[0.2, 0.5], [1.0, 0.5]])}
+    labels = torch.zeros(2, 96, 128, dtype=torch.long)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(frames, labels, landmarks=[[line], [line]]).loss
+    loss.backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
 def test_curves_come_in_px_of_the_frame_with_scores() -> None:
     points = torch.tensor([[[0.0, 0.0], [1.0, 1.0]], [[0.25, 0.5], [0.75, 0.5]]])
     logits = torch.log(torch.tensor([[0.2, 0.6, 0.1, 0.1], [0.7, 0.1, 0.1, 0.1]]))

@@ -181,6 +181,34 @@ def test_skeleton_recall_sees_the_middle_of_strokes_only() -> None:
     assert float(landmark_loss(certain(rim), labels, **settings)) > 0.9
 
 
+@pytest.mark.parametrize("term", ["cldice_weight", "skeleton_recall_weight"])
+@pytest.mark.parametrize("size", [256, 1024])
+def test_wide_strokes_of_large_labels_have_a_skeleton_too(term: str, size: int) -> None:
+    labels = torch.zeros(1, size, size, dtype=torch.long)
+    top, width = size // 3, 30 * size // 1024  # L3D's 30 px on 1024²
+    labels[:, top : top + width, size // 8 : size - size // 8] = 1
+    settings = ONE | {term: 1.0}
+    assert float(landmark_loss(certain(labels), labels, **settings)) < 0.1
+    # Some skeleton is found in noise: clDice, a product, has no slope without any.
+    noise = torch.randn(1, 4, size, size, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    landmark_loss(noise, labels, **settings).backward()
+    middle = noise.grad[0, 1, top + width // 2 - 1 : top + width // 2 + 1, size // 4 : size // 2]
+    assert middle.mean() < 0
+
+
+def test_softening_leaves_ignored_pixels_out() -> None:
+    labels = strokes()
+    labels[:, :, 16:] = 255
+    logits = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    settings = {"dice_weight": 0.0, "label_softening_px": 2.0}
+    whole = float(landmark_loss(logits, strokes(), **settings))
+    # The stroke goes on behind what is ignored, or ends there: what is left of it is softened alike.
+    found = float(landmark_loss(logits, labels, **settings))
+    left = float(landmark_loss(logits[..., :16], strokes()[..., :16], **settings))
+    assert found == pytest.approx(left, rel=0.02)
+    assert whole != pytest.approx(found, rel=1e-6)
+
+
 def test_cldice_forgives_width_and_not_gaps() -> None:
     labels, thin, gap = strokes(), torch.zeros(1, 32, 32, dtype=torch.long), strokes()
     thin[:, 5:8, 3:28], thin[:, 21:24, 5:30] = 1, 2

@@ -162,6 +162,7 @@ SRFT_GALORE = {
 
 # Whatever a compact recipe asks for beside the defaults.
 AVERAGED = {
+    "channels_last": True,
     "ema_decay": 0.9,
     "progressive__fraction": 0.5,
     "progressive__scale": 0.75,
@@ -360,6 +361,35 @@ def test_a_model_gets_the_truth_that_it_learns_from(tmp_path: Path, arguments, o
         # The set has no depth: nothing is known.
         assert given[0]["depth_labels"].shape == given[0]["labels"].shape
         assert not given[0]["depth_labels"].any()
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path, arguments, whole_run: Path) -> None:
+    """Its checkpoint does not know the fields that were added since, which then had their defaults."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole_run, folder, symlinks=True)
+    path = folder / "checkpoints" / "step-000004" / "training_state" / "state.json"
+    state = json.loads(path.read_text())
+    for name in ("ema_decay", "progressive"):
+        del state["identity"]["recipe"][name]
+    for section, name in (("data", "balance"), ("optimizer", "encoder_lr_factor")):
+        del state["identity"]["recipe"][section][name]
+    path.write_text(json.dumps(state))
+    resumed = [*arguments(folder, checkpoint__keep_last=3), f"--resume={path.parent.parent}"]
+    run(resumed)
+    assert_equal_runs(whole_run, folder)
+    with pytest.raises(ValueError, match=r"ema_decay has changed from None to 0.5"):
+        prepare([*arguments(folder, ema_decay=0.5), "--resume"])
+
+
+def test_an_encoder_of_one_size_is_told_apart_before_the_run(tmp_path: Path, arguments) -> None:
+    hiera = {"model_type": "hiera", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8]}
+    model = {"vision_config": hiera | {"image_size": [64, 64]}, "use_depth": False, "backbone_channels": 16}
+    with pytest.raises(ValueError, match=r"image processor's size: .* resize to 64x64"):
+        prepare(arguments(tmp_path / "run", model__overrides=model))
+    model["vision_config"] = hiera | {"image_size": [128, 128]}
+    with pytest.raises(ValueError, match=r"progressive\.fraction must be 0"):
+        prepare(arguments(tmp_path / "run", model__overrides=model, progressive__fraction=0.5))
+    assert not (tmp_path / "run").exists()
 
 
 def test_only_what_the_recipe_names_changes(tmp_path: Path, arguments) -> None:

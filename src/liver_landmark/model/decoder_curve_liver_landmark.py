@@ -82,10 +82,13 @@ class CurveLayer(GradientCheckpointingLayer):
         for number, level in enumerate(levels):
             # In px of the level, so that an offset of 1 means the same on each.
             size = points.new_tensor(level.shape[:1:-1])
-            places = points[:, :, :, None] + offsets[:, :, :, number] / size
-            grid = (2 * places - 1).flatten(1, 2).to(level.dtype)
-            found = F.grid_sample(level, grid, mode="bilinear", padding_mode="border", align_corners=False)
-            found = found.permute(0, 2, 3, 1).unflatten(1, tokens.shape[1:3])
+            places = points[:, :, :, None] + offsets[:, :, :, number].float() / size
+            grid = (2 * places - 1).flatten(1, 2)
+            # In float32: half precision would round places to several px.
+            found = F.grid_sample(
+                level.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
+            )
+            found = found.permute(0, 2, 3, 1).unflatten(1, tokens.shape[1:3]).to(tokens.dtype)
             total = total + (found * weights[:, :, :, number, :, None]).sum(dim=3)
         return total
 
@@ -188,7 +191,8 @@ def bezier_points(controls: Tensor, count: int) -> Tensor:
     """(…, 4, 2) control points -> (…, count, 2) points of the cubic Bézier curve, evenly in its parameter."""
     t = torch.linspace(0, 1, count, device=controls.device, dtype=controls.dtype)
     weights = torch.stack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], dim=-1)
-    return weights @ controls
+    # No matrix product: autocast would round it, and a point near the border onto it.
+    return (weights[:, :, None] * controls[..., None, :, :]).sum(dim=-2)
 
 
 def distances_to_curves(points: Tensor, size: Sequence[int]) -> Tensor:
@@ -257,17 +261,34 @@ def curve_loss(
         landmarks: Of each frame, {"category": class id, "points": (N, 2)} in shares of width and height.
         height: Of the frame; only its ratio to the width matters.
         width: Of the frame.
+
+    Raises:
+        ValueError: a category that is no landmark's id, or points that are not finite or not (N, 2).
     """
     num_points = found[0].points.shape[2]
     scale = found[0].points.new_tensor([1.0, height / width])
     total = found[0].points.new_zeros(())
     for frame, lines in enumerate(landmarks):
+        _check_landmarks(lines, frame, found[0].class_logits.shape[-1])
         true_points, true_classes = _targets(lines, num_points, scale)
         for curves in found:
             total = total + _frame_loss(
                 curves.points[frame] * scale, curves.class_logits[frame].float(), true_points, true_classes
             )
     return total / (len(found) * max(1, len(landmarks)))
+
+
+def _check_landmarks(lines: FrameLandmarks, frame: int, num_classes: int) -> None:
+    for number, line in enumerate(lines):
+        category, points = line["category"], torch.as_tensor(line["points"])
+        if not 0 < int(category) < num_classes:
+            raise ValueError(
+                f"landmarks[{frame}][{number}]: category must be one of 1..{num_classes - 1}, got {category}"
+            )
+        if points.ndim != 2 or points.shape[1] != 2 or not bool(torch.isfinite(points).all()):
+            raise ValueError(
+                f"landmarks[{frame}][{number}]: points must be (N, 2) and finite, got {tuple(points.shape)}"
+            )
 
 
 def _targets(lines: FrameLandmarks, num_points: int, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -321,9 +342,14 @@ def _differences(points: Tensor, true_points: Tensor) -> tuple[Tensor, Tensor]:
 
 def match(cost: Tensor) -> tuple[Tensor, Tensor]:
     """The rows and columns of a one-to-one assignment of least cost."""
-    from scipy.optimize import linear_sum_assignment  # here, as the model runs without it
+    try:
+        # Here, and tried, so that the model loads and predicts without it.
+        from scipy.optimize import linear_sum_assignment
+    except ImportError as error:
+        raise ImportError("training the decoder curve needs scipy: pip install scipy") from error
 
-    rows, columns = linear_sum_assignment(cost.detach().float().cpu().numpy())
+    # Where a step has overflowed, any match will do: its loss is not finite either.
+    rows, columns = linear_sum_assignment(cost.detach().float().nan_to_num(1e6).cpu().numpy())
     return tuple(torch.from_numpy(index).to(cost.device) for index in (rows, columns))
 
 

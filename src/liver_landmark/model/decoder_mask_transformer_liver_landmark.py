@@ -33,7 +33,7 @@ class ClassQueries(OneRowPerClass, nn.Embedding):
 
 
 class MaskedAttentionLayer(GradientCheckpointingLayer):
-    """Queries look where their masks were, then at each other, then think."""
+    """Cross-attention of the queries within their masks, self-attention, feed-forward."""
 
     def __init__(self, channels: int, num_heads: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class MaskTransformerDecoder(Decoder):
         # Its classifier gives the masks that the first layer looks within.
         self.pixels = UNetDecoder(config, channels)
         self.out_channels = self.pixels.out_channels
-        memory = config.decoder_channels[:_MEMORY_STAGES]
+        memory = config.decoder_channels[: min(_MEMORY_STAGES, config.decoder_num_layers)]
         self.memory = nn.ModuleList(nn.Conv2d(stage, width, 1) for stage in memory)
         self.queries = ClassQueries(config.num_labels, width)
         self.layers = nn.ModuleList(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_liver_landmark import STAGE_STRIDES, LiverLandmarkConfig
 
@@ -78,7 +79,7 @@ class NormalizedSkip(nn.Sequential):
 
 
 class OneRowPerClass:
-    """Marks modules whose parameters have one row a class: other classes take other rows."""
+    """Marks modules whose parameters have one row per class, so that a change of classes can keep rows."""
 
 
 class Classifier(OneRowPerClass, nn.Conv2d):
@@ -164,6 +165,99 @@ def resized(features: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
+class TokenAttention(nn.Module):
+    """Multi-head attention of tokens to tokens, of the transformer decoders."""
+
+    def __init__(self, channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q_proj = nn.Linear(channels, channels)
+        self.k_proj = nn.Linear(channels, channels)
+        self.v_proj = nn.Linear(channels, channels)
+        self.o_proj = nn.Linear(channels, channels)
+
+    def forward(self, query: Tensor, context: Tensor, blocked: Tensor | None = None) -> Tensor:
+        """query (B, N, C), context (B, M, C), blocked (B, N, M) bool: True is not looked at -> (B, N, C)."""
+
+        def heads(tokens: Tensor) -> Tensor:
+            return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+        attended = F.scaled_dot_product_attention(
+            heads(self.q_proj(query)),
+            heads(self.k_proj(context)),
+            heads(self.v_proj(context)),
+            attn_mask=None if blocked is None else ~blocked[:, None],
+        )
+        return self.o_proj(attended.transpose(1, 2).flatten(-2))
+
+
+class FeedForward(nn.Sequential):
+    """Two linear layers, four times as wide in between."""
+
+    def __init__(self, channels: int, out_channels: int | None = None) -> None:
+        super().__init__(
+            nn.Linear(channels, 4 * channels),
+            nn.GELU(),
+            nn.Linear(4 * channels, out_channels or channels),
+        )
+
+
+def position_encoding(height: int, width: int, channels: int, like: Tensor) -> Tensor:
+    """(height · width, channels) sines and cosines of the places of a map's pixels, whatever its size."""
+    y = (torch.arange(height, device=like.device, dtype=torch.float32) + 0.5) / height
+    x = (torch.arange(width, device=like.device, dtype=torch.float32) + 0.5) / width
+    places = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
+    return encode_places(places, channels).to(like.dtype)
+
+
+def encode_places(places: Tensor, channels: int) -> Tensor:
+    """(…, 2) shares of width and height -> (…, channels) sines and cosines of them."""
+    count = -(-channels // 4)
+    # Half a wave over the frame, up to one every four pixels of a map of 128.
+    frequencies = torch.pi * 2 ** torch.linspace(0, 6, count, device=places.device)
+    angles = places[..., None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)[..., :channels]
+
+
+class ContextLayer(GradientCheckpointingLayer):
+    """Self-attention of a map's places, then feed-forward."""
+
+    def __init__(self, channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(channels)
+        self.attention = TokenAttention(channels, num_heads)
+        self.forward_norm = nn.LayerNorm(channels)
+        self.feed_forward = FeedForward(channels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        normed = self.attention_norm(tokens)
+        tokens = tokens + self.attention(normed, normed)
+        return tokens + self.feed_forward(self.forward_norm(tokens))
+
+
+class Context(nn.Module):
+    """The map that refinement starts from, seen as a whole: at stride 32, a 352 × 192 frame has 66 places."""
+
+    def __init__(self, config: LiverLandmarkConfig, in_channels: int) -> None:
+        super().__init__()
+        width = config.decoder_hidden_size
+        self.narrow = nn.Conv2d(in_channels, width, 1)
+        self.layers = nn.ModuleList(
+            ContextLayer(width, config.decoder_num_heads) for _ in range(config.context_num_layers)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, decoder_hidden_size, h, w)."""
+        features = self.narrow(features)
+        height, width = features.shape[-2:]
+        tokens = features.flatten(2).transpose(1, 2)
+        tokens = tokens + position_encoding(height, width, features.shape[1], features)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return tokens.transpose(1, 2).unflatten(2, (height, width))
+
+
 class ConvDecoder(Decoder):
     """Stages from coarse to fine, each with the pyramid's map of its stride, then a classifier.
 
@@ -177,11 +271,13 @@ class ConvDecoder(Decoder):
         widths = list(config.decoder_channels)
         self.strides = STAGE_STRIDES[: len(widths)]
         self.out_channels = widths[-1]
+        first = start_channels(channels)
+        self.context = Context(config, first) if config.context_num_layers else None
+        if self.context is not None:
+            first = config.decoder_hidden_size
         self.stages = nn.ModuleList(
             self.stage_class(in_channels, channels[stride], width, config.norm_type)
-            for in_channels, stride, width in zip(
-                [start_channels(channels), *widths[:-1]], self.strides, widths, strict=True
-            )
+            for in_channels, stride, width in zip([first, *widths[:-1]], self.strides, widths, strict=True)
         )
         self.classifier = Classifier(self.out_channels, config.num_labels)
         # The last stage's classifier is the decoder's own.
@@ -192,6 +288,8 @@ class ConvDecoder(Decoder):
 
     def refine(self, fused: Tensor, pyramid: Mapping[int, Tensor]) -> tuple[Tensor, ...]:
         features, skips = start_and_skips(fused, pyramid)
+        if self.context is not None:
+            features = self.context(features)
         outputs: tuple[Tensor, ...] = ()
         for stride, stage in zip(self.strides, self.stages, strict=True):
             features = stage(features, skips[stride])
@@ -245,60 +343,6 @@ class UNetDecoder(ConvDecoder):
     """The progressive decoder with a third of its work a stage: for encoders that are small themselves."""
 
     stage_class = UNetStage
-
-
-class TokenAttention(nn.Module):
-    """Multi-head attention of tokens to tokens, of the transformer decoders."""
-
-    def __init__(self, channels: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.q_proj = nn.Linear(channels, channels)
-        self.k_proj = nn.Linear(channels, channels)
-        self.v_proj = nn.Linear(channels, channels)
-        self.o_proj = nn.Linear(channels, channels)
-
-    def forward(self, query: Tensor, context: Tensor, blocked: Tensor | None = None) -> Tensor:
-        """query (B, N, C), context (B, M, C), blocked (B, N, M) bool: True is not looked at -> (B, N, C)."""
-
-        def heads(tokens: Tensor) -> Tensor:
-            return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-
-        attended = F.scaled_dot_product_attention(
-            heads(self.q_proj(query)),
-            heads(self.k_proj(context)),
-            heads(self.v_proj(context)),
-            attn_mask=None if blocked is None else ~blocked[:, None],
-        )
-        return self.o_proj(attended.transpose(1, 2).flatten(-2))
-
-
-class FeedForward(nn.Sequential):
-    """Two linear layers, four times as wide in between."""
-
-    def __init__(self, channels: int, out_channels: int | None = None) -> None:
-        super().__init__(
-            nn.Linear(channels, 4 * channels),
-            nn.GELU(),
-            nn.Linear(4 * channels, out_channels or channels),
-        )
-
-
-def position_encoding(height: int, width: int, channels: int, like: Tensor) -> Tensor:
-    """(height · width, channels) sines and cosines of the places of a map's pixels, whatever its size."""
-    y = (torch.arange(height, device=like.device, dtype=torch.float32) + 0.5) / height
-    x = (torch.arange(width, device=like.device, dtype=torch.float32) + 0.5) / width
-    places = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
-    return encode_places(places, channels).to(like.dtype)
-
-
-def encode_places(places: Tensor, channels: int) -> Tensor:
-    """(…, 2) shares of width and height -> (…, channels) sines and cosines of them."""
-    count = -(-channels // 4)
-    # Half a wave over the frame up to one every three pixels of a map of 128.
-    frequencies = torch.pi * 2 ** torch.linspace(0, 6, count, device=places.device)
-    angles = places[..., None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)[..., :channels]
 
 
 def _plain_skip(in_channels: int, out_channels: int) -> nn.Module:

@@ -196,7 +196,7 @@ class BidirectionalFusion(Fusion):
 
 
 class GatedFusion(Fusion):
-    """Adds the depth branch's map at every level, as far as a gate of each pixel, seen by both, lets it."""
+    """Adds the depth branch's map at every level, scaled at each pixel by a gate computed from both maps."""
 
     @staticmethod
     def strides_of(channels: Mapping[int, int]) -> dict[int, int]:
@@ -379,7 +379,9 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
         channels = self.vision_branch.channels
         if config.use_depth:
             fusion = FUSIONS[config.fusion_type]
-            self.depth_branch = DepthBranch(config, fusion.strides_of(channels))
+            # Below the logits' stride nothing is decoded, so that nothing has to be fused.
+            decoded = {stride: width for stride, width in channels.items() if stride >= config.output_stride}
+            self.depth_branch = DepthBranch(config, fusion.strides_of(decoded))
             self.fusion = fusion(config, {stride: channels[stride] for stride in self.depth_branch.strides})
         self.decoder = build_decoder(config, channels)
         if config.depth_target != "none":
@@ -411,8 +413,9 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
             depth_labels: (B, h, w) inverse depth in any unit, 0 where it is not known: what
                 `config.depth_target` learns from. None: nothing of it is learned from this batch.
             output_attentions: Also return the fusion's attention weights, which are otherwise never
-                materialized; a tuple of (B, heads, N, N) with N = H/16 · W/16, one a fusion layer,
-                empty without depth.
+                materialized; a tuple of (B, heads, N, N) with N = H/16 · W/16, one for each
+                cross-attention (two a layer where they go both ways), empty without depth and for
+                gated fusion.
             output_hidden_states: Also return the maps on the way: the pyramid, finest first, then (with
                 depth) the projected depth maps and the fused map at stride 16, then the outputs of the
                 decoder's stages; each (B, C, h, w).
@@ -451,7 +454,7 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
         decoded = self.decoder.predict(stages)
 
         loss = None
-        if labels is not None or depth_labels is not None:
+        if labels is not None or (depth_labels is not None and geometry):
             loss = self._loss(decoded, geometry, labels, landmarks, depth_labels, pixel_values.shape[-2:])
         curves = decoded.curves[-1] if decoded.curves else None
         output = LiverLandmarkOutput(
@@ -477,7 +480,8 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
     ) -> Tensor:
         """The sum of all that the configuration gives a weight and the batch gives a truth for."""
         config, batch = self.config, len(decoded.logits)
-        loss = decoded.logits.new_zeros((), dtype=torch.float32)
+        # Nothing so far; but every parameter has a gradient, as data-parallel training expects.
+        loss = 0.0 * decoded.logits.float().sum()
         if labels is not None and any(getattr(config, name) for name in LOSS_WEIGHTS):
             weights = {name: getattr(config, name) for name in LOSS_WEIGHTS}
             weights |= {
@@ -496,7 +500,6 @@ class LiverLandmarkForSemanticSegmentation(LiverLandmarkPreTrainedModel):
             loss = loss + curve_loss(decoded.curves, landmarks, *frame_size)
         for target, prediction in geometry.items():
             if depth_labels is None:
-                # Every parameter has a gradient, as data-parallel training expects.
                 loss = loss + 0.0 * prediction.float().sum()
                 continue
             if depth_labels.ndim != 3 or len(depth_labels) != batch:

@@ -126,7 +126,7 @@ def _to_device(run: Run, batch: dict[str, Any]) -> dict[str, Any]:
 
 def shrunk(pixel_values: torch.Tensor, scale: float, multiple: int) -> torch.Tensor:
     """Frames (B, 3, H, W) with sides of about `scale` times their own, multiples of `multiple`."""
-    size = tuple(max(1, round(side * scale / multiple)) * multiple for side in pixel_values.shape[-2:])
+    size = tuple(max(1, int(side * scale / multiple + 0.5)) * multiple for side in pixel_values.shape[-2:])
     if size == tuple(pixel_values.shape[-2:]):
         return pixel_values
     return F.interpolate(pixel_values, size=size, mode="bilinear", align_corners=False, antialias=True)
@@ -152,15 +152,17 @@ def _validate(run: Run, log: MetricsLog) -> None:
     """Scores the validation split on one process; a higher DSC than any before makes this model the best."""
     if run.accelerator.is_main_process:
         settings = run.recipe.validation
-        evaluation = evaluate_model(
-            run.validated_model,
-            run.processor,
-            run.validation_rows,
-            protocol=run.recipe.data.protocol,
-            resolution=settings.resolution,
-            batch_size=settings.batch_size,
-            distances=False,
-        )
+        # The average's forward is not one that `prepare` has put autocast around.
+        with run.accelerator.autocast():
+            evaluation = evaluate_model(
+                run.validated_model,
+                run.processor,
+                run.validation_rows,
+                protocol=run.recipe.data.protocol,
+                resolution=settings.resolution,
+                batch_size=settings.batch_size,
+                distances=False,
+            )
         metrics = plain_numbers({k: v for k, v in evaluation.metrics.items() if k != "definitions"})
         log.append({"step": run.step, "validation": metrics})
         flat = flatten({"validation": metrics}, "/")

@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser
@@ -109,8 +109,8 @@ class DataConfig:
         path: Folder or Hub id of a dataset of the schema; or a list of them: their train and their
             validation splits are joined, and a test patient or picture of one in another's is refused. A
             name that YAML takes for a list or for nothing (`- a`, `# a`, `~`) is written `./- a`.
-        balance: `none`: every frame once an epoch; `landmarks`: frames are drawn with replacement, those
-            that show a landmark which few others show more often.
+        balance: `none`: every frame once an epoch; `landmarks`: frames are drawn with replacement, and more
+            often where they show a landmark that few frames show.
         protocol: The rasterizing protocol of the labels, `as_drawn` for the masks of a set's source; None:
             as they are stored, which must be one protocol's.
         workers: Processes that prepare frames beside the training; 0: none.
@@ -220,7 +220,7 @@ class ScheduleConfig:
     Attributes:
         name: `cosine` (half a period from the peak down to `min_lr`) or `constant`.
         warmup_fraction: Part of the run over which the rate rises linearly to its peak, 0 to 1.
-        min_lr: Where the cosine ends, at the last step.
+        min_lr: Where the cosine ends, at the last step; for the encoders, times `encoder_lr_factor`.
     """
 
     name: Literal["cosine", "constant"] = "cosine"
@@ -488,6 +488,22 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
         return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
     return plain(dataclasses.asdict(recipe))
+
+
+def default_fields() -> dict[str, Any]:
+    """Dotted name -> default of every field that a recipe may leave out, as `recipe_to_dict` gives them."""
+    found: dict[str, Any] = {}
+    sections = {"": Recipe} | {
+        f"{section.name}.": get_type_hints(Recipe)[section.name]
+        for section in dataclasses.fields(Recipe)
+        if dataclasses.is_dataclass(get_type_hints(Recipe)[section.name])
+    }
+    for prefix, section in sections.items():
+        for entry in dataclasses.fields(section):
+            if entry.default is not dataclasses.MISSING:
+                value = entry.default
+                found[prefix + entry.name] = list(value) if isinstance(value, tuple) else value
+    return found
 
 
 def is_local(source: str) -> bool:

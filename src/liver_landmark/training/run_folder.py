@@ -270,8 +270,11 @@ def save_checkpoint(
     torch.save(optimizer.state_dict(), folder / _STATE_FOLDER / "optimizer.pt")
     save_file(rng_states, folder / _STATE_FOLDER / "rng_states.safetensors")
     if average is not None:
-        # Weights that two modules share are one tensor in the file.
-        kept = {name: value.clone() for name, value in average.state_dict().items()}
+        # The file's format takes contiguous tensors that share no memory.
+        kept = {
+            name: value.clone(memory_format=torch.contiguous_format)
+            for name, value in average.state_dict().items()
+        }
         save_file(kept, folder / _STATE_FOLDER / "average.safetensors")
     text = json.dumps(asdict(state), indent=2)
     (folder / _STATE_FOLDER / "state.json").write_text(text, encoding="utf-8")

@@ -29,7 +29,7 @@ from ..evaluation.truth import dataset_protocol
 from ..utils.atomic_files import write_text
 from .models import build_model
 from .optimizers import build_optimizer, build_schedule, freeze_all_but
-from .recipe import DataConfig, ModelConfig, Recipe, RunOptions, recipe_to_dict
+from .recipe import DataConfig, ModelConfig, Recipe, RunOptions, default_fields, recipe_to_dict
 from .run_folder import (
     MODEL_FOLDER,
     MetricsLog,
@@ -147,6 +147,7 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
     if checkpoint is not None:
         start = ModelConfig(init=str(checkpoint / MODEL_FOLDER), labels=recipe.model.labels)
     model, processor = build_model(start, landmarks_of(train_rows.features))
+    check_frame_size(model, processor, recipe)
     freeze_all_but(model, recipe.trainable)
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
@@ -159,6 +160,8 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
     total_steps = recipe.budget.total_steps(len(train_rows), frames_per_step)
     schedule = build_schedule(optimizer, recipe.schedule, recipe.optimizer.lr, total_steps)
     wrapped_model, optimizer = accelerator.prepare(model, optimizer)
+    if average is not None:
+        average.to(accelerator.device)
 
     step = 0 if state is None else state.step
     frames = TrainingFrames(
@@ -211,6 +214,18 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
         restore_training_state(checkpoint, accelerator, optimizer, schedule, average, state)
         run.step, run.seconds, run.best = state.step, state.seconds, state.best
     return run
+
+
+def check_frame_size(model: nn.Module, processor: Any, recipe: Recipe) -> None:
+    """Raises a ValueError where the encoder does not take the frames that it would get."""
+    branch = model.vision_branch
+    if processor.do_resize:
+        try:
+            branch.check_size(processor.size["height"], processor.size["width"])
+        except ValueError as error:
+            raise ValueError(f"the image processor's size: {error}") from error
+    if recipe.progressive.fraction and branch.only_size is not None:
+        raise ValueError("progressive.fraction must be 0: the vision encoder takes frames of one size alone")
 
 
 def build_average(model: nn.Module, decay: float) -> AveragedModel:
@@ -369,6 +384,8 @@ def run_identity(
 def refuse_other_run(saved: dict[str, Any], now: dict[str, Any]) -> None:
     """Raises a ValueError that names the first field by which `now` differs from the `saved` identity."""
     before, after = flatten(saved), flatten(now)
+    # Of fields that the run's version did not have yet.
+    before = {f"recipe.{name}": value for name, value in default_fields().items()} | before
     for name in sorted(before | after):
         field = name.removeprefix("recipe.")
         if field not in FREE_FIELDS and before.get(name) != after.get(name):
