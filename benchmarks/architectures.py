@@ -192,7 +192,7 @@ class Row:
     group: str
     title: str
     build: Callable[[Path], nn.Module]
-    seconds: int = 300
+    seconds: int = 200
     seeds: tuple[int, ...] = (0,)
     lr: float = 3e-3
     encoder_lr_factor: float | None = None
@@ -221,34 +221,33 @@ def _rows() -> dict[str, Row]:
     whole = {"encoder_lr_factor": 1.0}
     slow = whole | {"lr": 1.5e-3}
     rows = {
-        "compact": Row("networks", "**compact** (EfficientNet-Lite0, ImageNet)", model(compact), full, three),
+        "compact_large": Row(
+            "networks",
+            "**compact-large** (EfficientNet-Lite2, ImageNet)",
+            lambda _: ours("compact-large", "encoders", "efficientnet-lite2"),
+            full,
+            three,
+        ),
+        "compact": Row("networks", "**compact** (EfficientNet-Lite0, ImageNet)", model(compact), full),
         "segresnet": Row("networks", "MONAI SegResNet", peer(segresnet), full, three),
         "tiny_fused": Row(
             "networks",
             "synthetic-tiny, RGB + depth branch",
             model(tiny),
             full,
-            lr=1.5e-3,
-            encoder_lr_factor=1.0,
+            **slow,
         ),
         "tiny_rgb": Row(
             "networks",
             "synthetic-tiny, RGB only",
             model(tiny, use_depth=False),
             full,
-            lr=1.5e-3,
-            encoder_lr_factor=1.0,
+            **slow,
         ),
         "dynunet": Row("networks", "MONAI DynUNet", peer(dynunet), full),
         "segformer": Row("networks", "SegFormer", peer(Segformer), full, **slow),
         "compact_random": Row(
             "networks", "compact, random weights", model(ours, preset="compact"), full, **whole
-        ),
-        "compact_large": Row(
-            "networks",
-            "compact-large (EfficientNet-Lite2, ImageNet)",
-            lambda _: ours("compact-large", "encoders", "efficientnet-lite2"),
-            full,
         ),
         "mask2former": Row("networks", "Mask2Former, small", lambda _: Mask2Former(), full, lr=1e-3),
         "compact_strong": Row(
@@ -264,27 +263,25 @@ def _rows() -> dict[str, Row]:
             "synthetic-tiny, RGB only, detail stream",
             model(tiny, use_depth=False, **detail),
             full,
-            lr=1.5e-3,
-            encoder_lr_factor=1.0,
+            **slow,
         ),
         "tiny_fused_detail": Row(
             "networks",
             "synthetic-tiny, fused, detail stream",
             model(tiny, **detail),
             full,
-            lr=1.5e-3,
-            encoder_lr_factor=1.0,
+            **slow,
         ),
         # Decoders on the same encoder.
-        "decoder_unet": Row("decoders", "`unet`", model(compact), 400, curves=True),
+        "decoder_unet": Row("decoders", "`unet`", model(compact), 300, curves=True),
         "decoder_progressive": Row(
-            "decoders", "`progressive`", model(compact, decoder_type="progressive"), 400, curves=True
+            "decoders", "`progressive`", model(compact, decoder_type="progressive"), 300, curves=True
         ),
         "decoder_mask_transformer": Row(
             "decoders",
             "`mask_transformer`",
             model(compact, decoder_type="mask_transformer", **transformer),
-            400,
+            300,
             lr=2e-3,
             curves=True,
         ),
@@ -292,15 +289,22 @@ def _rows() -> dict[str, Row]:
             "decoders",
             "`curve`",
             model(compact, decoder_type="curve", decoder_channels=[96, 64, 48], **transformer),
-            400,
+            300,
             lr=2e-3,
+            curves=True,
+        ),
+        "decoder_no_context": Row(
+            "decoders",
+            "`unet` without self-attention",
+            model(compact, context_num_layers=0),
+            300,
             curves=True,
         ),
         "decoder_stride_4": Row(
             "decoders",
             "`unet`, logits at stride 4",
             model(compact, decoder_channels=[96, 64, 48]),
-            400,
+            300,
             curves=True,
         ),
     }
@@ -390,7 +394,13 @@ def _with_depth_branch(fusion: str, frozen: bool, runs: Path) -> nn.Module:
     template = compact().config
     fields = {
         name: getattr(template, name)
-        for name in ("image_size", "decoder_type", "decoder_channels", "foreground_weight")
+        for name in (
+            "image_size",
+            "decoder_type",
+            "decoder_channels",
+            "context_num_layers",
+            "foreground_weight",
+        )
     }
     _depth_network(runs)
     model = LiverLandmarkForSemanticSegmentation.from_vision_depth_pretrained(
@@ -434,9 +444,11 @@ def train(row: Row, seed: int, data: Data, recipe: Recipe, runs: Path) -> tuple[
     config = getattr(network, "config", None)
     wants_depth = row.channel is not None or getattr(config, "depth_target", "none") != "none"
     rows = datasets.concatenate_datasets([data.rows(domain, "train") for domain in row.domains])
+    varied = row.augmentation or recipe.augmentation
+    calm = Augmentation(varied.scaled(recipe.calm.strength), seed)
     frames = TrainingFrames(
         rows,
-        Augmentation(row.augmentation or recipe.augmentation, seed),
+        Augmentation(varied, seed),
         DEFAULT_LANDMARKS,
         cache=True,
         with_depth=wants_depth,
@@ -476,6 +488,8 @@ def train(row: Row, seed: int, data: Data, recipe: Recipe, runs: Path) -> tuple[
         )
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * factor
+        if share >= 1 - recipe.calm.fraction:
+            frames.augmentation = calm
         batch = next(batches)
         if row.channel is not None:
             depth = depth_channel(batch.pop("depth_labels"), row.channel, generator)

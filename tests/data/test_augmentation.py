@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from labeled_frames import EVERYTHING, GEOMETRY, HEIGHT, WIDTH, labeled, same, varied
 from liver_landmark.curves import get_protocol, rasterize_landmarks
 from liver_landmark.data.augmentation import (
+    Augmentation,
     AugmentationConfig,
     LabeledFrame,
     comes_from_frame,
@@ -234,6 +235,27 @@ def test_the_border_itself_is_allowed(fields: dict[str, object]) -> None:
 CHANGED_FIELDS = [
     field for field, value in asdict(EVERYTHING).items() if value != asdict(AugmentationConfig())[field]
 ]
+
+
+def test_scaled_settings_are_rarer_and_weaker_alike() -> None:
+    assert EVERYTHING.scaled(1).scale_range == pytest.approx(EVERYTHING.scale_range)
+    assert replace(EVERYTHING.scaled(1), scale_range=EVERYTHING.scale_range) == EVERYTHING
+    frame = labeled(0)
+    for index in range(6):
+        assert same(varied(EVERYTHING.scaled(0), frame, index=index), frame)
+    half = EVERYTHING.scaled(0.5)
+    assert (half.rotation, half.rotation_degrees, half.noise) == (0.4, 30, 0.025)
+    # A factor of 2 is as far from 1 as one of 1/2.
+    assert half.scale_range == pytest.approx((0.5**0.5, 2**0.5))
+    assert half.crop_min_side == 0.75
+    assert (half.smoke, half.smoke_density, half.outside) == (0.35, EVERYTHING.smoke_density, "ignore")
+
+
+def test_from_an_epoch_on_frames_are_varied_as_asked_for() -> None:
+    frame, calm = labeled(1), EVERYTHING.scaled(0.3)
+    augmentation = Augmentation(EVERYTHING, 0, calm, calm_from_epoch=2)
+    for epoch, config in enumerate((EVERYTHING, EVERYTHING, calm, calm)):
+        assert same(augmentation(frame, epoch, 3), varied(config, frame, epoch=epoch, index=3))
 
 
 def test_the_defaults_change_nothing() -> None:

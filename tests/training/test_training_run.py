@@ -167,6 +167,7 @@ AVERAGED = {
     "progressive__fraction": 0.5,
     "progressive__scale": 0.75,
     "data__balance": "landmarks",
+    "calm__fraction": 0.5,
     "optimizer__encoder_lr_factor": 0.5,
 }
 
@@ -325,6 +326,17 @@ def test_the_average_is_what_is_validated_and_kept(tmp_path: Path, arguments, mo
     # A checkpoint goes on from the weights themselves.
     last = load_file(tmp_path / "run" / "last" / "pretrained_model" / "model.safetensors")[name]
     assert torch.equal(last, weight)
+
+
+def test_frames_vary_less_in_the_last_part_of_the_run(tmp_path: Path, arguments) -> None:
+    settings = {"calm__fraction": 0.25, "calm__strength": 0.2, "gradient_accumulation_steps": 1}
+    # 30 steps of two frames, of ten in an epoch: the last quarter begins with the 46th frame, in epoch 4.
+    current = prepare(arguments(tmp_path / "run", budget__steps=30, **settings))
+    augmentation = current.loader.dataset.augmentation
+    assert augmentation.calm_from_epoch == 4
+    assert augmentation.calm == augmentation.config.scaled(0.2)
+    without = prepare(arguments(tmp_path / "other")).loader.dataset.augmentation
+    assert without.calm == without.config
 
 
 def test_frames_are_small_in_the_first_part_of_the_run(tmp_path: Path, arguments) -> None:

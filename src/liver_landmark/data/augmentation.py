@@ -412,11 +412,25 @@ class Augmentation:
 
     That it depends on nothing else makes a resumed run equal the uninterrupted one, whatever process
     or worker prepares a frame.
+
+    Args:
+        config: How frames vary.
+        seed: Of all draws.
+        calm: How they vary from `calm_from_epoch` on; None: as before.
+        calm_from_epoch: An epoch.
     """
 
-    def __init__(self, config: AugmentationConfig, seed: int) -> None:
+    def __init__(
+        self,
+        config: AugmentationConfig,
+        seed: int,
+        calm: AugmentationConfig | None = None,
+        calm_from_epoch: int = 0,
+    ) -> None:
         self.config = config
         self.seed = seed
+        self.calm = config if calm is None else calm
+        self.calm_from_epoch = calm_from_epoch
 
     def __call__(self, frame: LabeledFrame, epoch: int, index: int) -> LabeledFrame:
         """Varies a frame.
@@ -438,11 +452,12 @@ class Augmentation:
         """
         if frame.image.shape[:2] != frame.mask.shape:
             raise ValueError(f"image {frame.image.shape[:2]} and mask {frame.mask.shape} differ in size")
-        drawn = draw_variation(self.config, np.random.default_rng([self.seed, epoch, index]))
+        config = self.config if epoch < self.calm_from_epoch else self.calm
+        drawn = draw_variation(config, np.random.default_rng([self.seed, epoch, index]))
         # What is in the way belongs to the scene: it moves with it, and none of it is outside of it.
         frame = replace(frame, image=drawn.occlude(frame.image))
         if not drawn.geometry.is_identity:
-            frame = move_frame(frame, drawn.geometry, _OUTSIDE_ID[self.config.outside])
+            frame = move_frame(frame, drawn.geometry, _OUTSIDE_ID[config.outside])
         return replace(frame, image=drawn.light(frame.image))
 
 

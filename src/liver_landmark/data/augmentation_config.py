@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 Outside = Literal["background", "ignore"]
@@ -104,6 +104,32 @@ class AugmentationConfig:
             )
         if not 0 <= self.blur_px <= _LARGEST_BLUR_PX:
             raise ValueError(f"augmentation.blur_px must be 0 to {_LARGEST_BLUR_PX:g} px, got {self.blur_px}")
+
+    def scaled(self, factor: float) -> AugmentationConfig:
+        """The same variation, rarer and weaker by a factor of 0 to 1: probabilities and ranges shrink alike.
+
+        `smoke_density` and `blood_area`, which belong to a probability, and `outside` stay.
+        """
+        shrunk = {
+            field: getattr(self, field) * factor
+            for field in (
+                *_PROBABILITIES,
+                "rotation_degrees",
+                "brightness",
+                "contrast",
+                "color",
+                "gamma",
+                "blur_px",
+                "noise",
+            )
+        }
+        low, high = self.log_scale_range()
+        return replace(
+            self,
+            **shrunk,
+            scale_range=(math.exp(low * factor), math.exp(high * factor)),
+            crop_min_side=1 - (1 - self.crop_min_side) * factor,
+        )
 
     def log_scale_range(self) -> tuple[float, float]:
         """Natural logarithms of `scale_range`."""

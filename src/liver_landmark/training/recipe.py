@@ -283,6 +283,24 @@ class ProgressiveConfig:
 
 
 @dataclass(frozen=True)
+class CalmConfig:
+    """Less augmentation in the last part of the run: what has been learned is fitted to frames as they are.
+
+    Attributes:
+        fraction: Part of the run, 0 to 1; it begins with the epoch that holds its first step.
+        strength: Factor on all probabilities and ranges of the augmentation, 0 to 1.
+    """
+
+    fraction: float = 0.0
+    strength: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("fraction", "strength"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"calm.{name} must be 0 to 1, got {value}")
+
+
+@dataclass(frozen=True)
 class ValidationConfig:
     """How the validation split is scored; its DSC chooses `best`. It is also scored after the last step.
 
@@ -337,6 +355,7 @@ class Recipe:
         optimizer: The optimizer.
         schedule: The learning rate over the run.
         progressive: Smaller frames in the first part of the run.
+        calm: Less augmentation in the last part of the run.
         validation: How and when the validation split is scored.
         checkpoint: When the state is saved.
         batch_size: Frames per process and forward pass.
@@ -363,6 +382,7 @@ class Recipe:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     progressive: ProgressiveConfig = field(default_factory=ProgressiveConfig)
+    calm: CalmConfig = field(default_factory=CalmConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     batch_size: int = 4

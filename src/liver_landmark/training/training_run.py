@@ -166,7 +166,7 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
     step = 0 if state is None else state.step
     frames = TrainingFrames(
         train_rows,
-        Augmentation(recipe.augmentation, recipe.seed),
+        build_augmentation(recipe, total_steps * frames_per_step, len(train_rows)),
         model.config.landmark_table,
         recipe.data.cache,
         with_depth=model.config.depth_target != "none",
@@ -214,6 +214,16 @@ def prepare_run(recipe: Recipe, options: RunOptions) -> Run:
         restore_training_state(checkpoint, accelerator, optimizer, schedule, average, state)
         run.step, run.seconds, run.best = state.step, state.seconds, state.best
     return run
+
+
+def build_augmentation(recipe: Recipe, total_frames: int, num_frames: int) -> Augmentation:
+    """The recipe's augmentation over a run that sees `total_frames`, of which an epoch has `num_frames`."""
+    if not recipe.calm.fraction:
+        return Augmentation(recipe.augmentation, recipe.seed)
+    epoch = int((1 - recipe.calm.fraction) * total_frames) // num_frames
+    return Augmentation(
+        recipe.augmentation, recipe.seed, recipe.augmentation.scaled(recipe.calm.strength), epoch
+    )
 
 
 def check_frame_size(model: nn.Module, processor: Any, recipe: Recipe) -> None:
