@@ -54,10 +54,10 @@ def imports_of(path: Path) -> set[str]:
 
 
 def test_the_extras_are_those_that_are_documented():
-    assert set(REQUIREMENTS) == {"", "train", "demo", "sam2", "bench", "dev"}
+    assert set(REQUIREMENTS) == {"", "train", "compact", "demo", "sam2", "bench", "dev"}
 
 
-@pytest.mark.parametrize("extra", ["", "train", "demo", "bench", "dev"])
+@pytest.mark.parametrize("extra", ["", "train", "compact", "demo", "bench", "dev"])
 def test_constraints_pin_every_direct_dependency_within_its_range(extra):
     pins = pinned_versions()
     for requirement in REQUIREMENTS[extra]:
@@ -66,7 +66,7 @@ def test_constraints_pin_every_direct_dependency_within_its_range(extra):
         assert requirement.specifier.contains(pins[name]), f"{requirement} excludes {pins[name]}"
 
 
-@pytest.mark.parametrize("extra", ["", "train", "demo", "bench", "dev"])
+@pytest.mark.parametrize("extra", ["", "train", "compact", "demo", "bench", "dev"])
 def test_every_range_has_a_lower_bound(extra):
     for requirement in REQUIREMENTS[extra]:
         operators = {specifier.operator for specifier in requirement.specifier}
@@ -85,7 +85,8 @@ def test_what_travels_to_the_hub_imports_little():
             if name.startswith("."):
                 sibling = PACKAGE / "model" / f"{name[1:]}.py"
                 assert sibling.is_file(), f"{path.name} imports {name}: not a flat sibling"
-            else:
+            elif name != "scipy.optimize" or "curve" not in path.name:
+                # The one exception, tried within a function: matching curves to the truth in training.
                 assert name.split(".")[0] in allowed, f"{path.name} imports {name}"
 
 
@@ -114,7 +115,7 @@ def modules_of(*extras: str) -> set[str]:
 
 def test_all_that_is_imported_is_declared():
     allowed = modules_of("", "train") | {"liver_landmark"}
-    in_benchmarks = allowed | modules_of("bench") | {"shared"}  # benchmarks/shared.py lies beside them
+    in_benchmarks = allowed | modules_of("bench") | {"shared", "peers"}  # they lie beside them
     for folder, names in ((PACKAGE, allowed), (ROOT / "scripts", allowed), (BENCHMARKS, in_benchmarks)):
         for path in folder.rglob("*.py"):
             for name in imports_of(path):

@@ -173,7 +173,10 @@ def test_hidden_states_and_attentions_are_tuples_of_the_maps_on_the_way(fields, 
     channels = model.vision_branch.channels
     expected = maps(channels)
     if config.use_depth:
-        fused_at = [s for s in channels if config.fusion_type == "gated" or s == 16]
+        # Below the logits' stride nothing is fused, nor above 16 by an encoder that ends there.
+        last = 16 if config.depth_config.model_type == "efficientnet_lite" else 32
+        every = [s for s in channels if config.output_stride <= s <= last]
+        fused_at = every if config.fusion_type == "gated" else [16]
         assert model.depth_branch.strides == fused_at
         expected = maps(channels) + maps({s: channels[s] for s in fused_at}) + maps({16: channels[16]})
     strides = [16] * 3 if config.decoder_type == "released" else (16, 8, 4, 2)
@@ -360,7 +363,7 @@ def test_compiles_into_one_graph(fields: dict, frames: torch.Tensor, labels: tor
     torch.testing.assert_close(output.logits, expected.logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(output.loss, expected.loss, rtol=1e-4, atol=1e-5)
     output.loss.backward()
-    assert model.decoder.classifier.weight.grad.abs().sum() > 0
+    assert all(weight.grad is not None for weight in model.decoder.parameters())
 
 
 @pytest.mark.slow

@@ -16,10 +16,9 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_utils import load_state_dict
 from transformers.utils import cached_file, logging
 
 from .configuration_liver_landmark import EFFICIENTNET_LITE_VARIANTS, EfficientNetLiteConfig
@@ -275,11 +274,10 @@ def _read_efficientnet(encoder: nn.Module, path: Path) -> tuple[dict[str, Tensor
     """The encoder's weights, names that are missing, names that were left out."""
     try:
         if path.suffix == ".safetensors":
-            stored = load_file(path)
-        else:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-    # What the two readers raise on broken files.
-    except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+            _check_safetensors(path)
+        stored = load_state_dict(path, weights_only=True)
+    # What readers of broken files raise.
+    except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
         raise ValueError(f"{path} cannot be read: {_one_line(error)}") from error
     if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
         raise ValueError(f"{path} must hold tensors by name")
@@ -298,6 +296,19 @@ def _read_efficientnet(encoder: nn.Module, path: Path) -> tuple[dict[str, Tensor
         if name.endswith("num_batches_tracked"):
             weights.setdefault(name, wanted[name])
     return weights, sorted(set(wanted) - set(weights)), sorted(left_out)
+
+
+def _check_safetensors(path: Path) -> None:
+    """Raises a ValueError where a file is not as long as its header says: its reader has an error of its own."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header_size = int.from_bytes(file.read(8), "little")
+        if header_size > size - 8:
+            raise ValueError("it is cut off, or not a safetensors file")
+        header = json.loads(file.read(header_size))
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    if max(ends, default=0) != size - 8 - header_size:
+        raise ValueError("it is cut off")
 
 
 def _timm_name(name: str, places: list[tuple[int, int]]) -> str:
