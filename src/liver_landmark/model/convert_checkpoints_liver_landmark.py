@@ -299,7 +299,7 @@ def _read_efficientnet(encoder: nn.Module, path: Path) -> tuple[dict[str, Tensor
 
 
 def _check_safetensors(path: Path) -> None:
-    """Raises a ValueError where a file is not as long as its header says: its reader has an error of its own."""
+    """Raises a ValueError where a file is not as long as its header says."""
     size = path.stat().st_size
     with path.open("rb") as file:
         header_size = int.from_bytes(file.read(8), "little")
