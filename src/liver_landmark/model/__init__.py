@@ -30,8 +30,8 @@ def __getattr__(name: str) -> Any:
     # On first use: the names of landmarks are wanted without torch and transformers.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # Wholly, before our modules take names from it: where another thread is just importing it, they would take
-    # them from the module that it replaces at its end.
+    # Wholly, before our modules take names from it: where another thread is just importing it, they would
+    # take them from the module that it replaces at its end.
     import_module("transformers")
     globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}_liver_landmark"), name)
     return globals()[name]
