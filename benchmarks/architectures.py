@@ -59,6 +59,7 @@ from liver_landmark.training.training_frames import (
     balancing_weights,
     build_loader,
 )
+from liver_landmark.training.training_run import build_average
 from liver_landmark.utils.atomic_files import write_json, write_text
 from liver_landmark.utils.hub_configs import preset_folder
 from peers import Mask2Former, Peer, Segformer, dynunet, segresnet
@@ -472,9 +473,7 @@ def train(row: Row, seed: int, data: Data, recipe: Recipe, runs: Path) -> tuple[
     optimizer = torch.optim.AdamW(
         groups, lr=row.lr, betas=recipe.optimizer.betas, eps=recipe.optimizer.eps, fused=True
     )
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(_AVERAGE_DECAY)
-    )
+    average = build_average(network, _AVERAGE_DECAY) if row.average else None
     generator = torch.Generator().manual_seed(seed)
     multiple = 32
     losses: list[float] = []
@@ -503,7 +502,7 @@ def train(row: Row, seed: int, data: Data, recipe: Recipe, runs: Path) -> tuple[
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-        if row.average:
+        if average is not None:
             average.update_parameters(network)
     if not math.isfinite(losses[-1]):
         raise FloatingPointError(f"the loss became {losses[-1]}")
@@ -514,7 +513,7 @@ def train(row: Row, seed: int, data: Data, recipe: Recipe, runs: Path) -> tuple[
         "million_parameters": sum(p.numel() for p in network.parameters()) / 1e6,
         "lr": row.lr,
     }
-    return (average.module if row.average else network).eval(), figures
+    return (network if average is None else average.module).eval(), figures
 
 
 def new_processor() -> LiverLandmarkImageProcessor:

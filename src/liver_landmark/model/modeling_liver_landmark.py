@@ -137,6 +137,17 @@ def new_gate(config: LiverLandmarkConfig, channels: int) -> nn.Parameter | None:
     return nn.Parameter(torch.zeros(channels)) if config.fusion_residual == "rgb" else None
 
 
+def as_tokens(features: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h · w, C)."""
+    return features.flatten(2).transpose(1, 2)
+
+
+def joined_with_rgb(rgb: Tensor, tokens: Tensor, gate: Tensor | None) -> Tensor:
+    """rgb (B, C, h, w), fused tokens (B, h · w, C) -> (B, C, h, w): gated and added, or the tokens alone."""
+    fused = tokens.transpose(1, 2).unflatten(2, rgb.shape[-2:])
+    return fused if gate is None else rgb + gate[:, None, None] * fused
+
+
 class CrossAttentionFusion(Fusion):
     """Fuses the RGB and depth maps of stride 16 into one map of the same size.
 
@@ -154,18 +165,14 @@ class CrossAttentionFusion(Fusion):
     def forward(
         self, pyramid: Pyramid, depth: Pyramid, output_attentions: bool = False
     ) -> tuple[Pyramid, Tensor, tuple[Tensor, ...]]:
-        rgb = pyramid[16]
-        rgb_tokens, depth_tokens = (features.flatten(2).transpose(1, 2) for features in (rgb, depth[16]))
+        rgb_tokens, depth_tokens = as_tokens(pyramid[16]), as_tokens(depth[16])
         query, context = (depth_tokens, rgb_tokens) if self.query_is_depth else (rgb_tokens, depth_tokens)
         attentions: tuple[Tensor, ...] = ()
         for layer in self.layers:
             query, weights = layer(query, context, output_attentions)
             if weights is not None:
                 attentions += (weights,)
-        fused = query.transpose(1, 2).unflatten(2, rgb.shape[-2:])
-        if self.gate is not None:
-            fused = rgb + self.gate[:, None, None] * fused
-        return pyramid, fused, attentions
+        return pyramid, joined_with_rgb(pyramid[16], query, self.gate), attentions
 
 
 class BidirectionalFusion(Fusion):
@@ -181,18 +188,14 @@ class BidirectionalFusion(Fusion):
     def forward(
         self, pyramid: Pyramid, depth: Pyramid, output_attentions: bool = False
     ) -> tuple[Pyramid, Tensor, tuple[Tensor, ...]]:
-        rgb = pyramid[16]
-        rgb_tokens, depth_tokens = (features.flatten(2).transpose(1, 2) for features in (rgb, depth[16]))
+        rgb_tokens, depth_tokens = as_tokens(pyramid[16]), as_tokens(depth[16])
         attentions: tuple[Tensor, ...] = ()
         for rgb_layer, depth_layer in zip(self.rgb_layers, self.depth_layers, strict=True):
             asked, rgb_weights = rgb_layer(rgb_tokens, depth_tokens, output_attentions)
             depth_tokens, depth_weights = depth_layer(depth_tokens, rgb_tokens, output_attentions)
             rgb_tokens = asked
             attentions += tuple(weights for weights in (rgb_weights, depth_weights) if weights is not None)
-        fused = (rgb_tokens + depth_tokens).transpose(1, 2).unflatten(2, rgb.shape[-2:])
-        if self.gate is not None:
-            fused = rgb + self.gate[:, None, None] * fused
-        return pyramid, fused, attentions
+        return pyramid, joined_with_rgb(pyramid[16], rgb_tokens + depth_tokens, self.gate), attentions
 
 
 class GatedFusion(Fusion):
